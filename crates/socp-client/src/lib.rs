@@ -1,0 +1,1 @@
+//! A SOCP client: connection, pins, profile.

@@ -1,0 +1,1 @@
+//! RSA-4096 signatures and encryption, key files, secrets.

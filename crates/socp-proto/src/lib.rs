@@ -1,0 +1,1 @@
+//! Wire types, canonical JSON, limits and capabilities of SOCP v1.3.

@@ -1,0 +1,1 @@
+//! A SOCP server: sockets, signing pool, store.
