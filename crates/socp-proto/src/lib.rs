@@ -1,1 +1,27 @@
 //! Wire types, canonical JSON, limits and capabilities of SOCP v1.3.
+//!
+//! One WebSocket text message carries one JSON object, the [`Envelope`] (SOCP §7). [`Frame::parse`] is the only way
+//! in: it checks the JSON itself ([`json`]: depth, duplicate keys, numbers), the envelope's fields and the payload of
+//! the frame's type, so that whatever holds a [`Frame`] never validates again. The way out is a [`Draft`], which
+//! becomes an [`Envelope`] when somebody with a key has signed [`Draft::signed_bytes`].
+//!
+//! No clock, no randomness, no I/O and no keys beyond their text: signatures are `socp-crypto`'s.
+
+pub mod canonical;
+pub mod caps;
+pub mod envelope;
+pub mod id;
+pub mod json;
+pub mod key;
+pub mod limits;
+pub mod meta;
+pub mod payload;
+
+pub use canonical::{escaped_form, utf8_form};
+pub use caps::Capabilities;
+pub use envelope::{Draft, Envelope, Frame, FrameError};
+pub use id::{Address, Id, InvalidId, ServerId, UserId};
+pub use json::{JsonFault, Object};
+pub use key::{Base64Url, Fingerprint, KeyText};
+pub use meta::Meta;
+pub use payload::{ErrorCode, FrameKind, Payload};

@@ -1,0 +1,261 @@
+//! The envelope (SOCP §7) and its three states: read, drafted, signed.
+
+use crate::canonical::utf8_form;
+use crate::id::{Address, Id};
+use crate::json::{JsonFault, Object, parse_object};
+use crate::key::Base64Url;
+use crate::payload::{ErrorCode, FrameKind, InvalidPayload, Payload};
+use serde_json::Value;
+
+/// One JSON object of the wire, checked field by field, with whatever else it carried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Envelope {
+    /// `type`.
+    pub kind: FrameKind,
+    /// Who speaks; on the wire nobody's word for it but the link's.
+    pub from: Id,
+    /// Whom it is for.
+    pub to: Address,
+    /// When it was made, ms since the Unix epoch.
+    pub ts: u64,
+    /// The object that `sig` covers, unknown fields included.
+    pub payload: Object,
+    /// The transport signature, empty where unsigned.
+    pub sig: Base64Url,
+    /// Unknown fields of the envelope, kept for whoever it is passed on to.
+    pub extra: Object,
+}
+
+impl Envelope {
+    /// The text that goes over the wire.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        let mut object = self.extra.clone();
+        object.insert("type".to_owned(), Value::from(self.kind.name()));
+        object.insert("from".to_owned(), Value::from(self.from.as_str()));
+        object.insert("to".to_owned(), Value::from(self.to.as_str()));
+        object.insert("ts".to_owned(), Value::from(self.ts));
+        object.insert("payload".to_owned(), Value::Object(self.payload.clone()));
+        object.insert("sig".to_owned(), Value::from(self.sig.as_str()));
+        utf8_form(&object)
+    }
+
+    /// The canonical payload, which `sig` covers (SOCP §12).
+    #[must_use]
+    pub fn signed_text(&self) -> String {
+        utf8_form(&self.payload)
+    }
+}
+
+/// An envelope we made and have not signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Draft {
+    /// Who will have said it.
+    pub from: Id,
+    /// Whom it is for.
+    pub to: Address,
+    /// When it was made, ms since the Unix epoch.
+    pub ts: u64,
+    /// `type`.
+    pub kind: FrameKind,
+    /// The object to sign.
+    pub payload: Object,
+}
+
+impl Draft {
+    /// A draft of a typed payload.
+    #[must_use]
+    pub fn new(from: impl Into<Id>, to: impl Into<Address>, ts: u64, payload: &Payload) -> Self {
+        Self { from: from.into(), to: to.into(), ts, kind: payload.kind(), payload: payload.to_object() }
+    }
+
+    /// The canonical payload, which the signature must cover (SOCP §12).
+    #[must_use]
+    pub fn signed_text(&self) -> String {
+        utf8_form(&self.payload)
+    }
+
+    /// The finished envelope.
+    #[must_use]
+    pub fn sign(self, sig: &[u8]) -> Envelope {
+        Envelope {
+            kind: self.kind,
+            from: self.from,
+            to: self.to,
+            ts: self.ts,
+            payload: self.payload,
+            sig: Base64Url::encode(sig),
+            extra: Object::new(),
+        }
+    }
+}
+
+/// An envelope together with its payload as a type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    /// As it came.
+    pub envelope: Envelope,
+    /// What it says.
+    pub payload: Payload,
+}
+
+/// Why a text is not a frame: always the fault of whoever sent it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FrameError {
+    /// Not the JSON that the wire allows.
+    #[error("{0}")]
+    Json(#[from] JsonFault),
+    /// A field of the envelope is missing or has the wrong type or value.
+    #[error("`{field}` {reason}")]
+    Field {
+        /// Which field.
+        field: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A type that nobody defined.
+    #[error("unknown type {0:?}")]
+    UnknownType(String),
+    /// The payload is not one of its type.
+    #[error("{}: {reason}", kind.name())]
+    Payload {
+        /// The type that the envelope claims.
+        kind: FrameKind,
+        /// What is wrong.
+        reason: InvalidPayload,
+    },
+}
+
+impl FrameError {
+    /// The code of the answer.
+    #[must_use]
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::UnknownType(_) => ErrorCode::UnknownType,
+            Self::Json(_) | Self::Field { .. } | Self::Payload { .. } => ErrorCode::BadFrame,
+        }
+    }
+}
+
+impl Frame {
+    /// Reads one text message.
+    ///
+    /// # Errors
+    /// [`FrameError`], naming the first rule that the text breaks.
+    pub fn parse(text: &str) -> Result<Self, FrameError> {
+        let mut object = parse_object(text)?;
+        let name = take_text(&mut object, "type")?;
+        // Long enough for every known name; a longer text must not come back in our answer.
+        let shown = || name.chars().take(48).collect();
+        let kind = FrameKind::from_name(&name).ok_or_else(|| FrameError::UnknownType(shown()))?;
+        let from = parse_field(&mut object, "from")?;
+        let to = parse_field(&mut object, "to")?;
+        let ts = take_ts(&mut object)?;
+        let payload_object = take_payload(&mut object)?;
+        let sig = take_sig(&mut object)?;
+        let payload =
+            Payload::parse(kind, &payload_object).map_err(|reason| FrameError::Payload { kind, reason })?;
+        let envelope = Envelope { kind, from, to, ts, payload: payload_object, sig, extra: object };
+        Ok(Self { envelope, payload })
+    }
+}
+
+fn wrong(field: &'static str, reason: impl ToString) -> FrameError {
+    FrameError::Field { field, reason: reason.to_string() }
+}
+
+fn take_text(object: &mut Object, field: &'static str) -> Result<String, FrameError> {
+    match object.remove(field) {
+        Some(Value::String(text)) => Ok(text),
+        Some(_) => Err(wrong(field, "is not a string")),
+        None => Err(wrong(field, "is missing")),
+    }
+}
+
+fn parse_field<T>(object: &mut Object, field: &'static str) -> Result<T, FrameError>
+where
+    T: TryFrom<String>,
+    T::Error: ToString,
+{
+    T::try_from(take_text(object, field)?).map_err(|reason| wrong(field, reason))
+}
+
+fn take_ts(object: &mut Object) -> Result<u64, FrameError> {
+    match object.remove("ts") {
+        Some(value) => value.as_u64().ok_or_else(|| wrong("ts", "is not an integer of milliseconds")),
+        None => Err(wrong("ts", "is missing")),
+    }
+}
+
+fn take_payload(object: &mut Object) -> Result<Object, FrameError> {
+    match object.remove("payload") {
+        Some(Value::Object(payload)) => Ok(payload),
+        Some(_) => Err(wrong("payload", "is not an object")),
+        None => Ok(Object::new()),
+    }
+}
+
+fn take_sig(object: &mut Object) -> Result<Base64Url, FrameError> {
+    match object.remove("sig") {
+        None => Ok(Base64Url::encode(&[])),
+        Some(Value::String(text)) => Base64Url::try_from(text).map_err(|reason| wrong("sig", reason)),
+        Some(_) => Err(wrong("sig", "is not a string")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ADVERTISE: &str = r#"{"type":"USER_ADVERTISE","from":"s1","to":"*","ts":7,"relay":"x",
+        "payload":{"user_id":"u","server_id":"s1","meta":{"mood":"good"},"novel":[1]},"sig":"AAAA"}"#;
+
+    #[test]
+    fn unknown_fields_survive_being_passed_on() {
+        let frame = Frame::parse(ADVERTISE).unwrap();
+        let passed_on = frame.envelope.to_text();
+        assert_eq!(Frame::parse(&passed_on).unwrap(), frame);
+        for kept in [r#""relay":"x""#, r#""novel":[1]"#, r#""mood":"good""#] {
+            assert!(passed_on.contains(kept), "{kept} is lost in {passed_on}");
+        }
+    }
+
+    #[test]
+    fn absent_payload_and_sig_are_empty() {
+        let frame = Frame::parse(r#"{"type":"HEARTBEAT","from":"a","to":"b","ts":1}"#).unwrap();
+        assert!(frame.envelope.payload.is_empty() && frame.envelope.sig.is_empty());
+    }
+
+    #[test]
+    fn each_missing_or_wrong_field_is_named() {
+        let table = [
+            (r#"{"from":"a","to":"b","ts":1}"#, "`type` is missing"),
+            (r#"{"type":7,"from":"a","to":"b","ts":1}"#, "`type` is not a string"),
+            (r#"{"type":"HEARTBEAT","to":"b","ts":1}"#, "`from` is missing"),
+            (r#"{"type":"HEARTBEAT","from":"a b","to":"b","ts":1}"#, "`from` contains characters"),
+            (r#"{"type":"HEARTBEAT","from":"a","to":[],"ts":1}"#, "`to` is not a string"),
+            (r#"{"type":"HEARTBEAT","from":"a","to":"b"}"#, "`ts` is missing"),
+            (r#"{"type":"HEARTBEAT","from":"a","to":"b","ts":-1}"#, "`ts` is not an integer"),
+            (r#"{"type":"HEARTBEAT","from":"a","to":"b","ts":"1"}"#, "`ts` is not an integer"),
+            (r#"{"type":"HEARTBEAT","from":"a","to":"b","ts":1,"payload":[]}"#, "`payload` is not an object"),
+            (r#"{"type":"HEARTBEAT","from":"a","to":"b","ts":1,"sig":7}"#, "`sig` is not a string"),
+            (r#"{"type":"HEARTBEAT","from":"a","to":"b","ts":1,"sig":"=="}"#, "`sig` is not base64url"),
+            (r#"{"type":"NONSENSE","from":"a","to":"b","ts":1}"#, "unknown type \"NONSENSE\""),
+            (
+                r#"{"type":"USER_REMOVE","from":"a","to":"*","ts":1,"payload":{"user_id":"u"}}"#,
+                "USER_REMOVE: missing field `server_id`",
+            ),
+            (r#"{"type":"PUBKEY_REQUEST","from":"a","to":"b","ts":1,"payload":{"user_id":7}}"#, "PUBKEY_REQUEST: "),
+        ];
+        for (text, said) in table {
+            let error = Frame::parse(text).unwrap_err().to_string();
+            assert!(error.starts_with(said), "{text} gets {error:?}");
+        }
+    }
+
+    #[test]
+    fn a_long_unknown_type_is_cut_in_the_answer() {
+        let text = format!(r#"{{"type":"{}","from":"a","to":"b","ts":1}}"#, "X".repeat(9_000));
+        assert!(Frame::parse(&text).unwrap_err().to_string().len() < 80);
+    }
+}

@@ -1,0 +1,201 @@
+//! Public keys and other binary values as the wire writes them: base64url without padding (PROTOCOL I.1).
+
+use crate::limits::KEY_TEXT_BYTES_MAX;
+use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::fmt;
+use std::sync::Arc;
+
+/// A text that is not base64url without padding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("is not base64url without padding")]
+pub struct InvalidBase64;
+
+/// Binary content kept as its base64url text, which is what content signatures cover (PROTOCOL I.7).
+///
+/// The text is known to decode: unused trailing bits are zero, so text and bytes determine each other.
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Base64Url(String);
+
+impl Base64Url {
+    /// Encodes bytes.
+    #[must_use]
+    pub fn encode(bytes: &[u8]) -> Self {
+        Self(BASE64URL_NOPAD.encode(bytes))
+    }
+
+    /// The text as it goes over the wire.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub fn decode(&self) -> Vec<u8> {
+        // The constructor proved that the text decodes.
+        BASE64URL_NOPAD.decode(self.0.as_bytes()).unwrap_or_default()
+    }
+
+    /// Whether there are no bytes at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl TryFrom<String> for Base64Url {
+    type Error = InvalidBase64;
+    fn try_from(text: String) -> Result<Self, InvalidBase64> {
+        match BASE64URL_NOPAD.decode_len(text.len()) {
+            Ok(_) if BASE64URL_NOPAD.decode(text.as_bytes()).is_ok() => Ok(Self(text)),
+            Ok(_) | Err(_) => Err(InvalidBase64),
+        }
+    }
+}
+
+impl fmt::Debug for Base64Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Base64Url({} characters)", self.0.len())
+    }
+}
+
+/// SHA-256 of a public key's SubjectPublicKeyInfo: the short name of a key.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Fingerprint([u8; 32]);
+
+impl Fingerprint {
+    /// The fingerprint of a DER SubjectPublicKeyInfo.
+    #[must_use]
+    pub fn of(spki_der: &[u8]) -> Self {
+        Self(Sha256::digest(spki_der).into())
+    }
+
+    /// A fingerprint read back from where it was stored.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The 32 bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// The first 16 hexadecimal digits, enough to recognise a key in a log.
+    #[must_use]
+    pub fn short(&self) -> String {
+        self.to_string().chars().take(16).collect()
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&HEXLOWER.encode(&self.0))
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Fingerprint({})", self.short())
+    }
+}
+
+/// The text of a public key: base64url of some bytes that claim to be a SubjectPublicKeyInfo.
+///
+/// Whether the key is an acceptable one (RSA-4096) is for `socp-crypto` to say; here only the encoding is known to be
+/// right. Cheap to clone.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct KeyText(Arc<KeyParts>);
+
+struct KeyParts {
+    text: String,
+    der: Vec<u8>,
+    fingerprint: Fingerprint,
+}
+
+impl KeyText {
+    /// The text of a key given in DER.
+    #[must_use]
+    pub fn from_der(spki_der: &[u8]) -> Self {
+        Self(Arc::new(KeyParts {
+            text: BASE64URL_NOPAD.encode(spki_der),
+            der: spki_der.to_vec(),
+            fingerprint: Fingerprint::of(spki_der),
+        }))
+    }
+
+    /// The text as it goes over the wire.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0.text
+    }
+
+    /// The bytes behind the text.
+    #[must_use]
+    pub fn der(&self) -> &[u8] {
+        &self.0.der
+    }
+
+    /// SHA-256 of the bytes.
+    #[must_use]
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.0.fingerprint
+    }
+}
+
+impl TryFrom<String> for KeyText {
+    type Error = InvalidBase64;
+    fn try_from(text: String) -> Result<Self, InvalidBase64> {
+        if text.is_empty() || text.len() > KEY_TEXT_BYTES_MAX {
+            return Err(InvalidBase64);
+        }
+        let der = BASE64URL_NOPAD.decode(text.as_bytes()).map_err(|_| InvalidBase64)?;
+        let fingerprint = Fingerprint::of(&der);
+        Ok(Self(Arc::new(KeyParts { text, der, fingerprint })))
+    }
+}
+
+impl From<KeyText> for String {
+    fn from(key: KeyText) -> Self {
+        key.as_str().to_owned()
+    }
+}
+
+impl PartialEq for KeyText {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.text == other.0.text
+    }
+}
+
+impl Eq for KeyText {}
+
+impl fmt::Debug for KeyText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyText({})", self.0.fingerprint.short())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_base64url_without_padding_is_read() {
+        assert_eq!(Base64Url::try_from("_-8".to_owned()).unwrap().decode(), [0xff, 0xef]);
+        for bad in ["/+8", "_-8=", "_-9", "a", "a b", "é"] {
+            assert_eq!(Base64Url::try_from(bad.to_owned()), Err(InvalidBase64), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_oversized_or_empty_key_text_is_refused() {
+        assert!(KeyText::try_from("A".repeat(KEY_TEXT_BYTES_MAX)).is_ok());
+        assert!(KeyText::try_from("A".repeat(KEY_TEXT_BYTES_MAX + 4)).is_err());
+        assert!(KeyText::try_from(String::new()).is_err());
+    }
+}

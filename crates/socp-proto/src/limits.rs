@@ -1,0 +1,97 @@
+//! Every limit of the protocol, with its unit and its source.
+//!
+//! A limit stands here only if something enforces it; the comment names the section that sets it. "Our choice" marks
+//! the ones that SOCP v1.3 leaves open.
+
+/// Longest message in bytes; a longer one closes the link with 1009 (PROTOCOL I.1).
+pub const FRAME_BYTES_MAX: usize = 1024 * 1024;
+/// Deepest nesting of arrays and objects, the envelope itself being 1 (our choice).
+pub const JSON_DEPTH_MAX: usize = 32;
+/// Longest server or user id in bytes (PROTOCOL I.1).
+pub const ID_BYTES_MAX: usize = 64;
+/// Longest envelope `to` in bytes: a host name of 253, a colon, a port, and room for brackets (our choice).
+pub const ADDRESS_BYTES_MAX: usize = 272;
+/// Longest base64url text of a public key in bytes; RSA-4096 needs 734, RSA-8192 must still get its clear refusal (our choice).
+pub const KEY_TEXT_BYTES_MAX: usize = 2048;
+/// Largest canonical `meta` in bytes (PROTOCOL I.11).
+pub const META_BYTES_MAX: usize = 4096;
+/// Longest `display_name` in characters (PROTOCOL I.11).
+pub const DISPLAY_NAME_CHARS_MAX: usize = 64;
+/// Longest `avatar_url` in bytes (PROTOCOL I.11).
+pub const AVATAR_URL_BYTES_MAX: usize = 512;
+/// Most capabilities one frame may list (our choice).
+pub const CAPS_COUNT_MAX: usize = 32;
+/// Longest capability name in bytes (our choice).
+pub const CAP_BYTES_MAX: usize = 32;
+/// Longest text of a direct message in bytes: 147 OAEP blocks, which cost the reader most of a second of RSA (our choice).
+pub const DIRECT_TEXT_BYTES_MAX: usize = 64 * 1024;
+/// Longest file name in a manifest in bytes (our choice).
+pub const FILE_NAME_BYTES_MAX: usize = 255;
+
+/// A link that has said nothing valid for this long is closed with 1002 (PROTOCOL I.3).
+pub const HELLO_WAIT_MAX_MS: u64 = 10_000;
+/// Hellos that one link may try, since a refused one may be mended (PROTOCOL I.6).
+pub const HELLO_TRIES_MAX: u32 = 3;
+/// A server link sends `HEARTBEAT` this often (SOCP §8.4, §11).
+pub const HEARTBEAT_INTERVAL_MS: u64 = 15_000;
+/// A server link silent for this long is dead (SOCP §11).
+pub const LINK_SILENCE_MAX_MS: u64 = 45_000;
+const _: () = assert!(LINK_SILENCE_MAX_MS >= 3 * HEARTBEAT_INTERVAL_MS);
+/// A user link is pinged this often (PROTOCOL I.11).
+pub const PING_INTERVAL_MS: u64 = 30_000;
+/// A user link is closed when the ping of this count falls due and none before it was answered (PROTOCOL I.11).
+pub const PING_UNANSWERED_COUNT_MAX: u32 = 3;
+/// Shortest wait before a lost server is dialled again (SOCP §11).
+pub const REDIAL_WAIT_MIN_MS: u64 = 1_000;
+/// Longest wait before a lost server is dialled again (SOCP §11).
+pub const REDIAL_WAIT_MAX_MS: u64 = 60_000;
+/// An attempt to connect is given up after this long (our choice).
+pub const DIAL_WAIT_MAX_MS: u64 = 10_000;
+/// A server that stops flushes its links for at most this long; it must be gone within 5 s (our choice).
+pub const STOP_FLUSH_MAX_MS: u64 = 4_000;
+
+/// How far behind our clock `ts` of a state-changing frame may lie (PROTOCOL I.2).
+pub const CLOCK_BEHIND_MAX_MS: u64 = 5 * 60_000;
+/// How far ahead of our clock `ts` of a state-changing frame may lie (PROTOCOL I.2).
+pub const CLOCK_AHEAD_MAX_MS: u64 = 2 * 60_000;
+/// How far `ts` inside a signed hello may lie from our clock, either way (PROTOCOL I.6).
+pub const HELLO_AGE_MAX_MS: u64 = 2 * 60_000;
+/// How long a frame is remembered as seen (PROTOCOL I.7).
+pub const SEEN_TTL_MS: u64 = 10 * 60_000;
+/// How many frames are remembered as seen (PROTOCOL I.7).
+pub const SEEN_COUNT_MAX: usize = 1 << 20;
+const _: () = assert!(SEEN_TTL_MS > CLOCK_BEHIND_MAX_MS + CLOCK_AHEAD_MAX_MS);
+/// Users of a lost server are forgotten after this long (PROTOCOL I.5).
+pub const STALE_USER_MAX_MS: u64 = 10 * 60_000;
+
+/// Most users on one page of `LIST_RESPONSE` (PROTOCOL I.6).
+pub const LIST_PAGE_COUNT_MAX: usize = 2_000;
+/// Most users inside one `SERVER_WELCOME` (PROTOCOL I.4).
+pub const WELCOME_CLIENTS_COUNT_MAX: usize = 500;
+/// Refused frames after which a link is closed with 1008, counted over [`BAD_FRAMES_WINDOW_MS`] (PROTOCOL I.10).
+pub const BAD_FRAMES_COUNT_MAX: usize = 10;
+/// The window in which refused frames are counted (PROTOCOL I.10).
+pub const BAD_FRAMES_WINDOW_MS: u64 = 60_000;
+/// Bytes that may wait for one link before it is closed with 1013 (PROTOCOL I.11).
+pub const OUTBOUND_BYTES_MAX: usize = 1024 * 1024;
+/// Frames that may wait for one link before it is closed with 1013 (PROTOCOL I.11).
+pub const OUTBOUND_FRAMES_COUNT_MAX: usize = 1_024;
+
+/// Frames a user link may send in a second, over time (PROTOCOL I.11).
+pub const USER_FRAMES_PER_S_MAX: u32 = 200;
+/// Frames a user link may send at once after a rest (PROTOCOL I.11).
+pub const USER_FRAMES_BURST_MAX: u32 = 600;
+/// Frames a server link may send in a second (PROTOCOL I.11).
+pub const PEER_FRAMES_PER_S_MAX: u32 = 20_000;
+/// Signatures that one link may make us verify in a second (PROTOCOL I.11).
+pub const VERIFICATIONS_PER_S_MAX: u32 = 1_000;
+/// Connections from one address that have not finished a hello (PROTOCOL I.11).
+pub const PENDING_PER_ADDRESS_COUNT_MAX: usize = 200;
+/// Connections in all that have not finished a hello (PROTOCOL I.11).
+pub const PENDING_COUNT_MAX: usize = 4_000;
+/// Users accepted from one peer (PROTOCOL I.11).
+pub const PEER_USERS_COUNT_MAX: usize = 5_000;
+/// Presence changes accepted from one peer in a second (PROTOCOL I.11).
+pub const PEER_CHANGES_PER_S_MAX: u32 = 500;
+/// Servers that are pinned and known; a newcomer beyond that is refused (our choice).
+pub const SERVERS_COUNT_MAX: usize = 10_000;

@@ -1,0 +1,155 @@
+//! Payloads of errors, acknowledgements, health and closing (SOCP §9.5, §8.4, §11, PROTOCOL I.10).
+
+use super::Shape;
+use crate::caps::Capabilities;
+use crate::id::ServerId;
+use crate::key::KeyText;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Why something was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub enum ErrorCode {
+    /// Nobody with that id can be reached.
+    UserNotFound,
+    /// A signature is missing or does not fit.
+    InvalidSig,
+    /// A key is unacceptable, or not the one bound to the id.
+    BadKey,
+    /// Something took too long, or is asked too often.
+    Timeout,
+    /// The type is unknown or out of place.
+    UnknownType,
+    /// The id has a session already, and this one proves nothing.
+    NameInUse,
+    /// Ours: too many frames.
+    RateLimited,
+    /// Ours: too many bytes.
+    TooLarge,
+    /// Ours: the frame breaks the protocol's form.
+    BadFrame,
+    /// Ours: a hello comes first.
+    NotAuthenticated,
+    /// Somebody else's code, kept as it came.
+    Other(String),
+}
+
+impl ErrorCode {
+    /// The code as programs of others know it: one of the specification's six (PROTOCOL I.10).
+    #[must_use]
+    pub fn for_stranger(self) -> Self {
+        match self {
+            Self::BadFrame | Self::TooLarge => Self::UnknownType,
+            Self::NotAuthenticated => Self::InvalidSig,
+            Self::RateLimited => Self::Timeout,
+            Self::UserNotFound
+            | Self::InvalidSig
+            | Self::BadKey
+            | Self::Timeout
+            | Self::UnknownType
+            | Self::NameInUse
+            | Self::Other(_) => self,
+        }
+    }
+
+    /// The name on the wire.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::UserNotFound => "USER_NOT_FOUND",
+            Self::InvalidSig => "INVALID_SIG",
+            Self::BadKey => "BAD_KEY",
+            Self::Timeout => "TIMEOUT",
+            Self::UnknownType => "UNKNOWN_TYPE",
+            Self::NameInUse => "NAME_IN_USE",
+            Self::RateLimited => "RATE_LIMITED",
+            Self::TooLarge => "TOO_LARGE",
+            Self::BadFrame => "BAD_FRAME",
+            Self::NotAuthenticated => "NOT_AUTHENTICATED",
+            Self::Other(code) => code,
+        }
+    }
+}
+
+impl From<String> for ErrorCode {
+    fn from(code: String) -> Self {
+        match code.as_str() {
+            "USER_NOT_FOUND" => Self::UserNotFound,
+            "INVALID_SIG" => Self::InvalidSig,
+            "BAD_KEY" => Self::BadKey,
+            "TIMEOUT" => Self::Timeout,
+            "UNKNOWN_TYPE" => Self::UnknownType,
+            "NAME_IN_USE" => Self::NameInUse,
+            "RATE_LIMITED" => Self::RateLimited,
+            "TOO_LARGE" => Self::TooLarge,
+            "BAD_FRAME" => Self::BadFrame,
+            "NOT_AUTHENTICATED" => Self::NotAuthenticated,
+            _ => Self::Other(code),
+        }
+    }
+}
+
+impl From<ErrorCode> for String {
+    fn from(code: ErrorCode) -> Self {
+        code.as_str().to_owned()
+    }
+}
+
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// `ERROR`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorNotice {
+    /// What kind of refusal.
+    pub code: ErrorCode,
+    /// What it is about: a user id, a type, a reason.
+    #[serde(default)]
+    pub detail: String,
+    /// Which message it is about; ours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub msg_ref: Option<String>,
+}
+
+impl Shape for ErrorNotice {}
+
+/// `ACK`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ack {
+    /// What is acknowledged: a type's name or a [`msg_ref`](super::msg_ref).
+    pub msg_ref: String,
+    /// The server, in the answer to a hello.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_id: Option<ServerId>,
+    /// The server's key, in the answer to a hello.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_pub: Option<KeyText>,
+    /// The server's name for people, in the answer to a hello.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_name: Option<String>,
+    /// What the server can do beyond SOCP v1.3, in the answer to a hello.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caps: Option<Capabilities>,
+}
+
+impl Shape for Ack {}
+
+/// `HEARTBEAT`. Some programs put their clock inside; nothing reads it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heartbeat {}
+
+impl Shape for Heartbeat {
+    const FOREIGN_FIELDS: &'static [&'static str] = &["user_id", "ciphertext", "pubkey", "code"];
+}
+
+/// `CTRL_CLOSE`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CtrlClose {}
+
+impl Shape for CtrlClose {
+    const FOREIGN_FIELDS: &'static [&'static str] = &["user_id", "ciphertext", "pubkey", "code"];
+}

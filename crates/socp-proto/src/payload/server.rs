@@ -1,0 +1,97 @@
+//! Payloads of joining the network (SOCP §8.1, PROTOCOL I.4).
+
+use super::Shape;
+use crate::caps::Capabilities;
+use crate::id::{ServerId, UserId};
+use crate::key::KeyText;
+use serde::{Deserialize, Serialize};
+
+/// Who and where a server is: `SERVER_HELLO_JOIN`, `SERVER_ANNOUNCE`, `SERVER_HELLO_LINK`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerIdentity {
+    /// Host name or address under which others may dial it.
+    pub host: String,
+    /// Its port there.
+    pub port: u16,
+    /// Its public key.
+    pub pubkey: KeyText,
+    /// A short name for people; ours, ignored by others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// What it can do beyond SOCP v1.3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caps: Option<Capabilities>,
+}
+
+impl Shape for ServerIdentity {
+    const FOREIGN_FIELDS: &'static [&'static str] = &["assigned_id", "user_id", "ciphertext"];
+}
+
+/// `SERVER_WELCOME`: the joiner's id, and what the introducer knows.
+///
+/// `server_id`, `pubkey`, `host`, `port` tell of the introducer itself; the specification leaves them out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerWelcome {
+    /// The id that the joiner has from now on.
+    pub assigned_id: ServerId,
+    /// Users known to the introducer.
+    #[serde(default)]
+    pub clients: Vec<WelcomeClient>,
+    /// Servers known to the introducer.
+    #[serde(default)]
+    pub servers: Vec<WelcomeServer>,
+    /// The introducer's id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_id: Option<ServerId>,
+    /// The introducer's key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pubkey: Option<KeyText>,
+    /// The introducer's host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// The introducer's port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// The introducer's name for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// What the introducer can do beyond SOCP v1.3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caps: Option<Capabilities>,
+}
+
+impl Shape for ServerWelcome {
+    const FOREIGN_FIELDS: &'static [&'static str] = &["user_id", "ciphertext"];
+}
+
+/// A user in a welcome.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WelcomeClient {
+    /// The user.
+    pub user_id: UserId,
+    /// The host of the user's server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// The port of the user's server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// The user's key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pubkey: Option<KeyText>,
+    /// The user's server; absent: the introducer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_id: Option<ServerId>,
+}
+
+/// A server in a welcome.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WelcomeServer {
+    /// The server.
+    pub server_id: ServerId,
+    /// Its host.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// Its key.
+    pub pubkey: KeyText,
+}
