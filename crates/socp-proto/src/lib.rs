@@ -25,3 +25,10 @@ pub use json::{JsonFault, Object};
 pub use key::{Base64Url, Fingerprint, KeyText};
 pub use meta::Meta;
 pub use payload::{ErrorCode, FrameKind, Payload};
+
+/// SHA-256, for seen caches and references; keys and signatures are `socp-crypto`'s.
+#[must_use]
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
+    use sha2::Digest as _;
+    sha2::Sha256::digest(bytes).into()
+}

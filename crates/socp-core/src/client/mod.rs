@@ -1,0 +1,1 @@
+//! The client: session, direct messages, first-use pins.

@@ -1,0 +1,1 @@
+//! The server: links, presence, routing, directory, health.
