@@ -1,1 +1,34 @@
 //! RSA-4096 signatures and encryption, key files, secrets.
+//!
+//! Everything here is a pure function over bytes: no file is opened, no clock read, no task spawned. An RSA private
+//! operation takes milliseconds of a core, so the callers run [`PrivateKey::sign`] and [`PrivateKey::open`] on a pool of
+//! threads; keys are cheap to clone and may be used from many threads at once.
+//!
+//! Two libraries carry the arithmetic. `aws-lc-rs` does every private operation, encryption, key derivation and the
+//! verification of the two salt lengths that exist in practice; the pure-Rust `rsa` crate only verifies signatures with
+//! any other salt length (PROTOCOL part I, 1).
+//!
+//! | module | what |
+//! |---|---|
+//! | [`public_key`], [`private_key`] | keys of SOCP §4: PSS signatures, OAEP blocks |
+//! | [`content`] | what end-to-end signatures cover (SOCP §9.2 to §9.4, §12) |
+//! | [`keyfile`] | a private key at rest, under a password or a secret |
+//! | [`secret`], [`random`], [`digest`] | values that forget themselves, randomness, SHA-256 |
+
+pub mod content;
+pub mod digest;
+pub mod error;
+mod key_rules;
+pub mod keyfile;
+pub mod private_key;
+pub mod public_key;
+pub mod random;
+pub mod secret;
+
+pub use content::{ContentFamily, ContentParts, ContentScheme, sign_content, verify_content};
+pub use error::{CryptoError, KeyFault, KeyFileFault};
+pub use keyfile::{SealedKey, UnlockSecret};
+pub use private_key::PrivateKey;
+pub use public_key::{PublicKey, SIGNATURE_BYTES};
+pub use random::random_bytes;
+pub use secret::{Password, SecretBytes};
