@@ -1,1 +1,356 @@
-//! The client: session, direct messages, first-use pins.
+//! The client: session, direct messages, first-use pins (SOCP §9.1, §9.2, §13; PROTOCOL I.6, I.7).
+//!
+//! One [`Client`] is one user on one server. The driver owns the socket, the keys and the disk: it signs every
+//! [`Draft`](socp_proto::Draft), checks every signature before a frame comes in, encrypts and decrypts. What the client
+//! decides is whom to believe. The server's key and every user's key are pinned at first sight and never replaced by
+//! anything the network says; a message is verified with the pinned key of its sender, whatever key it carries.
+//!
+//! SOCP v1.3 acknowledges no messages. A server answers the requests of one link in order, so each message is followed
+//! by a `PUBKEY_REQUEST` as a fence: once that is answered and no `ERROR` came before, the server has taken the message.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`io`] | what goes in and comes out |
+//! | [`fault`] | why something failed |
+//! | `session` | hello, the server's pin |
+//! | `people` | who is online, finding a user by name |
+//! | `pins` | keys of users at first sight |
+//! | `direct` | messages on their way out |
+//! | `inbox` | messages on their way in |
+//! | `asks` | key requests not yet answered |
+
+pub mod fault;
+pub mod io;
+
+mod asks;
+mod direct;
+mod inbox;
+mod outbox;
+mod people;
+mod pins;
+mod session;
+#[cfg(test)]
+#[allow(clippy::wildcard_enum_match_arm, reason = "a test picks out one kind")]
+mod testkit;
+#[cfg(test)]
+#[allow(clippy::wildcard_enum_match_arm, reason = "a test picks out one kind")]
+mod tests;
+
+pub use fault::{OpenFault, ResolveError, Stop, TellFault};
+pub use io::{
+    Command, Config, Event, Input, Message, Output, Person, Sealed, ServerPin, Ticket, UserPin,
+};
+
+use crate::clock::{Mono, Now};
+use crate::verified::Verified;
+use asks::{Asks, Why};
+use direct::Direct;
+use inbox::Inbox;
+use outbox::Outbox;
+use people::People;
+use pins::{Pins, Seen};
+use session::Session;
+use socp_proto::payload::{ErrorNotice, PubkeyResponse, UserAdvertise, UserRemove};
+use socp_proto::{ErrorCode, Fingerprint, Frame, KeyText, Payload, UserId};
+
+/// An answer that has not come after this long will not come (our choice).
+pub const ANSWER_WAIT_MAX_MS: u64 = 15_000;
+/// Most users that one client pins or lists (our choice).
+pub const USERS_COUNT_MAX: usize = 200_000;
+/// Messages that wait for their sender's key (our choice).
+pub const HELD_COUNT_MAX: usize = 64;
+/// Own messages that wait for the server (our choice).
+pub const OUTGOING_COUNT_MAX: usize = 4_096;
+
+/// One user's end of a link, without clock, socket or key.
+#[derive(Debug)]
+pub struct Client {
+    out: Outbox,
+    session: Session,
+    people: People,
+    pins: Pins,
+    asks: Asks,
+    direct: Direct,
+    inbox: Inbox,
+}
+
+impl Client {
+    /// Makes a client that is not connected.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        let out = Outbox::new(config.user.clone(), config.server.as_ref());
+        Self {
+            out,
+            inbox: Inbox::new(config.user),
+            direct: Direct::new(config.pubkey.clone()),
+            session: Session::new(config.pubkey, config.meta, config.program, config.server),
+            people: People::default(),
+            pins: Pins::new(config.pins),
+            asks: Asks::default(),
+        }
+    }
+
+    /// Takes one input; the outputs must be drained before the next.
+    pub fn handle(&mut self, now: Now, input: Input) {
+        match input {
+            Input::Connected => self.session.on_connected(now, &mut self.out),
+            Input::Disconnected { reason } => self.on_disconnected(reason),
+            Input::Frame(frame) => self.on_frame(now, frame),
+            Input::Unverified(frame) => self.on_unverified(now, &frame),
+            Input::Bad { reason } => self
+                .out
+                .notice(None, format!("ignored what the server sent: {reason}")),
+            Input::Command(command) => self.on_command(now, command),
+            Input::Sealed { ticket, result } => {
+                self.direct
+                    .on_sealed(now, ticket, result, &mut self.asks, &mut self.out);
+            }
+            Input::Opened { ticket, result } => {
+                self.inbox.on_opened(now, ticket, result, &mut self.out)
+            }
+        }
+    }
+
+    /// Gives up what has waited too long.
+    pub fn handle_timeout(&mut self, now: Now) {
+        self.session.on_timeout(now, &mut self.out);
+        self.people.on_timeout(now, &self.pins, &mut self.out);
+        for (user, why) in self.asks.take_expired(now) {
+            match why {
+                Why::Key => self.on_no_key(&user, &TellFault::NoAnswer),
+                Why::Fence(ticket) => self.direct.fail(ticket, TellFault::NoAnswer, &mut self.out),
+                Why::Void => {}
+            }
+        }
+    }
+
+    /// The next thing for the driver to do.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.out.pop()
+    }
+
+    /// When [`Client::handle_timeout`] wants to be called, if nothing happens before.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Mono> {
+        let waits = [
+            self.session.deadline(),
+            self.people.deadline(),
+            self.asks.deadline(),
+        ];
+        waits.into_iter().flatten().min()
+    }
+
+    fn on_disconnected(&mut self, reason: String) {
+        self.session.on_disconnected();
+        self.asks.clear();
+        self.direct.on_disconnected(&mut self.out);
+        self.inbox.on_disconnected(&mut self.out);
+        self.people.on_disconnected(&self.pins, &mut self.out);
+        self.out.event(Event::Offline { reason });
+    }
+
+    fn on_command(&mut self, now: Now, command: Command) {
+        match command {
+            Command::Tell { ticket, to, text } => {
+                let online = self.session.is_online();
+                self.direct.tell(
+                    now,
+                    direct::Tell { ticket, to, text },
+                    online,
+                    &self.pins,
+                    &mut self.asks,
+                    &mut self.out,
+                );
+            }
+            Command::List { ticket } => self.people.list(ticket, &self.pins, &mut self.out),
+            Command::Resolve { ticket, text } => {
+                self.people
+                    .resolve_later(ticket, text, &self.pins, &mut self.out)
+            }
+            Command::Close => {
+                self.session.close(now, &mut self.out);
+            }
+        }
+    }
+
+    /// A frame whose transport signature fits some key; whether that key is the server's is decided here.
+    fn on_frame(&mut self, now: Now, frame: Verified<Frame>) {
+        let by = frame.by();
+        let frame = frame.into_inner();
+        if self.session.is_waiting() {
+            return self.on_hello_answer(now, &frame, Some(by));
+        }
+        if !self.session.is_online() {
+            return;
+        }
+        if !self.session.trusts(by) {
+            return self.on_unverified(now, &frame);
+        }
+        match frame.payload {
+            Payload::ListResponse(page) => {
+                self.people.on_page(now, page, &self.pins, &mut self.out)
+            }
+            Payload::UserAdvertise(advert) => self.on_advertise(now, advert),
+            Payload::UserRemove(remove) => self.on_remove(&remove),
+            Payload::PubkeyResponse(answer) => self.on_pubkey(now, answer),
+            Payload::UserDeliver(message) => {
+                let head = inbox::Head {
+                    now,
+                    to: frame.envelope.to,
+                    ts: frame.envelope.ts,
+                };
+                let known = (&self.pins, &self.people);
+                self.inbox
+                    .on_deliver(head, message, known, &mut self.asks, &mut self.out);
+            }
+            Payload::Error(error) => self.on_error(&error),
+            Payload::Ack(_)
+            | Payload::CtrlClose(_)
+            | Payload::Heartbeat(_)
+            | Payload::ServerHelloJoin(_)
+            | Payload::ServerHelloLink(_)
+            | Payload::ServerWelcome(_)
+            | Payload::ServerAnnounce(_)
+            | Payload::ServerDeliver(_)
+            | Payload::UserHello(_)
+            | Payload::ListRequest(_)
+            | Payload::PubkeyRequest(_)
+            | Payload::MsgDirect(_)
+            | Payload::MsgPublicChannel(_)
+            | Payload::PublicChannelAdd(_)
+            | Payload::PublicChannelUpdated(_)
+            | Payload::PublicChannelKeyShare(_)
+            | Payload::FileStart(_)
+            | Payload::FileChunk(_)
+            | Payload::FileEnd(_) => {}
+        }
+    }
+
+    /// Nothing in such a frame is acted on, but a refused hello may say so without proof.
+    fn on_unverified(&mut self, now: Now, frame: &Frame) {
+        if self.session.is_waiting() {
+            return self.on_hello_answer(now, frame, None);
+        }
+        if self.session.is_online() {
+            let kind = frame.envelope.kind.name();
+            let text = format!("ignored a {kind} that is not signed with the server's key");
+            self.out.notice(None, text);
+        }
+    }
+
+    fn on_hello_answer(&mut self, now: Now, frame: &Frame, by: Option<Fingerprint>) {
+        if let Payload::Ack(ack) = &frame.payload {
+            if self.session.on_ack(ack, by, &mut self.out) {
+                self.people.start_listing(now, &mut self.out);
+            }
+        } else if let Payload::Error(error) = &frame.payload {
+            self.session
+                .on_error(now, &frame.envelope.from, error, by, &mut self.out);
+        }
+    }
+
+    fn on_advertise(&mut self, now: Now, advert: UserAdvertise) {
+        let keys = advert
+            .pubkey
+            .clone()
+            .map(|key| (key, advert.enc_pubkey.clone()));
+        let user = advert.user_id.clone();
+        self.people.on_advertise(advert, &mut self.out);
+        if let Some((pubkey, enc_pubkey)) = keys {
+            self.observe(now, &user, pubkey, enc_pubkey);
+        }
+    }
+
+    fn on_remove(&mut self, remove: &UserRemove) {
+        self.people.on_remove(remove, &mut self.out);
+    }
+
+    fn on_pubkey(&mut self, now: Now, answer: PubkeyResponse) {
+        let why = self.asks.on_answer(&answer.user_id);
+        let user = answer.user_id;
+        let fault = match answer.pubkey {
+            Some(_) if answer.revoked => Some(TellFault::Withdrawn(user.clone())),
+            Some(key) => self.observe(now, &user, key, answer.enc_pubkey),
+            None => Some(TellFault::UnknownUser(user.clone())),
+        };
+        match (why, fault) {
+            // The user may have left since; the message was taken all the same.
+            (Some(Why::Fence(ticket)), None | Some(TellFault::UnknownUser(_))) => {
+                self.direct.on_fence(ticket, &mut self.out);
+            }
+            (Some(Why::Fence(ticket)), Some(fault)) => {
+                self.direct.fail(ticket, fault, &mut self.out)
+            }
+            (Some(Why::Key), Some(fault)) => self.on_no_key(&user, &fault),
+            (Some(Why::Key), None) => self.on_key(now, &user),
+            (Some(Why::Void) | None, _) => {}
+        }
+    }
+
+    /// Compares a key that the network shows with the pinned one; the pinned one stays.
+    fn observe(
+        &mut self,
+        now: Now,
+        user: &UserId,
+        pubkey: KeyText,
+        enc_pubkey: Option<KeyText>,
+    ) -> Option<TellFault> {
+        match self
+            .pins
+            .observe(user, pubkey, enc_pubkey, self.people.get(user))
+        {
+            Seen::New(pin) => {
+                self.out.push(Output::SaveUser(pin));
+                self.on_key(now, user);
+                None
+            }
+            Seen::Same => None,
+            Seen::Full => Some(TellFault::TooManyUsers),
+            Seen::Changed { pinned, seen, news } => {
+                if news {
+                    self.out.event(Event::KeyChanged {
+                        user: user.clone(),
+                        pinned,
+                        seen,
+                    });
+                }
+                Some(TellFault::KeyChanged {
+                    user: user.clone(),
+                    pinned,
+                    seen,
+                })
+            }
+        }
+    }
+
+    fn on_key(&mut self, now: Now, user: &UserId) {
+        self.direct.on_key(now, user, &self.pins, &mut self.out);
+        self.inbox
+            .on_key(user, &self.pins, &self.people, &mut self.out);
+    }
+
+    fn on_no_key(&mut self, user: &UserId, fault: &TellFault) {
+        self.direct.on_no_key(user, fault, &mut self.out);
+        self.inbox.on_no_key(user, fault, &mut self.out);
+    }
+
+    /// An `ERROR` is never answered (SOCP §9.5). One that names no message casts doubt on all that are under way.
+    fn on_error(&mut self, error: &ErrorNotice) {
+        let about_user = UserId::try_from(error.detail.as_str())
+            .ok()
+            .filter(|_| error.code == ErrorCode::UserNotFound);
+        if let Some(msg_ref) = &error.msg_ref {
+            self.direct.on_refused(msg_ref, error, &mut self.out);
+        } else if let Some(user) = about_user {
+            self.direct.on_not_found(&user, &mut self.out);
+            self.inbox
+                .on_no_key(&user, &TellFault::UnknownUser(user.clone()), &mut self.out);
+            self.asks.drop_key(&user);
+        } else {
+            self.direct.on_doubt(error, &mut self.out);
+            self.asks.void();
+        }
+        let (code, detail) = (error.code.clone(), error.detail.clone());
+        self.out.event(Event::Error { code, detail });
+    }
+}

@@ -1,0 +1,195 @@
+//! Why something failed, in words for people: what, why, what to do.
+
+use super::io::Person;
+use socp_proto::{ErrorCode, Fingerprint, ServerId, UserId};
+
+/// Why content could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OpenFault {
+    /// Signed by another key than the pinned one, or altered.
+    #[error("its signature does not fit the sender's pinned key")]
+    Signature,
+    /// Not for our key, or damaged.
+    #[error("it does not decrypt with your key")]
+    Decrypt,
+    /// Not UTF-8.
+    #[error("it is not text")]
+    NotText,
+    /// The key operation itself failed.
+    #[error("it could not be read: {0}")]
+    Internal(String),
+}
+
+/// Why this server is of no use to us.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Stop {
+    /// The pinned key and the shown one differ.
+    #[error(
+        "the server's key has changed: pinned {}, now {}. Either it was set up anew or somebody stands between; ask its \
+         operator for the fingerprint, and use another profile if the new one is right", pinned.short(), seen.short()
+    )]
+    ServerKeyChanged {
+        /// The key of first contact.
+        pinned: Fingerprint,
+        /// The key shown now.
+        seen: Fingerprint,
+    },
+    /// The pinned id and the shown one differ.
+    #[error(
+        "another server answers at this address: expected {expected}, found {found}. Check the address with its operator"
+    )]
+    ServerIdChanged {
+        /// The id of first contact.
+        expected: ServerId,
+        /// The id shown now.
+        found: ServerId,
+    },
+    /// What answers the hello is not signed with the pinned key.
+    #[error(
+        "the answer ({answer}) is not signed with the key that was pinned for this server. Either it was set up anew or \
+         somebody stands between; ask its operator"
+    )]
+    Unsigned {
+        /// What was answered.
+        answer: String,
+    },
+    /// The server does not say which key it has.
+    #[error(
+        "the server does not name its id and key when it greets, so nothing it says could be checked; use another server"
+    )]
+    Keyless,
+    /// Somebody holds a session of this user.
+    #[error(
+        "this identity is already connected to the server: {detail}. End the other program, or use another profile"
+    )]
+    NameInUse {
+        /// The server's words.
+        detail: String,
+    },
+    /// The id belongs to another key.
+    #[error(
+        "the server knows this user id with another key: {detail}. Use the profile that first had it, or register a new one"
+    )]
+    BadKey {
+        /// The server's words.
+        detail: String,
+    },
+    /// The signature was not accepted.
+    #[error("the server does not accept our signature: {detail}. Check this machine's clock")]
+    InvalidSig {
+        /// The server's words.
+        detail: String,
+    },
+    /// Any other refusal.
+    #[error("the server refuses us: {code} {detail}")]
+    Refused {
+        /// The kind of refusal.
+        code: ErrorCode,
+        /// The server's words.
+        detail: String,
+    },
+    /// Nothing was answered.
+    #[error("the server did not answer the greeting; is there a SOCP server at this address?")]
+    NoAnswer,
+}
+
+/// Why a message was not, or not surely, taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TellFault {
+    /// Nothing to send.
+    #[error("the message is empty")]
+    Empty,
+    /// Too much to send.
+    #[error("the message has {bytes} bytes, at most {max} are allowed; send it in parts")]
+    TooLong {
+        /// Bytes given.
+        bytes: usize,
+        /// Bytes allowed.
+        max: usize,
+    },
+    /// There is no link.
+    #[error("not connected to the server")]
+    Offline,
+    /// More messages under way than we keep.
+    #[error("too many messages wait for the server; try again when some are through")]
+    Busy,
+    /// More users than we keep.
+    #[error("this profile knows too many users to pin another key")]
+    TooManyUsers,
+    /// The pinned key is not the one shown now.
+    #[error(
+        "the key of {user} has changed: pinned {}, now {}. Nothing is sent; ask them by other means whether this is theirs",
+        pinned.short(), seen.short()
+    )]
+    KeyChanged {
+        /// The user.
+        user: UserId,
+        /// The key as pinned.
+        pinned: Fingerprint,
+        /// The key as shown now.
+        seen: Fingerprint,
+    },
+    /// The user took the key back.
+    #[error("{0} has withdrawn their key")]
+    Withdrawn(UserId),
+    /// The server has no key for the user.
+    #[error("the server knows no user {0}; see `socp list`")]
+    UnknownUser(UserId),
+    /// The server cannot reach the user.
+    #[error("{0} is not online")]
+    NotOnline(UserId),
+    /// The key cannot be used.
+    #[error("cannot encrypt to {user}: {why}")]
+    Key {
+        /// The user.
+        user: UserId,
+        /// What is wrong with the key.
+        why: String,
+    },
+    /// The server refused it, or something sent at about the same time.
+    #[error("the server answered {code} {detail}; the message may not have gone through")]
+    Refused {
+        /// The kind of refusal.
+        code: ErrorCode,
+        /// The server's words.
+        detail: String,
+    },
+    /// The server says nothing.
+    #[error("the server did not answer; the message may not have gone through")]
+    NoAnswer,
+    /// The link broke.
+    #[error(
+        "the connection broke before the server confirmed; the message may not have gone through"
+    )]
+    Lost,
+}
+
+/// Why a text does not name one user.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ResolveError {
+    /// Nobody known by it.
+    #[error("no user {0:?} is known; see `socp list --all`")]
+    Unknown(String),
+    /// Several known by it, listed by [`candidates`](ResolveError::Ambiguous::candidates).
+    #[error(
+        "{text:?} may be any of {}; give the id or name@server",
+        describe(candidates)
+    )]
+    Ambiguous {
+        /// The text.
+        text: String,
+        /// Whom it may mean.
+        candidates: Vec<Person>,
+    },
+    /// The list could not be had.
+    #[error("cannot look users up: {0}")]
+    NoList(String),
+}
+
+fn describe(candidates: &[Person]) -> String {
+    let one = |person: &Person| match person.server_label() {
+        Some(server) => format!("{} ({:?} at {server:?})", person.user_id, person.label()),
+        None => format!("{} ({:?})", person.user_id, person.label()),
+    };
+    candidates.iter().map(one).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,297 @@
+//! What goes into a client and what comes out.
+
+use super::fault::{OpenFault, ResolveError, Stop, TellFault};
+use crate::clock::Unix;
+use crate::verified::Verified;
+use socp_proto::{
+    Base64Url, Draft, ErrorCode, Fingerprint, Frame, KeyText, Meta, ServerId, UserId,
+};
+
+/// Names one thing under way. The driver chooses those of commands; [`Output::Open`] counts its own.
+pub type Ticket = u64;
+
+/// Everything a client knows before it is connected.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Who we are.
+    pub user: UserId,
+    /// The key that we sign with and that others encrypt to.
+    pub pubkey: KeyText,
+    /// How we want to be shown.
+    pub meta: Meta,
+    /// The program's name and version.
+    pub program: String,
+    /// The server as pinned at first contact.
+    pub server: Option<ServerPin>,
+    /// The users pinned so far.
+    pub pins: Vec<UserPin>,
+}
+
+/// A server as it was at first contact.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerPin {
+    /// Its id.
+    pub id: ServerId,
+    /// The key that signs its frames.
+    pub key: KeyText,
+    /// Its name for people.
+    pub name: Option<String>,
+}
+
+/// A user as first seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserPin {
+    /// The user.
+    pub user: UserId,
+    /// The key that the user signs with.
+    pub pubkey: KeyText,
+    /// The key to encrypt to.
+    pub enc_pubkey: KeyText,
+    /// The handle, if one was shown.
+    pub name: Option<String>,
+    /// The home server, if it was shown.
+    pub server_id: Option<ServerId>,
+    /// The home server's name, if it was shown.
+    pub server_name: Option<String>,
+}
+
+/// What the driver tells the client.
+#[derive(Debug)]
+pub enum Input {
+    /// The link to the server is open.
+    Connected,
+    /// The link is gone.
+    Disconnected {
+        /// Why, for people.
+        reason: String,
+    },
+    /// A frame whose transport signature fits the pinned server key, or, with none pinned, the key that it names itself.
+    Frame(Verified<Frame>),
+    /// A frame whose transport signature does not fit.
+    Unverified(Frame),
+    /// A message that is no frame.
+    Bad {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// What the user wants.
+    Command(Command),
+    /// The answer to [`Output::Seal`].
+    Sealed {
+        /// The ticket of the command.
+        ticket: Ticket,
+        /// The sealed content, or why the key cannot be used.
+        result: Result<Sealed, String>,
+    },
+    /// The answer to [`Output::Open`].
+    Opened {
+        /// The ticket of the request.
+        ticket: Ticket,
+        /// The text, or why there is none.
+        result: Result<String, OpenFault>,
+    },
+}
+
+/// Encrypted and signed content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sealed {
+    /// OAEP blocks.
+    pub ciphertext: Base64Url,
+    /// The author's signature over them.
+    pub content_sig: Base64Url,
+}
+
+/// What the user wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Send a text; ends in [`Event::Sent`] or [`Event::Failed`].
+    Tell {
+        /// Names this command.
+        ticket: Ticket,
+        /// The recipient.
+        to: UserId,
+        /// The text.
+        text: String,
+    },
+    /// List everyone known, once the server's list is complete; ends in [`Event::Listed`].
+    List {
+        /// Names this command.
+        ticket: Ticket,
+    },
+    /// Find the user meant by a text; ends in [`Event::Resolved`].
+    Resolve {
+        /// Names this command.
+        ticket: Ticket,
+        /// An id, a prefix of one, `name` or `name@server`.
+        text: String,
+    },
+    /// Leave.
+    Close,
+}
+
+/// What the driver must do, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// Sign with the user's key and send.
+    Send(Draft),
+    /// Encrypt and sign a text; answer with [`Input::Sealed`].
+    Seal {
+        /// The ticket of the command.
+        ticket: Ticket,
+        /// The recipient's pinned encryption key.
+        key: KeyText,
+        /// The text.
+        text: String,
+        /// The author.
+        from: UserId,
+        /// The recipient.
+        to: UserId,
+        /// When it is said.
+        ts: Unix,
+    },
+    /// Verify with this key, every form of signature (PROTOCOL I.7), then decrypt; answer with [`Input::Opened`].
+    Open {
+        /// Names this request.
+        ticket: Ticket,
+        /// The sender's pinned key.
+        key: KeyText,
+        /// OAEP blocks.
+        ciphertext: Base64Url,
+        /// The author's signature.
+        content_sig: Base64Url,
+        /// The author.
+        from: UserId,
+        /// The recipient.
+        to: UserId,
+        /// When it was said.
+        ts: Unix,
+    },
+    /// Store durably before the next output is done.
+    SaveUser(UserPin),
+    /// Store durably before the next output is done; verify with this key from now on.
+    SaveServer(ServerPin),
+    /// Tell the user.
+    Event(Event),
+    /// Close the link.
+    Disconnect,
+}
+
+/// A user as the directory shows them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Person {
+    /// The user.
+    pub user_id: UserId,
+    /// The handle.
+    pub name: Option<String>,
+    /// The home server.
+    pub server_id: Option<ServerId>,
+    /// The home server's name for people.
+    pub server_name: Option<String>,
+    /// Whether the user is there now.
+    pub online: bool,
+}
+
+impl Person {
+    /// The name to show: the handle, else the id (SOCP §15.2).
+    #[must_use]
+    pub fn label(&self) -> &str {
+        self.name.as_deref().unwrap_or(self.user_id.as_str())
+    }
+
+    /// The server to show: its name, else its id.
+    #[must_use]
+    pub fn server_label(&self) -> Option<&str> {
+        self.server_name
+            .as_deref()
+            .or(self.server_id.as_ref().map(ServerId::as_str))
+    }
+}
+
+/// A verified message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Its [`msg_ref`](socp_proto::payload::msg_ref).
+    pub id: String,
+    /// The author, as last shown by the directory.
+    pub from: Person,
+    /// The recipient.
+    pub to: UserId,
+    /// What was said.
+    pub text: String,
+    /// When, by the author's clock.
+    pub ts: Unix,
+}
+
+/// What the user is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The server has let us in.
+    Online {
+        /// The server.
+        server: ServerPin,
+        /// Whether its key was pinned just now.
+        first_contact: bool,
+    },
+    /// The link is gone.
+    Offline {
+        /// Why, for people.
+        reason: String,
+    },
+    /// The server will not let us in, or must not be trusted; connecting again does not help.
+    Stopped(Stop),
+    /// A verified message.
+    Message(Message),
+    /// Something to know that is nobody's words.
+    Notice {
+        /// Whom it is about, as the network says.
+        from: Option<UserId>,
+        /// For people.
+        text: String,
+    },
+    /// A user came or left.
+    Presence(Person),
+    /// Another key is shown for a pinned user; it was not adopted.
+    KeyChanged {
+        /// The user.
+        user: UserId,
+        /// The key as pinned.
+        pinned: Fingerprint,
+        /// The key as shown now.
+        seen: Fingerprint,
+    },
+    /// The server has taken a message.
+    Sent {
+        /// The ticket of the command.
+        ticket: Ticket,
+        /// The message's [`msg_ref`](socp_proto::payload::msg_ref).
+        msg_ref: String,
+    },
+    /// A message was not, or not surely, taken.
+    Failed {
+        /// The ticket of the command.
+        ticket: Ticket,
+        /// Why.
+        why: TellFault,
+    },
+    /// The server refused something.
+    Error {
+        /// The kind of refusal.
+        code: ErrorCode,
+        /// What it is about.
+        detail: String,
+    },
+    /// Everyone known, sorted by id; fails when the list cannot be had.
+    Listed {
+        /// The ticket of the command.
+        ticket: Ticket,
+        /// The people.
+        result: Result<Vec<Person>, String>,
+    },
+    /// Who was meant.
+    Resolved {
+        /// The ticket of the command.
+        ticket: Ticket,
+        /// The user.
+        result: Result<Person, ResolveError>,
+    },
+}

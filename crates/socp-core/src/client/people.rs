@@ -1,0 +1,364 @@
+//! Who is online, from the server's list and from what it pushes (SOCP §14, §8.2), and who is meant by a text.
+
+use super::fault::ResolveError;
+use super::io::{Event, Person, Ticket, UserPin};
+use super::outbox::Outbox;
+use super::pins::Pins;
+use super::{ANSWER_WAIT_MAX_MS, USERS_COUNT_MAX};
+use crate::clock::{Mono, Now};
+use socp_proto::payload::{ListRequest, ListResponse, OnlineUser, UserAdvertise, UserRemove};
+use socp_proto::{Payload, UserId};
+use std::collections::BTreeMap;
+
+/// Shortest prefix of an id that may stand for it (INTERFACE, Client).
+const PREFIX_BYTES_MIN: usize = 4;
+/// Length of an id of ours, a UUID (PROTOCOL I.1).
+const UUID_BYTES: usize = 36;
+
+/// How much of the server's list is here.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Listing {
+    #[default]
+    NotAsked,
+    Asked {
+        after: Option<UserId>,
+        deadline: Mono,
+    },
+    Complete,
+    Failed(String),
+}
+
+/// What waits for the list.
+#[derive(Debug)]
+enum Question {
+    List(Ticket),
+    Resolve(Ticket, String),
+}
+
+/// The directory as far as this link shows it.
+#[derive(Debug, Default)]
+pub(super) struct People {
+    online: BTreeMap<UserId, Person>,
+    listing: Listing,
+    questions: Vec<Question>,
+}
+
+impl People {
+    pub(super) fn get(&self, user: &UserId) -> Option<&Person> {
+        self.online.get(user)
+    }
+
+    pub(super) fn deadline(&self) -> Option<Mono> {
+        match &self.listing {
+            Listing::Asked { deadline, .. } => Some(*deadline),
+            Listing::NotAsked | Listing::Complete | Listing::Failed(_) => None,
+        }
+    }
+
+    pub(super) fn start_listing(&mut self, now: Now, out: &mut Outbox) {
+        self.online.clear();
+        self.ask_page(now, None, out);
+    }
+
+    fn ask_page(&mut self, now: Now, after: Option<UserId>, out: &mut Outbox) {
+        out.send(
+            now,
+            &Payload::ListRequest(ListRequest {
+                after: after.clone(),
+                limit: None,
+            }),
+        );
+        let deadline = now.mono.saturating_add(ANSWER_WAIT_MAX_MS);
+        self.listing = Listing::Asked { after, deadline };
+    }
+
+    pub(super) fn on_page(&mut self, now: Now, page: ListResponse, pins: &Pins, out: &mut Outbox) {
+        let Listing::Asked { after, .. } = &self.listing else {
+            return;
+        };
+        let last = page.users.last().cloned();
+        let has_progressed = last > *after;
+        for user in page.online {
+            self.upsert(person_of(user));
+        }
+        match last {
+            Some(last) if page.more && has_progressed => self.ask_page(now, Some(last), out),
+            Some(_) | None if page.more => {
+                self.settle(
+                    Listing::Failed("the server's list does not go on".to_owned()),
+                    pins,
+                    out,
+                );
+            }
+            Some(_) | None => self.settle(Listing::Complete, pins, out),
+        }
+    }
+
+    pub(super) fn on_advertise(&mut self, advert: UserAdvertise, out: &mut Outbox) {
+        let known_server = |person: &Person| person.server_id.as_ref() == Some(&advert.server_id);
+        let old_name = self
+            .online
+            .get(&advert.user_id)
+            .filter(|p| known_server(p))
+            .and_then(|p| p.server_name.clone());
+        let person = Person {
+            name: advert.meta.name().map(str::to_owned),
+            user_id: advert.user_id,
+            server_id: Some(advert.server_id),
+            server_name: advert.server_name.or(old_name),
+            online: true,
+        };
+        if self.online.get(&person.user_id) != Some(&person) && self.upsert(person.clone()) {
+            out.event(Event::Presence(person));
+        }
+    }
+
+    /// Only the server where the user is can take them away (PROTOCOL I.5).
+    pub(super) fn on_remove(&mut self, remove: &UserRemove, out: &mut Outbox) {
+        let Some(person) = self.online.get(&remove.user_id) else {
+            return;
+        };
+        if person.server_id.as_ref() != Some(&remove.server_id) {
+            return;
+        }
+        if let Some(person) = self.online.remove(&remove.user_id) {
+            out.event(Event::Presence(Person {
+                online: false,
+                ..person
+            }));
+        }
+    }
+
+    pub(super) fn on_timeout(&mut self, now: Now, pins: &Pins, out: &mut Outbox) {
+        if self.deadline().is_some_and(|deadline| deadline <= now.mono) {
+            self.settle(
+                Listing::Failed("the server did not answer the list request".to_owned()),
+                pins,
+                out,
+            );
+        }
+    }
+
+    pub(super) fn on_disconnected(&mut self, pins: &Pins, out: &mut Outbox) {
+        self.online.clear();
+        self.settle(
+            Listing::Failed("not connected to the server".to_owned()),
+            pins,
+            out,
+        );
+    }
+
+    pub(super) fn list(&mut self, ticket: Ticket, pins: &Pins, out: &mut Outbox) {
+        self.questions.push(Question::List(ticket));
+        self.answer(pins, out);
+    }
+
+    pub(super) fn resolve_later(
+        &mut self,
+        ticket: Ticket,
+        text: String,
+        pins: &Pins,
+        out: &mut Outbox,
+    ) {
+        self.questions.push(Question::Resolve(ticket, text));
+        self.answer(pins, out);
+    }
+
+    /// False where there is no room.
+    fn upsert(&mut self, person: Person) -> bool {
+        if self.online.len() >= USERS_COUNT_MAX && !self.online.contains_key(&person.user_id) {
+            return false;
+        }
+        self.online.insert(person.user_id.clone(), person);
+        true
+    }
+
+    fn settle(&mut self, listing: Listing, pins: &Pins, out: &mut Outbox) {
+        self.listing = listing;
+        self.answer(pins, out);
+    }
+
+    fn answer(&mut self, pins: &Pins, out: &mut Outbox) {
+        let failure = match &self.listing {
+            Listing::NotAsked | Listing::Asked { .. } => return,
+            Listing::Complete => None,
+            Listing::Failed(why) => Some(why.clone()),
+        };
+        for question in std::mem::take(&mut self.questions) {
+            let event = match (question, &failure) {
+                (Question::List(ticket), Some(why)) => Event::Listed {
+                    ticket,
+                    result: Err(why.clone()),
+                },
+                (Question::List(ticket), None) => Event::Listed {
+                    ticket,
+                    result: Ok(self.everyone(pins)),
+                },
+                (Question::Resolve(ticket, text), None) => Event::Resolved {
+                    ticket,
+                    result: resolve(&text, &self.everyone(pins)),
+                },
+                (Question::Resolve(ticket, _), Some(why)) => Event::Resolved {
+                    ticket,
+                    result: Err(ResolveError::NoList(why.clone())),
+                },
+            };
+            out.event(event);
+        }
+    }
+
+    /// Everyone online or pinned, sorted by id.
+    fn everyone(&self, pins: &Pins) -> Vec<Person> {
+        let mut all: BTreeMap<UserId, Person> = pins
+            .iter()
+            .map(|pin| (pin.user.clone(), person_of_pin(pin)))
+            .collect();
+        for (user, person) in &self.online {
+            all.insert(user.clone(), person.clone());
+        }
+        all.into_values().collect()
+    }
+
+    /// The user as last shown, online or not.
+    pub(super) fn describe(&self, user: &UserId, pins: &Pins) -> Person {
+        let pinned = || pins.get(user).map(person_of_pin);
+        self.online
+            .get(user)
+            .cloned()
+            .or_else(pinned)
+            .unwrap_or_else(|| stranger(user.clone()))
+    }
+}
+
+fn person_of(user: OnlineUser) -> Person {
+    Person {
+        name: user.meta.name().map(str::to_owned),
+        user_id: user.user_id,
+        server_id: Some(user.server_id),
+        server_name: user.server_name,
+        online: true,
+    }
+}
+
+fn person_of_pin(pin: &UserPin) -> Person {
+    Person {
+        user_id: pin.user.clone(),
+        name: pin.name.clone(),
+        server_id: pin.server_id.clone(),
+        server_name: pin.server_name.clone(),
+        online: false,
+    }
+}
+
+fn stranger(user_id: UserId) -> Person {
+    Person {
+        user_id,
+        name: None,
+        server_id: None,
+        server_name: None,
+        online: false,
+    }
+}
+
+/// The one user meant by an id, a prefix of one, `name` or `name@server`.
+///
+/// Whoever is known counts, online or not, and no kind of match beats another: else somebody could take a name and
+/// get the messages of a user who is away.
+fn resolve(text: &str, everyone: &[Person]) -> Result<Person, ResolveError> {
+    if let Some(exact) = everyone
+        .iter()
+        .find(|person| person.user_id.as_str() == text)
+    {
+        return Ok(exact.clone());
+    }
+    let is_meant = |person: &&Person| {
+        let prefix = text.len() >= PREFIX_BYTES_MIN && person.user_id.as_str().starts_with(text);
+        let name = person.name.as_deref() == Some(text);
+        prefix || name || is_at_server(text, person)
+    };
+    let mut candidates: Vec<Person> = everyone.iter().filter(is_meant).cloned().collect();
+    match (candidates.pop(), candidates.is_empty()) {
+        (Some(only), true) => Ok(only),
+        (Some(last), false) => {
+            candidates.push(last);
+            Err(ResolveError::Ambiguous {
+                text: text.to_owned(),
+                candidates,
+            })
+        }
+        (None, _) => unseen_id(text)
+            .map(stranger)
+            .ok_or_else(|| ResolveError::Unknown(text.to_owned())),
+    }
+}
+
+fn is_at_server(text: &str, person: &Person) -> bool {
+    let Some((name, server)) = text.rsplit_once('@') else {
+        return false;
+    };
+    let is_server = person.server_name.as_deref() == Some(server)
+        || person
+            .server_id
+            .as_ref()
+            .is_some_and(|id| id.as_str() == server);
+    person.name.as_deref() == Some(name) && is_server
+}
+
+/// A full id that we have not met: the server may know it.
+fn unseen_id(text: &str) -> Option<UserId> {
+    let has_form =
+        text.len() == UUID_BYTES && text.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
+    UserId::try_from(text).ok().filter(|_| has_form)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use socp_proto::ServerId;
+
+    fn person(id: &str, name: &str, server: &str) -> Person {
+        Person {
+            user_id: UserId::try_from(id).unwrap(),
+            name: Some(name.to_owned()),
+            server_id: Some(ServerId::try_from(format!("{server}-id")).unwrap()),
+            server_name: Some(server.to_owned()),
+            online: true,
+        }
+    }
+
+    #[test]
+    fn a_text_names_one_user_or_says_why_not() {
+        let everyone = [
+            person("aaaa1111", "alice", "srv-a"),
+            person("aaaa2222", "alice", "srv-b"),
+            person("bbbb1111", "bob", "srv-b"),
+            person("cccc1111", "bbbb", "srv-b"),
+        ];
+        let table = [
+            ("aaaa1111", "aaaa1111"),
+            ("alice@srv-b", "aaaa2222"),
+            ("alice@srv-a-id", "aaaa1111"),
+            ("bob", "bbbb1111"),
+            ("bbbb1", "bbbb1111"),
+            ("alice", "ambiguous"),
+            ("aaaa", "ambiguous"),
+            ("bbbb", "ambiguous"),
+            ("aaa", "unknown"),
+            ("Bob", "unknown"),
+            ("bob@srv-a", "unknown"),
+            ("", "unknown"),
+            (
+                "3f2c9a1e-8b7d-4c6a-9e5f-1a2b3c4d5e6f",
+                "3f2c9a1e-8b7d-4c6a-9e5f-1a2b3c4d5e6f",
+            ),
+        ];
+        for (text, meant) in table {
+            let found = match resolve(text, &everyone) {
+                Ok(person) => person.user_id.as_str().to_owned(),
+                Err(ResolveError::Ambiguous { .. }) => "ambiguous".to_owned(),
+                Err(ResolveError::Unknown(_) | ResolveError::NoList(_)) => "unknown".to_owned(),
+            };
+            assert_eq!(found, meant, "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! A client under test with a server that says what the test wants.
+
+use super::*;
+use crate::verified::Verified;
+use socp_proto::payload::{Ack, ListResponse, OnlineUser, UserDeliver};
+use socp_proto::{Address, Base64Url, Draft, FrameKind, Id, Meta, ServerId};
+
+pub(super) const ME: &str = "me-id";
+pub(super) const ALICE: &str = "alice-id";
+pub(super) const SERVER: &str = "srv-id";
+
+pub(super) fn key(n: u8) -> KeyText {
+    KeyText::from_der(&[n; 4])
+}
+
+pub(super) fn user(id: &str) -> UserId {
+    UserId::try_from(id).unwrap()
+}
+
+pub(super) fn server(id: &str) -> ServerId {
+    ServerId::try_from(id).unwrap()
+}
+
+pub(super) fn server_pin() -> ServerPin {
+    ServerPin {
+        id: server(SERVER),
+        key: key(200),
+        name: Some("srv-a".to_owned()),
+    }
+}
+
+pub(super) struct Kit {
+    pub(super) client: Client,
+    pub(super) now: Now,
+}
+
+impl Kit {
+    pub(super) fn new(server: Option<ServerPin>) -> Self {
+        let config = Config {
+            user: user(ME),
+            pubkey: key(1),
+            meta: Meta::named(Some("me"), None).unwrap(),
+            program: "socp/test".to_owned(),
+            server,
+            pins: Vec::new(),
+        };
+        Self {
+            client: Client::new(config),
+            now: Now {
+                mono: 1_000,
+                unix: 1_700_000_000_000,
+            },
+        }
+    }
+
+    /// In, and with an empty list.
+    pub(super) fn online() -> Self {
+        let mut kit = Self::new(Some(server_pin()));
+        kit.input(Input::Connected);
+        kit.frame(SERVER, Payload::Ack(ack(SERVER, 200)), 200);
+        kit.frame(SERVER, Payload::ListResponse(ListResponse::default()), 200);
+        kit
+    }
+
+    /// Online, with Alice's key 2 pinned.
+    pub(super) fn with_alice() -> Self {
+        let mut kit = Self::online();
+        kit.frame(SERVER, advertise(ALICE, 2), 200);
+        kit
+    }
+
+    pub(super) fn input(&mut self, input: Input) -> Vec<Output> {
+        self.client.handle(self.now, input);
+        std::iter::from_fn(|| self.client.poll_output()).collect()
+    }
+
+    pub(super) fn frame(&mut self, from: &str, payload: Payload, signer: u8) -> Vec<Output> {
+        self.input(Input::Frame(Verified::checked(
+            frame_to(from, ME, payload),
+            key(signer).fingerprint(),
+        )))
+    }
+
+    pub(super) fn server_says(&mut self, payload: Payload) -> Vec<Output> {
+        self.frame(SERVER, payload, 200)
+    }
+
+    pub(super) fn wait(&mut self, ms: u64) -> Vec<Output> {
+        self.now.mono += ms;
+        self.client.handle_timeout(self.now);
+        std::iter::from_fn(|| self.client.poll_output()).collect()
+    }
+
+    pub(super) fn tell(&mut self, ticket: Ticket, to: &str, text: &str) -> Vec<Output> {
+        self.input(Input::Command(Command::Tell {
+            ticket,
+            to: user(to),
+            text: text.to_owned(),
+        }))
+    }
+
+    pub(super) fn sealed(&mut self, ticket: Ticket) -> Vec<Output> {
+        let content_sig = Base64Url::encode(&ticket.to_be_bytes());
+        let sealed = Sealed {
+            ciphertext: Base64Url::encode(&[9; 512]),
+            content_sig,
+        };
+        self.input(Input::Sealed {
+            ticket,
+            result: Ok(sealed),
+        })
+    }
+}
+
+pub(super) fn frame_to(from: &str, to: &str, payload: Payload) -> Frame {
+    let from = Id::try_from(from).unwrap();
+    let draft = Draft::new(from, Address::try_from(to).unwrap(), 5, &payload);
+    Frame {
+        envelope: draft.sign(b"sig"),
+        payload,
+    }
+}
+
+pub(super) fn ack(id: &str, key_number: u8) -> Ack {
+    Ack {
+        msg_ref: FrameKind::UserHello.name().to_owned(),
+        server_id: Some(server(id)),
+        server_pub: Some(key(key_number)),
+        server_name: Some("srv-a".to_owned()),
+        caps: None,
+    }
+}
+
+pub(super) fn advertise(id: &str, key_number: u8) -> Payload {
+    Payload::UserAdvertise(UserAdvertise {
+        user_id: user(id),
+        server_id: server(SERVER),
+        meta: Meta::named(Some("alice"), None).unwrap(),
+        pubkey: Some(key(key_number)),
+        enc_pubkey: None,
+        caps: None,
+        version: None,
+        directory_sig: None,
+        server_name: Some("srv-a".to_owned()),
+    })
+}
+
+pub(super) fn pubkey(id: &str, key_number: Option<u8>) -> Payload {
+    Payload::PubkeyResponse(PubkeyResponse {
+        user_id: user(id),
+        pubkey: key_number.map(key),
+        enc_pubkey: None,
+        version: None,
+        server_id: None,
+        revoked: false,
+        directory_sig: None,
+    })
+}
+
+pub(super) fn error(code: ErrorCode, detail: &str, msg_ref: Option<String>) -> Payload {
+    Payload::Error(ErrorNotice {
+        code,
+        detail: detail.to_owned(),
+        msg_ref,
+    })
+}
+
+pub(super) fn deliver(sender: &str, blocks: usize, sig: u8) -> Payload {
+    Payload::UserDeliver(UserDeliver {
+        ciphertext: Base64Url::encode(&vec![7; blocks * 512]),
+        sender: user(sender),
+        sender_pub: key(66),
+        content_sig: Base64Url::encode(&[sig; 8]),
+        ts: Some(77),
+    })
+}
+
+pub(super) fn online_user(id: &str) -> OnlineUser {
+    OnlineUser {
+        user_id: user(id),
+        server_id: server(SERVER),
+        meta: Meta::default(),
+        server_name: None,
+    }
+}
+
+/// The kinds of frames sent, in order.
+pub(super) fn sent(outputs: &[Output]) -> Vec<FrameKind> {
+    let kind = |output: &Output| match output {
+        Output::Send(draft) => Some(draft.kind),
+        _ => None,
+    };
+    outputs.iter().filter_map(kind).collect()
+}
+
+pub(super) fn events(outputs: Vec<Output>) -> Vec<Event> {
+    let event = |output| match output {
+        Output::Event(event) => Some(event),
+        _ => None,
+    };
+    outputs.into_iter().filter_map(event).collect()
+}
+
+pub(super) fn stop_of(outputs: Vec<Output>) -> Option<Stop> {
+    assert_eq!(outputs.last(), Some(&Output::Disconnect));
+    events(outputs).into_iter().find_map(|event| match event {
+        Event::Stopped(stop) => Some(stop),
+        _ => None,
+    })
+}
+
+pub(super) fn failure_of(outputs: Vec<Output>) -> Option<TellFault> {
+    events(outputs).into_iter().find_map(|event| match event {
+        Event::Failed { why, .. } => Some(why),
+        _ => None,
+    })
+}
