@@ -666,13 +666,15 @@ def content_preimage(family, prehashed, ciphertext, sender, to, ts):
 def content_cases(keys, sealed):
     cases = []
 
-    def add(name, key, family, valid, ciphertext, prehashed=False, salt=32, sender=ALICE, to=BOB, ts=TS, signature=None, **changed):
-        """Signs what the arguments say; `changed` are the fields that the case then shows instead."""
+    def add(name, key, family, valid, ciphertext, prehashed=False, salt=32, sender=ALICE, to=BOB, ts=TS,
+            signer=None, signature=None, change=None):
+        """Signs what the arguments say, with the key `signer` or else `key`, then shows it with `change`."""
         if signature is None:
-            signature = sign(keys[key], content_preimage(family, prehashed, ciphertext, sender, to, ts), salt)
+            preimage = content_preimage(family, prehashed, ciphertext, sender, to, ts)
+            signature = sign(keys[signer or key], preimage, salt)
         case = {"name": name, "key": key, "ciphertext": ciphertext, "from": sender, "to": to, "ts": ts, "family": family,
                 "prehashed": prehashed, "salt": salt, "sig_b64u": b64u(signature), "valid": valid}
-        cases.append(case | changed)
+        cases.append(case | (change or {}))
 
     one, other, two = sealed["a short text"], sealed["a short non-ASCII text"], sealed["892 bytes, two full blocks"]
     for family in FAMILIES:
@@ -690,27 +692,18 @@ def content_cases(keys, sealed):
 
     for family in FAMILIES:
         for prehashed in (False, True):
-            add(f"{family}, {'twice' if prehashed else 'once'}, ts off by one", "alice", family, False, one, prehashed,
-                **{"ts": TS}, **{})
-            cases[-1]["ts"] = TS + 1
-        add(f"{family}, to changed", "alice", family, False, one)
-        cases[-1]["to"] = ALICE
-        add(f"{family}, from changed", "alice", family, False, one)
-        cases[-1]["from"] = SERVER
-        add(f"{family}, from and to swapped", "alice", family, False, one)
-        cases[-1]["from"], cases[-1]["to"] = BOB, ALICE
-        add(f"{family}, ciphertext changed", "alice", family, False, one)
-        cases[-1]["ciphertext"] = other
-        add(f"{family}, by another key", "bob", family, False, one)
-        cases[-1]["key"] = "alice"
-        add(f"{family}, by another key, hashed twice, largest salt", "bob", family, False, one, True, SALT_MAX)
-        cases[-1]["key"] = "alice"
-        add(f"{family}, bit flipped", "alice", family, False, one)
-        cases[-1]["sig_b64u"] = b64u(flip(unb64u(cases[-1]["sig_b64u"]), BLOCK * 4))
-    raw = unb64u(one)
+            times = "twice" if prehashed else "once"
+            add(f"{family}, hashed {times}, ts off by one", "alice", family, False, one, prehashed, change={"ts": TS + 1})
+        for name, change in [("to changed", {"to": ALICE}), ("from changed", {"from": SERVER}),
+                             ("from and to swapped", {"from": BOB, "to": ALICE}), ("ciphertext changed", {"ciphertext": other})]:
+            add(f"{family}, {name}", "alice", family, False, one, change=change)
+        add(f"{family}, by another key", "alice", family, False, one, signer="bob")
+        add(f"{family}, by another key, hashed twice, salt 478", "alice", family, False, one, True, SALT_MAX, signer="bob")
+        wrecked = flip(sign(keys["alice"], content_preimage(family, False, one, ALICE, BOB, TS)), BLOCK * 4)
+        add(f"{family}, bit flipped", "alice", family, False, one, signature=wrecked)
     for name, preimage in [
         ("ciphertext text alone", one.encode()),
-        ("raw ciphertext alone", raw),
+        ("raw ciphertext alone", unb64u(one)),
         ("names and time in front", ascii_join(ALICE, BOB, TS, one)),
         ("separators between the parts", "|".join((one, ALICE, BOB, str(TS))).encode()),
         ("ts in seconds", ascii_join(one, ALICE, BOB, TS // 1000)),
@@ -724,7 +717,7 @@ def content_cases(keys, sealed):
         add(f"preimage of no family: {name}", "alice", "text", False, one, signature=sign(keys["alice"], preimage))
     good = content_preimage("text", False, one, ALICE, BOB, TS)
     add("MGF1 with SHA-1", "alice", "text", False, one, signature=sign(keys["alice"], good, mgf=SHA1))
-    add("PKCS#1 v1.5", "alice", "text", False, one, salt=32, signature=keys["alice"].sign(good, padding.PKCS1v15(), SHA256))
+    add("PKCS#1 v1.5", "alice", "text", False, one, salt=0, signature=keys["alice"].sign(good, padding.PKCS1v15(), SHA256))
     add("short by one byte", "alice", "text", False, one, signature=sign(keys["alice"], good)[:-1])
     return cases
 
@@ -778,12 +771,11 @@ def channel_cases(keys, sealed):
     add("message, bit flipped", "alice", False, message, wreck=lambda raw: flip(raw, BLOCK * 4))
     add("message, time in front", "alice", False, message, over=ascii_join(TS, ALICE, sealed["a short text"]))
 
-    def share(member, key, number):
+    def share(member, key, **more):
         wrapped = seal(keys[key].public_key(), hashlib.sha256(b"channel key").digest())
-        return {"member": member, "wrapped_public_channel_key": b64u(wrapped), "n": number} if number else {
-            "member": member, "wrapped_public_channel_key": b64u(wrapped)}
+        return {"member": member, "wrapped_public_channel_key": b64u(wrapped)} | more
 
-    shares = [share(BOB, "bob", 0), share(ALICE, "alice", 0)]
+    shares = [share(BOB, "bob"), share(ALICE, "alice")]
     spki = {name: b64u(spki_of(key.public_key())) for name, key in keys.items()}
     text = json.dumps(shares)
     swapped_members = json.dumps([{**shares[0], "member": ALICE}, {**shares[1], "member": BOB}])
@@ -795,7 +787,7 @@ def channel_cases(keys, sealed):
     add("key share, one member", "bob", True, keyed | {"shares": json.dumps(shares[:1]), "creator_pub": spki["bob"]})
     add("key share, no member", "bob", True, keyed | {"shares": "[]", "creator_pub": spki["bob"]})
     add("key share, a field more in a share is covered", "bob", True,
-        keyed | {"shares": json.dumps([share(ALICE, "alice", 3)]), "creator_pub": spki["bob"]})
+        keyed | {"shares": json.dumps([share(ALICE, "alice", n=3)]), "creator_pub": spki["bob"]})
     add("key share, exponent 65539", "exponent_65539", True, keyed | {"creator_pub": spki["exponent_65539"]})
     add("key share, order of the list changed", "alice", False, keyed, change={"shares": json.dumps(shares[::-1])})
     add("key share, one taken away", "alice", False, keyed, change={"shares": json.dumps(shares[:1])})
