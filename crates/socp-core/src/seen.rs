@@ -23,7 +23,11 @@ impl SeenCache {
     }
 
     fn with_count_max(count_max: usize) -> Self {
-        Self { keys: HashSet::new(), by_age: VecDeque::new(), count_max }
+        Self {
+            keys: HashSet::new(),
+            by_age: VecDeque::new(),
+            count_max,
+        }
     }
 
     /// Whether the key is new; it is not, from now on.
@@ -40,7 +44,11 @@ impl SeenCache {
     }
 
     fn expire(&mut self, now: Mono) {
-        while self.by_age.front().is_some_and(|(then, _)| now.saturating_sub(*then) > SEEN_TTL_MS) {
+        while self
+            .by_age
+            .front()
+            .is_some_and(|(then, _)| now.saturating_sub(*then) > SEEN_TTL_MS)
+        {
             self.drop_oldest();
         }
     }
@@ -54,7 +62,12 @@ impl SeenCache {
 
 /// The key of a frame: its kind, `ts`, `from`, `to` and canonical payload (SOCP §10).
 pub(crate) fn frame_key(envelope: &Envelope) -> SeenKey {
-    let head = [envelope.kind.name(), envelope.from.as_str(), envelope.to.as_str()].join("\n");
+    let head = [
+        envelope.kind.name(),
+        envelope.from.as_str(),
+        envelope.to.as_str(),
+    ]
+    .join("\n");
     let text = format!("{head}\n{}\n{}", envelope.ts, envelope.signed_text());
     socp_proto::sha256(text.as_bytes())
 }

@@ -46,12 +46,18 @@ mod tests {
     #[test]
     fn keys_are_sorted_by_code_point_at_every_depth() {
         let object = parse_object(r#"{"b":{"z":1,"a":[{"y":2,"x":3}]},"a":"A"," ":null}"#).unwrap();
-        assert_eq!(utf8_form(&object), r#"{" ":null,"a":"A","b":{"a":[{"x":3,"y":2}],"z":1}}"#);
+        assert_eq!(
+            utf8_form(&object),
+            r#"{" ":null,"a":"A","b":{"a":[{"x":3,"y":2}],"z":1}}"#
+        );
     }
 
     #[test]
     fn ascii_has_one_form_and_the_rest_two() {
         assert_eq!(escaped_form(r#"{"a":"b"}"#), None);
-        assert_eq!(escaped_form("\"é😀\u{7f}\"").as_deref(), Some("\"\\u00e9\\ud83d\\ude00\\u007f\""));
+        assert_eq!(
+            escaped_form("\"é😀\u{7f}\"").as_deref(),
+            Some("\"\\u00e9\\ud83d\\ude00\\u007f\"")
+        );
     }
 }

@@ -66,7 +66,13 @@ impl Draft {
     /// A draft of a typed payload.
     #[must_use]
     pub fn new(from: impl Into<Id>, to: impl Into<Address>, ts: u64, payload: &Payload) -> Self {
-        Self { from: from.into(), to: to.into(), ts, kind: payload.kind(), payload: payload.to_object() }
+        Self {
+            from: from.into(),
+            to: to.into(),
+            ts,
+            kind: payload.kind(),
+            payload: payload.to_object(),
+        }
     }
 
     /// The canonical payload, which the signature must cover (SOCP §12).
@@ -153,15 +159,26 @@ impl Frame {
         let ts = take_ts(&mut object)?;
         let payload_object = take_payload(&mut object)?;
         let sig = take_sig(&mut object)?;
-        let payload =
-            Payload::parse(kind, &payload_object).map_err(|reason| FrameError::Payload { kind, reason })?;
-        let envelope = Envelope { kind, from, to, ts, payload: payload_object, sig, extra: object };
+        let payload = Payload::parse(kind, &payload_object)
+            .map_err(|reason| FrameError::Payload { kind, reason })?;
+        let envelope = Envelope {
+            kind,
+            from,
+            to,
+            ts,
+            payload: payload_object,
+            sig,
+            extra: object,
+        };
         Ok(Self { envelope, payload })
     }
 }
 
 fn wrong(field: &'static str, reason: impl ToString) -> FrameError {
-    FrameError::Field { field, reason: reason.to_string() }
+    FrameError::Field {
+        field,
+        reason: reason.to_string(),
+    }
 }
 
 fn take_text(object: &mut Object, field: &'static str) -> Result<String, FrameError> {
@@ -182,7 +199,9 @@ where
 
 fn take_ts(object: &mut Object) -> Result<u64, FrameError> {
     match object.remove("ts") {
-        Some(value) => value.as_u64().ok_or_else(|| wrong("ts", "is not an integer of milliseconds")),
+        Some(value) => value
+            .as_u64()
+            .ok_or_else(|| wrong("ts", "is not an integer of milliseconds")),
         None => Err(wrong("ts", "is missing")),
     }
 }
@@ -198,7 +217,9 @@ fn take_payload(object: &mut Object) -> Result<Object, FrameError> {
 fn take_sig(object: &mut Object) -> Result<Base64Url, FrameError> {
     match object.remove("sig") {
         None => Ok(Base64Url::encode(&[])),
-        Some(Value::String(text)) => Base64Url::try_from(text).map_err(|reason| wrong("sig", reason)),
+        Some(Value::String(text)) => {
+            Base64Url::try_from(text).map_err(|reason| wrong("sig", reason))
+        }
         Some(_) => Err(wrong("sig", "is not a string")),
     }
 }
@@ -230,22 +251,58 @@ mod tests {
     fn each_missing_or_wrong_field_is_named() {
         let table = [
             (r#"{"from":"a","to":"b","ts":1}"#, "`type` is missing"),
-            (r#"{"type":7,"from":"a","to":"b","ts":1}"#, "`type` is not a string"),
-            (r#"{"type":"HEARTBEAT","to":"b","ts":1}"#, "`from` is missing"),
-            (r#"{"type":"HEARTBEAT","from":"a b","to":"b","ts":1}"#, "`from` contains characters"),
-            (r#"{"type":"HEARTBEAT","from":"a","to":[],"ts":1}"#, "`to` is not a string"),
-            (r#"{"type":"HEARTBEAT","from":"a","to":"b"}"#, "`ts` is missing"),
-            (r#"{"type":"HEARTBEAT","from":"a","to":"b","ts":-1}"#, "`ts` is not an integer"),
-            (r#"{"type":"HEARTBEAT","from":"a","to":"b","ts":"1"}"#, "`ts` is not an integer"),
-            (r#"{"type":"HEARTBEAT","from":"a","to":"b","ts":1,"payload":[]}"#, "`payload` is not an object"),
-            (r#"{"type":"HEARTBEAT","from":"a","to":"b","ts":1,"sig":7}"#, "`sig` is not a string"),
-            (r#"{"type":"HEARTBEAT","from":"a","to":"b","ts":1,"sig":"=="}"#, "`sig` is not base64url"),
-            (r#"{"type":"NONSENSE","from":"a","to":"b","ts":1}"#, "unknown type \"NONSENSE\""),
+            (
+                r#"{"type":7,"from":"a","to":"b","ts":1}"#,
+                "`type` is not a string",
+            ),
+            (
+                r#"{"type":"HEARTBEAT","to":"b","ts":1}"#,
+                "`from` is missing",
+            ),
+            (
+                r#"{"type":"HEARTBEAT","from":"a b","to":"b","ts":1}"#,
+                "`from` contains characters",
+            ),
+            (
+                r#"{"type":"HEARTBEAT","from":"a","to":[],"ts":1}"#,
+                "`to` is not a string",
+            ),
+            (
+                r#"{"type":"HEARTBEAT","from":"a","to":"b"}"#,
+                "`ts` is missing",
+            ),
+            (
+                r#"{"type":"HEARTBEAT","from":"a","to":"b","ts":-1}"#,
+                "`ts` is not an integer",
+            ),
+            (
+                r#"{"type":"HEARTBEAT","from":"a","to":"b","ts":"1"}"#,
+                "`ts` is not an integer",
+            ),
+            (
+                r#"{"type":"HEARTBEAT","from":"a","to":"b","ts":1,"payload":[]}"#,
+                "`payload` is not an object",
+            ),
+            (
+                r#"{"type":"HEARTBEAT","from":"a","to":"b","ts":1,"sig":7}"#,
+                "`sig` is not a string",
+            ),
+            (
+                r#"{"type":"HEARTBEAT","from":"a","to":"b","ts":1,"sig":"=="}"#,
+                "`sig` is not base64url",
+            ),
+            (
+                r#"{"type":"NONSENSE","from":"a","to":"b","ts":1}"#,
+                "unknown type \"NONSENSE\"",
+            ),
             (
                 r#"{"type":"USER_REMOVE","from":"a","to":"*","ts":1,"payload":{"user_id":"u"}}"#,
                 "USER_REMOVE: missing field `server_id`",
             ),
-            (r#"{"type":"PUBKEY_REQUEST","from":"a","to":"b","ts":1,"payload":{"user_id":7}}"#, "PUBKEY_REQUEST: "),
+            (
+                r#"{"type":"PUBKEY_REQUEST","from":"a","to":"b","ts":1,"payload":{"user_id":7}}"#,
+                "PUBKEY_REQUEST: ",
+            ),
         ];
         for (text, said) in table {
             let error = Frame::parse(text).unwrap_err().to_string();
@@ -255,7 +312,10 @@ mod tests {
 
     #[test]
     fn a_long_unknown_type_is_cut_in_the_answer() {
-        let text = format!(r#"{{"type":"{}","from":"a","to":"b","ts":1}}"#, "X".repeat(9_000));
+        let text = format!(
+            r#"{{"type":"{}","from":"a","to":"b","ts":1}}"#,
+            "X".repeat(9_000)
+        );
         assert!(Frame::parse(&text).unwrap_err().to_string().len() < 80);
     }
 }

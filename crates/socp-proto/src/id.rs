@@ -32,7 +32,10 @@ fn check(text: &str, max: usize) -> Result<(), InvalidId> {
         return Err(InvalidId::Empty);
     }
     if text.len() > max {
-        return Err(InvalidId::TooLong { len: text.len(), max });
+        return Err(InvalidId::TooLong {
+            len: text.len(),
+            max,
+        });
     }
     if !text.bytes().all(|b| b.is_ascii_graphic()) {
         return Err(InvalidId::Character);
@@ -160,7 +163,10 @@ mod tests {
         assert!(UserId::try_from("3f2c9a1e-8b7d-4c6a-9e5f-1a2b3c4d5e6f").is_ok());
         assert!(UserId::try_from("x".repeat(64).as_str()).is_ok());
         assert_eq!(UserId::try_from(""), Err(InvalidId::Empty));
-        assert_eq!(UserId::try_from("x".repeat(65).as_str()), Err(InvalidId::TooLong { len: 65, max: 64 }));
+        assert_eq!(
+            UserId::try_from("x".repeat(65).as_str()),
+            Err(InvalidId::TooLong { len: 65, max: 64 })
+        );
         for bad in ["a b", "a\n", "a\u{7f}", "é", "\u{202e}x", "\0"] {
             assert_eq!(UserId::try_from(bad), Err(InvalidId::Character), "{bad:?}");
         }

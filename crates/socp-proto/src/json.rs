@@ -39,7 +39,11 @@ pub enum JsonFault {
 pub fn parse_object(text: &str) -> Result<Object, JsonFault> {
     let fault = Cell::new(None);
     let mut reader = serde_json::Deserializer::from_str(text);
-    let parsed = Checked { depth: 0, fault: &fault }.deserialize(&mut reader);
+    let parsed = Checked {
+        depth: 0,
+        fault: &fault,
+    }
+    .deserialize(&mut reader);
     let value = parsed.map_err(|_| fault.get().unwrap_or(JsonFault::Syntax))?;
     reader.end().map_err(|_| JsonFault::Syntax)?;
     match value {
@@ -67,7 +71,10 @@ impl Checked<'_> {
         if self.depth >= JSON_DEPTH_MAX {
             return Err(self.refuse(JsonFault::Depth));
         }
-        Ok(Self { depth: self.depth.saturating_add(1), ..self })
+        Ok(Self {
+            depth: self.depth.saturating_add(1),
+            ..self
+        })
     }
 }
 
@@ -165,9 +172,18 @@ mod tests {
 
     #[test]
     fn depth_is_counted_from_the_outermost_object() {
-        let nested = |levels: usize| format!("{{\"a\":{}{}}}", "[".repeat(levels - 1), "]".repeat(levels - 1));
+        let nested = |levels: usize| {
+            format!(
+                "{{\"a\":{}{}}}",
+                "[".repeat(levels - 1),
+                "]".repeat(levels - 1)
+            )
+        };
         assert!(parse_object(&nested(JSON_DEPTH_MAX)).is_ok());
-        assert_eq!(parse_object(&nested(JSON_DEPTH_MAX + 1)), Err(JsonFault::Depth));
+        assert_eq!(
+            parse_object(&nested(JSON_DEPTH_MAX + 1)),
+            Err(JsonFault::Depth)
+        );
         assert_eq!(parse_object(&nested(100_000)), Err(JsonFault::Depth));
     }
 }

@@ -23,7 +23,8 @@ pub use file::{FileChunk, FileEnd, FileMode, FileStart};
 pub use presence::{UserAdvertise, UserRemove};
 pub use server::{ServerIdentity, ServerWelcome, WelcomeClient, WelcomeServer};
 pub use user::{
-    ListRequest, ListResponse, OnlineUser, PubkeyRequest, PubkeyResponse, UserHello, directory_statement,
+    ListRequest, ListResponse, OnlineUser, PubkeyRequest, PubkeyResponse, UserHello,
+    directory_statement,
 };
 
 use crate::json::Object;
@@ -48,7 +49,10 @@ pub enum InvalidPayload {
 }
 
 fn read<T: Shape>(object: &Object) -> Result<T, InvalidPayload> {
-    if let Some(field) = T::FOREIGN_FIELDS.iter().find(|field| object.contains_key(**field)) {
+    if let Some(field) = T::FOREIGN_FIELDS
+        .iter()
+        .find(|field| object.contains_key(**field))
+    {
         return Err(InvalidPayload::Foreign(field));
     }
     T::deserialize(object).map_err(|error| InvalidPayload::Field(error.to_string()))
@@ -189,7 +193,10 @@ mod tests {
         let removed = parse_object(r#"{"user_id":"u","server_id":"s"}"#).unwrap();
         assert!(Payload::parse(FrameKind::UserAdvertise, &advertised).is_ok());
         assert!(Payload::parse(FrameKind::UserRemove, &removed).is_ok());
-        assert_eq!(Payload::parse(FrameKind::UserRemove, &advertised), Err(InvalidPayload::Foreign("meta")));
+        assert_eq!(
+            Payload::parse(FrameKind::UserRemove, &advertised),
+            Err(InvalidPayload::Foreign("meta"))
+        );
         assert!(Payload::parse(FrameKind::UserAdvertise, &removed).is_err());
     }
 }

@@ -1,1 +1,149 @@
-//! A SOCP server: sockets, signing pool, store.
+//! A SOCP server: sockets, signing pool, store around [`socp_core::server`].
+//!
+//! One task, the hub, owns the state machine. Every link has a reader and a writer task; RSA runs on a pool of threads
+//! of its own; one thread owns the database. They exchange the core's inputs and outputs:
+//!
+//! ```text
+//! reader ── frames, verified on the pool, in order ──► hub ── drafts, signed on the pool, in order ──► writer
+//!                                                      hub ◄── saves and their acknowledgements ──► store
+//! ```
+//!
+//! Every queue is bounded. A link that does not read fills its own outbox and is closed; nobody waits for it.
+
+mod data_dir;
+mod dial;
+mod error;
+mod http;
+mod hub;
+mod keyring;
+mod link;
+mod log;
+mod outbox;
+mod pending;
+mod pool;
+mod reader;
+mod settings;
+mod signer;
+mod socket;
+mod store;
+
+pub use error::ServerError;
+pub use settings::{RateLimit, Settings};
+
+use hub::{Hub, HubMessage};
+use link::Wiring;
+use socp_proto::{Fingerprint, KeyText, ServerId};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+/// Inputs that may wait for the hub before links must.
+const HUB_QUEUE_COUNT_MAX: usize = 1024;
+
+/// What a server that serves can say of itself.
+#[derive(Debug, Clone)]
+pub struct Ready {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Its id at start.
+    pub server_id: ServerId,
+    /// Its public key.
+    pub key: KeyText,
+    /// Its name for people.
+    pub name: Option<String>,
+}
+
+impl Ready {
+    /// The fingerprint of its key.
+    #[must_use]
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.key.fingerprint()
+    }
+}
+
+/// A server that serves, until it is stopped or fails.
+#[derive(Debug)]
+pub struct Running {
+    /// What it says of itself.
+    pub ready: Ready,
+    hub: mpsc::Sender<HubMessage>,
+    hub_task: JoinHandle<()>,
+    http_task: JoinHandle<std::io::Result<()>>,
+    http_stop: watch::Sender<bool>,
+}
+
+/// Starts a server.
+///
+/// # Errors
+/// [`ServerError`] if the data directory, the key, the database or the listener cannot be had; it says which.
+pub async fn start(settings: Settings) -> Result<Running, ServerError> {
+    let opened = data_dir::open(&settings).await?;
+    let listener = bind(settings.listen).await?;
+    let listen = listener
+        .local_addr()
+        .map_err(|source| ServerError::Listen {
+            address: settings.listen,
+            source,
+        })?;
+    let (hub_sender, hub_receiver) = mpsc::channel(HUB_QUEUE_COUNT_MAX);
+    let pool = pool::Pool::start()?;
+    let wiring = Arc::new(Wiring::new(&settings, pool, hub_sender.clone()));
+    let health = opened.store.health();
+    let ready = Ready {
+        listen,
+        server_id: opened.server_id.clone(),
+        key: opened.key_text.clone(),
+        name: settings.name.clone(),
+    };
+    let hub = Hub::new(&settings, listen, opened, Arc::clone(&wiring), hub_receiver)?;
+    let hub_task = tokio::spawn(hub.run());
+    let (http_stop, stopped) = watch::channel(false);
+    let router = http::router(&settings, &ready, Arc::clone(&wiring), health);
+    let http_task = tokio::spawn(http::serve(listener, router, stopped));
+    Ok(Running {
+        ready,
+        hub: hub_sender,
+        hub_task,
+        http_task,
+        http_stop,
+    })
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, ServerError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| ServerError::Listen { address, source })
+}
+
+impl Running {
+    /// Serves until `shutdown` is ready, then takes leave of everyone: users are removed at the peers, links are closed
+    /// and flushed, the store is written.
+    ///
+    /// # Errors
+    /// [`ServerError`] if a part of the server failed meanwhile.
+    pub async fn until(mut self, shutdown: impl Future<Output = ()>) -> Result<(), ServerError> {
+        tokio::select! {
+            () = shutdown => {}
+            ended = &mut self.hub_task => return Err(ServerError::Part { part: "hub", reason: outcome(ended) }),
+            ended = &mut self.http_task => return Err(ServerError::Part { part: "listener", reason: outcome(ended) }),
+        }
+        // Whoever listens has ended already if these fail, and that is what we want.
+        let _ended = self.http_stop.send(true);
+        let _ended = self.hub.send(HubMessage::Stop).await;
+        self.hub_task.await.map_err(|error| ServerError::Part {
+            part: "hub",
+            reason: error.to_string(),
+        })?;
+        self.http_task.abort();
+        Ok(())
+    }
+}
+
+fn outcome<T: std::fmt::Debug>(ended: Result<T, tokio::task::JoinError>) -> String {
+    match ended {
+        Ok(value) => format!("ended with {value:?}"),
+        Err(error) => error.to_string(),
+    }
+}

@@ -1,1 +1,466 @@
 //! The server: links, presence, routing, directory, health.
+//!
+//! [`Server`] owns everything that the network tells it and decides everything that the network is told. One section
+//! of the specification is one module: `bootstrap` §8.1, `presence` §8.2, `route` §8.3 and §10, `health` §8.4 and §11,
+//! `directory` §9.1 and §13. A link begins [`Link::New`]; its first frame makes it a peer's or a user's for good.
+
+mod bootstrap;
+mod dial;
+mod directory;
+mod fault;
+mod health;
+mod io;
+mod link;
+mod presence;
+mod quota;
+mod route;
+mod timers;
+
+#[cfg(test)]
+mod tests;
+
+pub use fault::{CloseCode, Fault};
+pub use io::{
+    Accept, BootstrapEntry, Config, DialId, FirstFrame, Input, LinkId, Note, Output, Record, Role,
+    SaveId, ServerPin, UserRecord,
+};
+pub use quota::Bucket;
+
+use crate::clock::{Mono, Now};
+use crate::seen::SeenCache;
+use crate::verified::Verified;
+use dial::Dials;
+use io::AfterSave;
+use link::{Link, PeerLink, UserLink};
+use presence::People;
+use rand_chacha::ChaCha8Rng;
+use rand_core::SeedableRng;
+use socp_proto::{Address, Draft, ErrorCode, Frame, FrameKind, Payload, ServerId, UserId};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use timers::{Timer, Timers};
+
+/// The state machine of one server.
+#[derive(Debug)]
+pub struct Server {
+    config: Config,
+    rng: ChaCha8Rng,
+    links: BTreeMap<LinkId, Link>,
+    /// Links that are being closed for a fault: what still comes on them is ignored.
+    given_up: BTreeSet<LinkId>,
+    /// The link in use to each linked peer.
+    peers: BTreeMap<ServerId, LinkId>,
+    /// Keys and addresses of every server ever met; for life (SOCP §8.1).
+    pins: BTreeMap<ServerId, ServerPin>,
+    /// Keys of users whose home this is; for life (SOCP §13).
+    records: BTreeMap<UserId, UserRecord>,
+    people: People,
+    seen: SeenCache,
+    dials: Dials,
+    timers: Timers,
+    after_save: BTreeMap<SaveId, AfterSave>,
+    last_save: u64,
+    /// Signatures asked for with `Output::Endorse` and what they are for.
+    endorsing: BTreeMap<UserId, Vec<directory::Greeting>>,
+    outputs: VecDeque<Output>,
+    is_stopping: bool,
+}
+
+impl Server {
+    /// A server that remembers `pins` and `records`, and starts to dial at `now`.
+    #[must_use]
+    pub fn new(now: Now, config: Config, pins: Vec<ServerPin>, records: Vec<UserRecord>) -> Self {
+        let mut server = Self {
+            rng: ChaCha8Rng::from_seed(config.seed),
+            config,
+            links: BTreeMap::new(),
+            given_up: BTreeSet::new(),
+            peers: BTreeMap::new(),
+            pins: BTreeMap::new(),
+            records: records
+                .into_iter()
+                .map(|record| (record.user_id.clone(), record))
+                .collect(),
+            people: People::default(),
+            seen: SeenCache::new(),
+            dials: Dials::default(),
+            timers: Timers::default(),
+            after_save: BTreeMap::new(),
+            last_save: 0,
+            endorsing: BTreeMap::new(),
+            outputs: VecDeque::new(),
+            is_stopping: false,
+        };
+        for pin in pins {
+            server.trust(pin);
+        }
+        server.dial_everyone(now);
+        server
+    }
+
+    /// The id this server has now; a join may have changed it.
+    #[must_use]
+    pub fn id(&self) -> &ServerId {
+        &self.config.server_id
+    }
+
+    /// Takes one input. Drain [`Self::poll_output`] before the next.
+    pub fn handle(&mut self, now: Now, input: Input) {
+        if self.is_stopping && !matches!(input, Input::Closed { .. }) {
+            return;
+        }
+        if let Input::First { link, .. }
+        | Input::Peer { link, .. }
+        | Input::User { link, .. }
+        | Input::Refused { link, .. } = &input
+            && self.given_up.contains(link)
+        {
+            return;
+        }
+        match input {
+            Input::Accepted { link } => self.on_accepted(now, link),
+            Input::Dialled { dial, link } => self.on_dialled(now, dial, link),
+            Input::DialFailed { dial, reason } => self.on_dial_failed(now, dial, reason),
+            Input::First { link, first } => self.on_first(now, link, first),
+            Input::Peer { link, frame } => self.on_peer_frame(now, link, frame),
+            Input::User {
+                link,
+                frame,
+                content,
+            } => self.on_user_frame(now, link, frame, content),
+            Input::Refused { link, fault } => self.on_fault(now, link, &fault),
+            Input::Alive { link } => self.on_alive(now, link),
+            Input::Closed { link } => self.on_closed(now, link),
+            Input::Endorsed { user, sig } => self.on_endorsed(now, &user, sig),
+            Input::Saved { save } => self.on_saved(now, save),
+            Input::SaveFailed { save, reason } => self.on_save_failed(save, reason),
+            Input::Stop => self.on_stop(now),
+        }
+    }
+
+    /// Does what is due at `now`.
+    pub fn handle_timeout(&mut self, now: Now) {
+        while let Some(timer) = self.timers.take_due(now.mono) {
+            match timer {
+                Timer::Hello(link) => self.on_hello_overdue(link),
+                Timer::Heartbeat(link) => self.on_heartbeat_due(now, link),
+                Timer::Ping(link) => self.on_ping_due(now, link),
+                Timer::Dial(dial) => self.on_dial_due(dial),
+                Timer::Stale(server) => self.on_stale(now, &server),
+            }
+        }
+    }
+
+    /// The next thing to do for the driver.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`Self::handle_timeout`] wants to be called, on the monotonic clock.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Mono> {
+        self.timers.next_due()
+    }
+
+    fn on_accepted(&mut self, now: Now, link: LinkId) {
+        self.open_link(now, link, None);
+    }
+
+    fn open_link(&mut self, now: Now, link: LinkId, dial: Option<DialId>) {
+        self.links.insert(
+            link,
+            Link::New {
+                dial,
+                tries: 0,
+                is_busy: false,
+            },
+        );
+        self.timers.set(
+            now.mono
+                .saturating_add(socp_proto::limits::HELLO_WAIT_MAX_MS),
+            Timer::Hello(link),
+        );
+    }
+
+    /// A frame from a link that belongs to a peer.
+    fn on_peer_frame(&mut self, now: Now, link: LinkId, frame: Verified<Frame>) {
+        let Some(Link::Peer(peer)) = self.links.get_mut(&link) else {
+            return;
+        };
+        peer.last_heard = now.mono;
+        let server = peer.server.clone();
+        self.reset_backoff(&server);
+        let signer = frame.by();
+        let Frame { envelope, payload } = frame.into_inner();
+        let origin = ServerId::from(envelope.from.clone());
+        if self
+            .pins
+            .get(&origin)
+            .is_none_or(|pin| pin.key.fingerprint() != signer)
+        {
+            return self.on_fault(
+                now,
+                link,
+                &Fault::Signature {
+                    kind: envelope.kind,
+                },
+            );
+        }
+        if origin != server && !passes_unchanged(envelope.kind) {
+            return self.on_fault(
+                now,
+                link,
+                &Fault::NotYours {
+                    kind: envelope.kind,
+                },
+            );
+        }
+        match payload {
+            Payload::Heartbeat(_) | Payload::Ack(_) => {}
+            Payload::Error(notice) => self.note(Note::PeerComplained {
+                server,
+                code: notice.code,
+                detail: notice.detail,
+            }),
+            Payload::CtrlClose(_) => self.close(link, CloseCode::Normal, "closed at your request"),
+            Payload::ServerAnnounce(identity) | Payload::ServerHelloLink(identity) => {
+                self.on_peer_announce(now, link, &server, identity);
+            }
+            Payload::UserAdvertise(advertise) => {
+                self.on_user_advertise(now, link, envelope, advertise)
+            }
+            Payload::UserRemove(remove) => self.on_user_remove(now, link, envelope, remove),
+            Payload::ServerDeliver(deliver) => self.on_server_deliver(now, link, envelope, deliver),
+            Payload::PublicChannelAdd(_)
+            | Payload::PublicChannelUpdated(_)
+            | Payload::PublicChannelKeyShare(_)
+            | Payload::MsgPublicChannel(_)
+            | Payload::FileStart(_)
+            | Payload::FileChunk(_)
+            | Payload::FileEnd(_) => self.note(Note::Ignored {
+                link,
+                kind: envelope.kind,
+            }),
+            Payload::ServerHelloJoin(_)
+            | Payload::ServerWelcome(_)
+            | Payload::UserHello(_)
+            | Payload::ListRequest(_)
+            | Payload::ListResponse(_)
+            | Payload::PubkeyRequest(_)
+            | Payload::PubkeyResponse(_)
+            | Payload::MsgDirect(_)
+            | Payload::UserDeliver(_) => self.on_fault(
+                now,
+                link,
+                &Fault::OutOfPlace {
+                    kind: envelope.kind,
+                },
+            ),
+        }
+    }
+
+    /// A frame from a link that belongs to a user. `content` is the key that verified the content signature.
+    fn on_user_frame(
+        &mut self,
+        now: Now,
+        link: LinkId,
+        frame: Frame,
+        content: Option<socp_proto::Fingerprint>,
+    ) {
+        let Some(Link::User(user_link)) = self.links.get_mut(&link) else {
+            return;
+        };
+        user_link.pings_unanswered = 0;
+        let user = user_link.user.clone();
+        let Frame { envelope, payload } = frame;
+        if envelope.from != user {
+            return self.on_fault(
+                now,
+                link,
+                &Fault::NotYours {
+                    kind: envelope.kind,
+                },
+            );
+        }
+        match payload {
+            Payload::MsgDirect(message) => {
+                self.on_msg_direct(now, link, &envelope, message, content)
+            }
+            Payload::ListRequest(request) => self.on_list_request(now, link, &request),
+            Payload::PubkeyRequest(request) => self.on_pubkey_request(now, link, &request.user_id),
+            Payload::CtrlClose(_) => self.close(link, CloseCode::Normal, "closed at your request"),
+            Payload::Heartbeat(_) | Payload::Ack(_) => {}
+            Payload::Error(notice) => self.note(Note::UserComplained {
+                link,
+                code: notice.code,
+            }),
+            Payload::ServerHelloJoin(_)
+            | Payload::ServerHelloLink(_)
+            | Payload::ServerWelcome(_)
+            | Payload::ServerAnnounce(_)
+            | Payload::UserAdvertise(_)
+            | Payload::UserRemove(_)
+            | Payload::ServerDeliver(_)
+            | Payload::UserHello(_)
+            | Payload::ListResponse(_)
+            | Payload::PubkeyResponse(_)
+            | Payload::UserDeliver(_)
+            | Payload::MsgPublicChannel(_)
+            | Payload::PublicChannelAdd(_)
+            | Payload::PublicChannelUpdated(_)
+            | Payload::PublicChannelKeyShare(_)
+            | Payload::FileStart(_)
+            | Payload::FileChunk(_)
+            | Payload::FileEnd(_) => self.on_fault(
+                now,
+                link,
+                &Fault::OutOfPlace {
+                    kind: envelope.kind,
+                },
+            ),
+        }
+    }
+
+    fn on_closed(&mut self, now: Now, link: LinkId) {
+        self.given_up.remove(&link);
+        match self.links.remove(&link) {
+            Some(Link::User(UserLink { user, .. })) => self.detach_user(now, link, &user),
+            Some(Link::Peer(PeerLink { server, dial, .. })) => {
+                if self.peers.get(&server) == Some(&link) {
+                    self.lose_peer(now, &server);
+                }
+                self.redial_later(now, dial, Some(&server));
+            }
+            Some(Link::New { dial, .. }) => self.redial_later(now, dial, None),
+            None => {}
+        }
+    }
+
+    fn on_stop(&mut self, now: Now) {
+        self.is_stopping = true;
+        let peers: Vec<LinkId> = self.peers.values().copied().collect();
+        for user in self.people.local_users() {
+            self.send_remove(now, &peers, &user);
+        }
+        let links: Vec<(LinkId, bool)> = self
+            .links
+            .iter()
+            .map(|(link, state)| (*link, matches!(state, Link::Peer(_))))
+            .collect();
+        for (link, is_peer) in links {
+            let code = if is_peer {
+                CloseCode::Normal
+            } else {
+                CloseCode::GoingAway
+            };
+            self.outputs.push_back(Output::Close {
+                link,
+                code,
+                reason: "the server is stopping",
+            });
+        }
+        self.outputs.push_back(Output::Stopped);
+    }
+
+    fn send(&mut self, to: &[LinkId], now: Now, address: impl Into<Address>, payload: &Payload) {
+        self.send_at(to, now.unix, address, payload);
+    }
+
+    fn send_at(&mut self, to: &[LinkId], ts: u64, address: impl Into<Address>, payload: &Payload) {
+        if !to.is_empty() {
+            let draft = Draft::new(&self.config.server_id, address, ts, payload);
+            self.outputs.push_back(Output::Send {
+                to: to.to_vec(),
+                draft,
+            });
+        }
+    }
+
+    fn send_error(
+        &mut self,
+        now: Now,
+        link: LinkId,
+        code: ErrorCode,
+        detail: String,
+        msg_ref: Option<String>,
+    ) {
+        let is_native = self.links.get(&link).is_some_and(Link::is_native);
+        let code = if is_native { code } else { code.for_stranger() };
+        let address = self
+            .links
+            .get(&link)
+            .map_or_else(Address::everyone, Link::address);
+        let notice = socp_proto::payload::ErrorNotice {
+            code,
+            detail,
+            msg_ref,
+        };
+        self.send(&[link], now, address, &Payload::Error(notice));
+    }
+
+    /// Closes a link; what is already on its way here still counts.
+    fn close(&mut self, link: LinkId, code: CloseCode, reason: &'static str) {
+        self.outputs.push_back(Output::Close { link, code, reason });
+    }
+
+    fn note(&mut self, note: Note) {
+        self.outputs.push_back(Output::Note(note));
+    }
+
+    fn save(&mut self, record: Record, then: AfterSave) {
+        self.last_save = self.last_save.saturating_add(1);
+        let save = SaveId(self.last_save);
+        self.after_save.insert(save, then);
+        self.outputs.push_back(Output::Save { save, record });
+    }
+
+    fn on_saved(&mut self, now: Now, save: SaveId) {
+        match self.after_save.remove(&save) {
+            Some(AfterSave::Greet(greeting)) => self.admit_user(now, greeting),
+            Some(AfterSave::Answer { link, reply }) => self.answer_newcomer(now, link, reply),
+            Some(AfterSave::Nothing) | None => {}
+        }
+    }
+
+    fn on_save_failed(&mut self, save: SaveId, reason: String) {
+        self.note(Note::SaveFailed { reason });
+        match self.after_save.remove(&save) {
+            Some(AfterSave::Greet(greeting)) => {
+                self.proceed(greeting.link);
+                self.close(
+                    greeting.link,
+                    CloseCode::InternalError,
+                    "this server cannot store your key now",
+                );
+            }
+            Some(AfterSave::Answer { link, .. }) => {
+                self.close(
+                    link,
+                    CloseCode::InternalError,
+                    "this server cannot store your key now",
+                );
+            }
+            Some(AfterSave::Nothing) | None => {}
+        }
+    }
+
+    /// Tells the driver that the first frame of a link has had its answer.
+    fn proceed(&mut self, link: LinkId) {
+        if let Some(Link::New { is_busy, .. }) = self.links.get_mut(&link) {
+            *is_busy = false;
+        }
+        self.outputs.push_back(Output::Proceed { link });
+    }
+
+    fn is_fresh(&self, now: Now, ts: u64) -> bool {
+        ts.saturating_add(self.config.clock_behind_ms) >= now.unix
+            && ts <= now.unix.saturating_add(self.config.clock_ahead_ms)
+    }
+}
+
+/// Kinds that a peer may pass on with their origin's `from` and `sig` (PROTOCOL I.2).
+fn passes_unchanged(kind: FrameKind) -> bool {
+    matches!(
+        kind,
+        FrameKind::UserAdvertise | FrameKind::UserRemove | FrameKind::ServerDeliver
+    )
+}

@@ -1,0 +1,597 @@
+//! Joining the network and being joined (SOCP §8.1, PROTOCOL I.3, I.4).
+
+use super::Server;
+use super::fault::{CloseCode, Fault, FaultCount};
+use super::io::{
+    AfterSave, DialId, FirstFrame, LinkId, Note, Output, Record, Reply, Role, ServerPin, own_caps,
+};
+use super::link::{Link, PeerLink, link_to_keep};
+use super::quota::Bucket;
+use super::timers::Timer;
+use crate::clock::Now;
+use rand_core::Rng;
+use socp_proto::limits::{
+    HEARTBEAT_INTERVAL_MS, PEER_CHANGES_PER_S_MAX, SERVERS_COUNT_MAX, WELCOME_CLIENTS_COUNT_MAX,
+};
+use socp_proto::payload::{ServerIdentity, ServerWelcome, WelcomeClient, WelcomeServer};
+use socp_proto::{Address, Envelope, ErrorCode, Frame, FrameKind, KeyText, Payload, ServerId};
+
+impl Server {
+    /// The first thing we say on a link that we dialled.
+    pub(super) fn introduce_ourselves(&mut self, now: Now, dial: DialId, link: LinkId) {
+        let Some(target) = self.dials.get(dial) else {
+            return;
+        };
+        let is_introducer = target.is_introducer;
+        if is_introducer {
+            // An address that is no address was refused when the bootstrap entry was read.
+            let to = Address::try_from(target.address()).unwrap_or_else(|_| Address::everyone());
+            self.send(&[link], now, to, &Payload::ServerHelloJoin(self.identity()));
+        } else {
+            self.announce(now, link);
+        }
+    }
+
+    fn identity(&self) -> ServerIdentity {
+        ServerIdentity {
+            host: self.config.host.clone(),
+            port: self.config.port,
+            pubkey: self.config.key.clone(),
+            name: self.config.name.clone(),
+            caps: Some(own_caps()),
+        }
+    }
+
+    fn announce(&mut self, now: Now, link: LinkId) {
+        self.send(
+            &[link],
+            now,
+            Address::everyone(),
+            &Payload::ServerAnnounce(self.identity()),
+        );
+    }
+
+    /// A frame on a link without a role: it decides the role for good.
+    pub(super) fn on_first(&mut self, now: Now, link: LinkId, first: FirstFrame) {
+        let Some(Link::New { dial, is_busy, .. }) = self.links.get_mut(&link) else {
+            return self.outputs.push_back(Output::Proceed { link });
+        };
+        *is_busy = true;
+        let dial = *dial;
+        let is_signed = first.is_signed_by_own_key();
+        let FirstFrame {
+            frame: Frame { envelope, payload },
+            key,
+            signer,
+        } = first;
+        match payload {
+            Payload::UserHello(hello) => {
+                return self.on_user_hello(now, link, envelope, hello, is_signed);
+            }
+            Payload::ServerHelloJoin(identity) if dial.is_none() => {
+                if is_signed || (signer.is_none() && self.config.allow_unsigned_join) {
+                    self.on_join(now, link, &envelope, identity);
+                } else {
+                    self.on_fault(
+                        now,
+                        link,
+                        &Fault::Signature {
+                            kind: envelope.kind,
+                        },
+                    );
+                }
+            }
+            Payload::ServerAnnounce(identity) | Payload::ServerHelloLink(identity) => {
+                match is_signed {
+                    true => self.on_first_announce(now, link, &envelope, identity),
+                    false => self.on_fault(
+                        now,
+                        link,
+                        &Fault::Signature {
+                            kind: envelope.kind,
+                        },
+                    ),
+                }
+            }
+            Payload::ServerWelcome(welcome) if dial.is_some() => match (is_signed, key) {
+                (true, Some(key)) => self.on_welcome(now, link, &envelope, welcome, key),
+                (true | false, Some(_) | None) => {
+                    self.on_fault(
+                        now,
+                        link,
+                        &Fault::Signature {
+                            kind: envelope.kind,
+                        },
+                    );
+                }
+            },
+            Payload::Error(notice) if dial.is_some() => {
+                let address = self.dial_address(dial);
+                self.note(Note::Rejected {
+                    address,
+                    code: notice.code,
+                    detail: notice.detail,
+                });
+                self.give_up(link, CloseCode::Normal, "refused");
+            }
+            _ => self.on_fault(
+                now,
+                link,
+                &Fault::OutOfPlace {
+                    kind: envelope.kind,
+                },
+            ),
+        }
+        self.proceed(link);
+    }
+
+    fn dial_address(&self, dial: Option<DialId>) -> String {
+        dial.and_then(|dial| self.dials.get(dial))
+            .map(super::dial::Target::address)
+            .unwrap_or_default()
+    }
+
+    /// `SERVER_HELLO_JOIN`: a newcomer wants in.
+    fn on_join(&mut self, now: Now, link: LinkId, envelope: &Envelope, identity: ServerIdentity) {
+        if !self.is_fresh(now, envelope.ts) {
+            return self.on_fault(
+                now,
+                link,
+                &Fault::Clock {
+                    kind: envelope.kind,
+                },
+            );
+        }
+        let wished = ServerId::from(envelope.from.clone());
+        let assigned_id = self.free_id(&wished, &identity.pubkey);
+        let reply = Reply::Welcome {
+            assigned_id: assigned_id.clone(),
+            to: wished,
+        };
+        self.meet(now, link, assigned_id, identity, reply);
+    }
+
+    /// The wished id, unless another key has it; a key that is known keeps the id it has.
+    fn free_id(&mut self, wished: &ServerId, key: &KeyText) -> ServerId {
+        let is_taken = *wished == self.config.server_id
+            || self.pins.get(wished).is_some_and(|pin| pin.key != *key);
+        if !is_taken {
+            return wished.clone();
+        }
+        if let Some(pin) = self.pins.values().find(|pin| pin.key == *key) {
+            return pin.server_id.clone();
+        }
+        let mut bytes = [0; 16];
+        self.rng.fill_bytes(&mut bytes);
+        let text = uuid::Builder::from_random_bytes(bytes)
+            .into_uuid()
+            .to_string();
+        // A UUID is printable ASCII of 36 bytes, so it is an id.
+        ServerId::try_from(text).unwrap_or_else(|_| wished.clone())
+    }
+
+    /// A server announces itself as its first frame, or answers our announcement.
+    fn on_first_announce(
+        &mut self,
+        now: Now,
+        link: LinkId,
+        envelope: &Envelope,
+        identity: ServerIdentity,
+    ) {
+        if !self.is_fresh(now, envelope.ts) {
+            return self.on_fault(
+                now,
+                link,
+                &Fault::Clock {
+                    kind: envelope.kind,
+                },
+            );
+        }
+        let dial = self.links.get(&link).and_then(Link::dial);
+        if !self.is_expected_key(dial, &identity.pubkey) {
+            return self.refuse_key(now, link, "not the key that this address should have");
+        }
+        let reply = if dial.is_some() {
+            Reply::Nothing
+        } else {
+            Reply::Announce
+        };
+        self.meet(
+            now,
+            link,
+            ServerId::from(envelope.from.clone()),
+            identity,
+            reply,
+        );
+    }
+
+    /// Whether a server that we dialled has the key we were told it has.
+    fn is_expected_key(&mut self, dial: Option<DialId>, offered: &KeyText) -> bool {
+        let Some(target) = dial.and_then(|dial| self.dials.get(dial)) else {
+            return true;
+        };
+        let Some(expected) = &target.key else {
+            return true;
+        };
+        if expected == offered {
+            return true;
+        }
+        let (expected, address) = (expected.fingerprint(), target.address());
+        self.note(Note::WrongKey {
+            address,
+            expected,
+            offered: offered.fingerprint(),
+        });
+        false
+    }
+
+    fn refuse_key(&mut self, now: Now, link: LinkId, why: &str) {
+        self.note(Note::Refused {
+            link,
+            reason: why.to_owned(),
+        });
+        self.send_error(now, link, ErrorCode::BadKey, why.to_owned(), None);
+        self.give_up(link, CloseCode::PolicyViolation, "bad key");
+    }
+
+    /// The introducer lets us in.
+    fn on_welcome(
+        &mut self,
+        now: Now,
+        link: LinkId,
+        envelope: &Envelope,
+        welcome: ServerWelcome,
+        key: KeyText,
+    ) {
+        if !self.is_fresh(now, envelope.ts) {
+            return self.on_fault(
+                now,
+                link,
+                &Fault::Clock {
+                    kind: envelope.kind,
+                },
+            );
+        }
+        let Some(Link::New {
+            dial: Some(dial), ..
+        }) = self.links.get(&link)
+        else {
+            return;
+        };
+        let dial = *dial;
+        let introducer = ServerId::from(envelope.from.clone());
+        if welcome
+            .server_id
+            .as_ref()
+            .is_some_and(|id| *id != introducer)
+        {
+            return self.on_fault(
+                now,
+                link,
+                &Fault::NotYours {
+                    kind: envelope.kind,
+                },
+            );
+        }
+        if !self.is_expected_key(Some(dial), &key) {
+            return self.refuse_key(now, link, "not the key that this address should have");
+        }
+        let Some(target) = self.dials.get_mut(dial) else {
+            return;
+        };
+        let is_known_key = target.key.is_some() || self.pins.contains_key(&introducer);
+        let (host, port) = (target.host.clone(), target.port);
+        target.server = Some(introducer.clone());
+        let identity = ServerIdentity {
+            host: welcome.host.clone().unwrap_or(host),
+            port: welcome.port.unwrap_or(port),
+            pubkey: key.clone(),
+            name: welcome.name.clone(),
+            caps: welcome.caps.clone(),
+        };
+        self.adopt_id(&welcome.assigned_id);
+        if !self.meet(now, link, introducer.clone(), identity, Reply::Nothing) {
+            return;
+        }
+        if !is_known_key {
+            self.note(Note::TrustedOnFirstUse {
+                server: introducer.clone(),
+                fingerprint: key.fingerprint(),
+            });
+        }
+        self.announce(now, link);
+        if let Some(Link::Peer(peer)) = self.links.get_mut(&link) {
+            peer.is_announced = true;
+        }
+        self.learn_from_welcome(now, link, &introducer, welcome);
+    }
+
+    fn adopt_id(&mut self, assigned: &ServerId) {
+        if *assigned == self.config.server_id {
+            return;
+        }
+        if !self.peers.is_empty() || self.people.has_local_users() {
+            let kept = self.config.server_id.clone();
+            return self.note(Note::IdKept {
+                kept,
+                assigned: assigned.clone(),
+            });
+        }
+        let wished = std::mem::replace(&mut self.config.server_id, assigned.clone());
+        self.note(Note::IdAssigned {
+            wished,
+            assigned: assigned.clone(),
+        });
+        self.save(Record::Identity(assigned.clone()), AfterSave::Nothing);
+    }
+
+    /// Servers are dialled, not believed: their keys are pinned when they show them. Users count where the introducer
+    /// speaks for itself.
+    fn learn_from_welcome(
+        &mut self,
+        now: Now,
+        link: LinkId,
+        introducer: &ServerId,
+        welcome: ServerWelcome,
+    ) {
+        for WelcomeServer {
+            server_id,
+            host,
+            port,
+            pubkey,
+        } in welcome.servers.into_iter().take(SERVERS_COUNT_MAX)
+        {
+            let is_other = server_id != self.config.server_id && server_id != *introducer;
+            let is_conflict = self
+                .pins
+                .get(&server_id)
+                .is_some_and(|pin| pin.key != pubkey);
+            if is_other
+                && !is_conflict
+                && pubkey != self.config.key
+                && !host.is_empty()
+                && port != 0
+            {
+                self.want_address(now, host, port, pubkey, server_id);
+            }
+        }
+        for client in welcome.clients.into_iter().take(WELCOME_CLIENTS_COUNT_MAX) {
+            if client
+                .server_id
+                .as_ref()
+                .is_none_or(|server| server == introducer)
+            {
+                self.learn_user(now, link, introducer, client.user_id, client.pubkey);
+            }
+        }
+    }
+
+    /// Pins a server, makes the link its own and answers; whether it is welcome at all.
+    fn meet(
+        &mut self,
+        now: Now,
+        link: LinkId,
+        server: ServerId,
+        identity: ServerIdentity,
+        reply: Reply,
+    ) -> bool {
+        let key = identity.pubkey.clone();
+        if key == self.config.key || server == self.config.server_id {
+            self.refuse_key(now, link, "this is the same server, or one that has its id");
+            return false;
+        }
+        if let Some(pin) = self.pins.get(&server).filter(|pin| pin.key != key) {
+            let (pinned, offered) = (pin.key.fingerprint(), key.fingerprint());
+            self.note(Note::PinConflict {
+                server,
+                pinned,
+                offered,
+            });
+            self.refuse_key(now, link, "another key is pinned for this id");
+            return false;
+        }
+        if !self.pins.contains_key(&server) && self.pins.len() >= SERVERS_COUNT_MAX {
+            self.give_up(
+                link,
+                CloseCode::TryAgainLater,
+                "this server knows too many servers",
+            );
+            return false;
+        }
+        let is_native = identity.caps.is_some();
+        let pin = ServerPin {
+            server_id: server.clone(),
+            key,
+            host: identity.host,
+            port: identity.port,
+            name: identity.name.map(|name| name.chars().take(64).collect()),
+        };
+        self.make_peer(now, link, &pin, is_native);
+        let then = AfterSave::Answer { link, reply };
+        if self.pins.get(&server) == Some(&pin) {
+            self.on_pin_known(now, then);
+        } else {
+            if !self.pins.contains_key(&server) {
+                self.note(Note::Pinned {
+                    server,
+                    fingerprint: pin.key.fingerprint(),
+                });
+            }
+            self.trust(pin.clone());
+            self.save(Record::Pin(pin), then);
+        }
+        true
+    }
+
+    fn on_pin_known(&mut self, now: Now, then: AfterSave) {
+        if let AfterSave::Answer { link, reply } = then {
+            self.answer_newcomer(now, link, reply);
+        }
+    }
+
+    pub(super) fn trust(&mut self, pin: ServerPin) {
+        self.outputs.push_back(Output::Trust {
+            server: pin.server_id.clone(),
+            key: pin.key.clone(),
+        });
+        self.pins.insert(pin.server_id.clone(), pin);
+    }
+
+    fn make_peer(&mut self, now: Now, link: LinkId, pin: &ServerPin, is_native: bool) {
+        let dial = self.links.get(&link).and_then(Link::dial);
+        let server = pin.server_id.clone();
+        if let Some(target) = dial.and_then(|dial| self.dials.get_mut(dial)) {
+            target.server = Some(server.clone());
+        }
+        let peer = PeerLink {
+            server: server.clone(),
+            dial,
+            is_native,
+            is_announced: dial.is_some(),
+            last_heard: now.mono,
+            faults: FaultCount::default(),
+            changes: Bucket::new(
+                now.mono,
+                PEER_CHANGES_PER_S_MAX,
+                PEER_CHANGES_PER_S_MAX.saturating_mul(10),
+            ),
+        };
+        self.links.insert(link, Link::Peer(peer));
+        self.outputs.push_back(Output::Identified {
+            link,
+            role: Role::Peer(server.clone()),
+        });
+        self.timers.set(
+            now.mono.saturating_add(HEARTBEAT_INTERVAL_MS),
+            Timer::Heartbeat(link),
+        );
+        self.reset_backoff(&server);
+        self.take_into_use(link, &server, pin);
+    }
+
+    /// Makes this the peer's link, or gives up one of two.
+    fn take_into_use(&mut self, link: LinkId, server: &ServerId, pin: &ServerPin) {
+        let was_dialled = |state: Option<&Link>| state.and_then(Link::dial).is_some();
+        let Some(old) = self.peers.insert(server.clone(), link) else {
+            let fingerprint = pin.key.fingerprint();
+            return self.note(Note::PeerUp {
+                server: server.clone(),
+                name: pin.name.clone(),
+                fingerprint,
+                link,
+            });
+        };
+        let (old_dialled, new_dialled) = (
+            was_dialled(self.links.get(&old)),
+            was_dialled(self.links.get(&link)),
+        );
+        let kept = link_to_keep(
+            &self.config.server_id,
+            server,
+            (old, old_dialled),
+            (link, new_dialled),
+        );
+        let dropped = if kept == old { link } else { old };
+        self.peers.insert(server.clone(), kept);
+        self.people.move_link(server, kept);
+        self.note(Note::DuplicateLink {
+            server: server.clone(),
+            link: dropped,
+        });
+        self.close(
+            dropped,
+            CloseCode::Normal,
+            "a second link to the same server",
+        );
+    }
+
+    /// The newcomer's key is pinned on disk: answer, and tell who is here.
+    pub(super) fn answer_newcomer(&mut self, now: Now, link: LinkId, reply: Reply) {
+        if !matches!(self.links.get(&link), Some(Link::Peer(_))) {
+            return;
+        }
+        match reply {
+            Reply::Welcome { assigned_id, to } => {
+                let welcome = self.welcome(assigned_id);
+                self.send(&[link], now, &to, &Payload::ServerWelcome(welcome));
+            }
+            Reply::Announce => self.announce_once(now, link),
+            Reply::Nothing => {}
+        }
+        self.send_presence(now, link);
+    }
+
+    fn announce_once(&mut self, now: Now, link: LinkId) {
+        let Some(Link::Peer(peer)) = self.links.get_mut(&link) else {
+            return;
+        };
+        if !std::mem::replace(&mut peer.is_announced, true) {
+            self.announce(now, link);
+        }
+    }
+
+    fn welcome(&self, assigned_id: ServerId) -> ServerWelcome {
+        let is_known = |pin: &&ServerPin| {
+            pin.server_id != assigned_id && !pin.host.is_empty() && pin.port != 0
+        };
+        let servers = self
+            .pins
+            .values()
+            .filter(is_known)
+            .map(|pin| WelcomeServer {
+                server_id: pin.server_id.clone(),
+                host: pin.host.clone(),
+                port: pin.port,
+                pubkey: pin.key.clone(),
+            });
+        // A welcome must fit into one message: each server takes a kilobyte at most.
+        let servers: Vec<WelcomeServer> = servers.take(WELCOME_CLIENTS_COUNT_MAX).collect();
+        let clients: Vec<WelcomeClient> = self.people.welcome_clients(&self.config, &self.pins);
+        ServerWelcome {
+            clients,
+            servers,
+            server_id: Some(self.config.server_id.clone()),
+            pubkey: Some(self.config.key.clone()),
+            host: Some(self.config.host.clone()),
+            port: Some(self.config.port),
+            name: self.config.name.clone(),
+            caps: Some(own_caps()),
+            assigned_id,
+        }
+    }
+
+    /// A linked peer tells its address again, or for the first time after it joined.
+    pub(super) fn on_peer_announce(
+        &mut self,
+        now: Now,
+        link: LinkId,
+        server: &ServerId,
+        identity: ServerIdentity,
+    ) {
+        let Some(pin) = self.pins.get(server) else {
+            return;
+        };
+        if pin.key != identity.pubkey {
+            return self.on_fault(
+                now,
+                link,
+                &Fault::Signature {
+                    kind: FrameKind::ServerAnnounce,
+                },
+            );
+        }
+        let name = identity.name.map(|name| name.chars().take(64).collect());
+        let renewed = ServerPin {
+            host: identity.host,
+            port: identity.port,
+            name,
+            ..pin.clone()
+        };
+        if *pin != renewed {
+            self.trust(renewed.clone());
+            self.save(Record::Pin(renewed), AfterSave::Nothing);
+        }
+        self.want_link(now, server);
+        self.announce_once(now, link);
+    }
+}

@@ -1,0 +1,218 @@
+//! Whom we dial, and how often (SOCP §8.1, §11): every bootstrap entry and every server ever met, with back-off.
+
+use super::Server;
+use super::io::{BootstrapEntry, DialId, LinkId, Note, Output};
+use super::timers::Timer;
+use crate::clock::Now;
+use rand_core::Rng;
+use socp_proto::limits::{REDIAL_WAIT_MAX_MS, REDIAL_WAIT_MIN_MS};
+use socp_proto::{KeyText, ServerId};
+use std::collections::BTreeMap;
+
+/// All dial targets.
+#[derive(Debug, Default)]
+pub(super) struct Dials {
+    targets: BTreeMap<DialId, Target>,
+    last: u64,
+}
+
+/// One server that we want to be linked to.
+#[derive(Debug)]
+pub(super) struct Target {
+    pub(super) host: String,
+    pub(super) port: u16,
+    /// The key it must have.
+    pub(super) key: Option<KeyText>,
+    /// Who it is, once known.
+    pub(super) server: Option<ServerId>,
+    /// Whether we ask it for admission instead of announcing ourselves.
+    pub(super) is_introducer: bool,
+    is_active: bool,
+    attempts: u32,
+}
+
+impl Dials {
+    pub(super) fn get(&self, dial: DialId) -> Option<&Target> {
+        self.targets.get(&dial)
+    }
+
+    pub(super) fn get_mut(&mut self, dial: DialId) -> Option<&mut Target> {
+        self.targets.get_mut(&dial)
+    }
+
+    fn add(&mut self, target: Target) -> DialId {
+        self.last = self.last.saturating_add(1);
+        let dial = DialId(self.last);
+        self.targets.insert(dial, target);
+        dial
+    }
+
+    fn of_server<'a>(&'a self, server: &'a ServerId) -> impl Iterator<Item = DialId> + 'a {
+        self.targets
+            .iter()
+            .filter(move |(_, t)| t.server.as_ref() == Some(server))
+            .map(|(dial, _)| *dial)
+    }
+}
+
+impl Target {
+    fn new(host: String, port: u16, key: Option<KeyText>, server: Option<ServerId>) -> Self {
+        Self {
+            host,
+            port,
+            key,
+            server,
+            is_introducer: false,
+            is_active: false,
+            attempts: 0,
+        }
+    }
+
+    pub(super) fn address(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+}
+
+impl Server {
+    /// Dials the bootstrap list, then the servers met before.
+    pub(super) fn dial_everyone(&mut self, now: Now) {
+        for BootstrapEntry { host, port, key } in self.config.bootstrap.clone() {
+            let target = Target {
+                is_introducer: true,
+                ..Target::new(host, port, key, None)
+            };
+            let dial = self.dials.add(target);
+            self.timers.set(now.mono, Timer::Dial(dial));
+        }
+        for server in self.pins.keys().cloned().collect::<Vec<_>>() {
+            self.want_link(now, &server);
+        }
+    }
+
+    /// Sees to it that a pinned server is dialled whenever it is not linked.
+    pub(super) fn want_link(&mut self, now: Now, server: &ServerId) {
+        let Some(pin) = self.pins.get(server) else {
+            return;
+        };
+        let (host, port, key) = (pin.host.clone(), pin.port, pin.key.clone());
+        let is_unreachable = host.is_empty() || port == 0;
+        let is_self = host == self.config.host && port == self.config.port;
+        if is_unreachable || is_self {
+            return;
+        }
+        self.want_address(now, host, port, key, server.clone());
+    }
+
+    /// Sees to it that this address is dialled whenever its server is not linked.
+    pub(super) fn want_address(
+        &mut self,
+        now: Now,
+        host: String,
+        port: u16,
+        key: KeyText,
+        server: ServerId,
+    ) {
+        let known = self.dials.of_server(&server).find(|dial| {
+            self.dials
+                .get(*dial)
+                .is_some_and(|target| !target.is_introducer)
+        });
+        if let Some(target) = known.and_then(|dial| self.dials.get_mut(dial)) {
+            (target.host, target.port) = (host, port);
+            return;
+        }
+        let dial = self
+            .dials
+            .add(Target::new(host, port, Some(key), Some(server)));
+        self.timers.set(now.mono, Timer::Dial(dial));
+    }
+
+    pub(super) fn on_dial_due(&mut self, dial: DialId) {
+        let Some(target) = self.dials.get_mut(dial) else {
+            return;
+        };
+        let is_linked = target
+            .server
+            .as_ref()
+            .is_some_and(|server| self.peers.contains_key(server));
+        if target.is_active || is_linked {
+            return;
+        }
+        target.is_active = true;
+        let (host, port, key) = (target.host.clone(), target.port, target.key.clone());
+        self.outputs.push_back(Output::Dial {
+            dial,
+            host,
+            port,
+            key,
+        });
+    }
+
+    pub(super) fn on_dialled(&mut self, now: Now, dial: DialId, link: LinkId) {
+        self.open_link(now, link, Some(dial));
+        self.introduce_ourselves(now, dial, link);
+    }
+
+    pub(super) fn on_dial_failed(&mut self, now: Now, dial: DialId, reason: String) {
+        let retry_ms = self.schedule_redial(now, dial);
+        if let Some(target) = self.dials.get(dial) {
+            let address = target.address();
+            self.note(Note::DialFailed {
+                address,
+                reason,
+                retry_ms,
+            });
+        }
+    }
+
+    /// A link that we dialled, or a peer's, is gone: try again later.
+    pub(super) fn redial_later(
+        &mut self,
+        now: Now,
+        dial: Option<DialId>,
+        server: Option<&ServerId>,
+    ) {
+        if let Some(dial) = dial {
+            self.schedule_redial(now, dial);
+        }
+        let others: Vec<DialId> = server
+            .map(|server| self.dials.of_server(server).collect())
+            .unwrap_or_default();
+        for other in others.into_iter().filter(|other| Some(*other) != dial) {
+            if self
+                .dials
+                .get(other)
+                .is_some_and(|target| !target.is_active)
+            {
+                self.schedule_redial(now, other);
+            }
+        }
+    }
+
+    /// A valid frame came: the next loss starts with the shortest wait again (SOCP §11).
+    pub(super) fn reset_backoff(&mut self, server: &ServerId) {
+        for target in self
+            .dials
+            .targets
+            .values_mut()
+            .filter(|t| t.server.as_ref() == Some(server))
+        {
+            target.attempts = 0;
+        }
+    }
+
+    fn schedule_redial(&mut self, now: Now, dial: DialId) -> u64 {
+        let Some(target) = self.dials.targets.get_mut(&dial) else {
+            return 0;
+        };
+        target.is_active = false;
+        let doubled = REDIAL_WAIT_MIN_MS.saturating_mul(1 << target.attempts.min(6));
+        target.attempts = target.attempts.saturating_add(1);
+        let longest = doubled.min(REDIAL_WAIT_MAX_MS);
+        // Jitter, so that a network that lost one server does not come back to it in step.
+        let wait = longest.saturating_sub(self.rng.next_u64() % (longest / 2).max(1));
+        self.timers
+            .set(now.mono.saturating_add(wait), Timer::Dial(dial));
+        wait
+    }
+}

@@ -1,0 +1,425 @@
+//! Hello, list and keys (SOCP §9.1, §13, §14, PROTOCOL I.6).
+
+use super::Server;
+use super::fault::{CloseCode, FaultCount};
+use super::io::{Accept, AfterSave, LinkId, Note, Output, Record, Role, UserRecord, own_caps};
+use super::link::{Link, UserLink};
+use super::presence::{Home, Person};
+use super::timers::Timer;
+use crate::clock::Now;
+use crate::seen::SeenKey;
+use socp_proto::limits::{
+    FRAME_BYTES_MAX, HELLO_AGE_MAX_MS, HELLO_TRIES_MAX, LIST_PAGE_COUNT_MAX, OUTBOUND_BYTES_MAX,
+    PING_INTERVAL_MS,
+};
+use socp_proto::payload::{
+    Ack, ListRequest, ListResponse, OnlineUser, PubkeyResponse, UserHello, directory_statement,
+};
+use socp_proto::{
+    Address, Base64Url, Envelope, ErrorCode, FrameKind, KeyText, Payload, ServerId, UserId,
+};
+use std::collections::BTreeSet;
+
+/// Most of those online whom a newcomer is told of unasked; half the outbox at two kilobytes each. The rest is in the
+/// list (our choice).
+const ADVERTS_AT_HELLO_MAX: usize = OUTBOUND_BYTES_MAX / 2 / 2048;
+
+/// A hello that was accepted and waits for the record to be signed and stored.
+#[derive(Debug, Clone)]
+pub(super) struct Greeting {
+    pub(super) link: LinkId,
+    record: UserRecord,
+    is_native: bool,
+}
+
+/// Why a hello is refused.
+struct Refusal(ErrorCode, &'static str);
+
+impl Server {
+    /// `USER_HELLO`. `is_signed`: the frame's `sig` verifies with the key that it offers.
+    pub(super) fn on_user_hello(
+        &mut self,
+        now: Now,
+        link: LinkId,
+        envelope: Envelope,
+        hello: UserHello,
+        is_signed: bool,
+    ) {
+        let user = UserId::from(envelope.from.clone());
+        let is_proven = is_signed && self.is_fresh_hello(now, &envelope, &hello);
+        let is_native = hello.caps.is_some();
+        match self.judge_hello(&user, &hello, is_proven) {
+            Err(Refusal(code, detail)) => self.refuse_hello(now, link, code, detail),
+            Ok(()) => {
+                if !is_proven {
+                    self.note(Note::UnprovenHello {
+                        user: user.clone(),
+                        link,
+                    });
+                }
+                self.bind_key(now, link, user, hello, is_native);
+            }
+        }
+    }
+
+    /// A signed hello proves something if it names us, is recent, and has not been used (PROTOCOL I.6).
+    fn is_fresh_hello(&mut self, now: Now, envelope: &Envelope, hello: &UserHello) -> bool {
+        let is_ours = hello.server_id.as_ref() == Some(&self.config.server_id);
+        let is_recent = hello
+            .ts
+            .is_some_and(|ts| ts.abs_diff(now.unix) <= HELLO_AGE_MAX_MS);
+        let text = format!("hello\n{}\n{}", envelope.from, envelope.signed_text());
+        let key: SeenKey = socp_proto::sha256(text.as_bytes());
+        is_ours && is_recent && self.seen.insert(now.mono, key)
+    }
+
+    fn judge_hello(
+        &self,
+        user: &UserId,
+        hello: &UserHello,
+        is_proven: bool,
+    ) -> Result<(), Refusal> {
+        if !is_proven && self.config.accept == Accept::Signed {
+            return Err(Refusal(
+                ErrorCode::InvalidSig,
+                "sign a hello that names this server_id (the `from` of this frame) and a fresh ts",
+            ));
+        }
+        let is_server = self
+            .pins
+            .contains_key(&ServerId::from(socp_proto::Id::from(user)));
+        if is_server || socp_proto::Id::from(user) == self.config.server_id {
+            return Err(Refusal(ErrorCode::NameInUse, "this is a server's id"));
+        }
+        let enc_pubkey = hello.enc_pubkey.as_ref().unwrap_or(&hello.pubkey);
+        if let Some(record) = self.records.get(user)
+            && (record.pubkey != hello.pubkey || record.enc_pubkey != *enc_pubkey)
+        {
+            return Err(Refusal(
+                ErrorCode::BadKey,
+                "this id is bound to another key",
+            ));
+        }
+        let person = self.people.get(user);
+        if person
+            .and_then(|person| person.pubkey.as_ref())
+            .is_some_and(|key| *key != hello.pubkey)
+        {
+            return Err(Refusal(
+                ErrorCode::BadKey,
+                "this id is bound to another key",
+            ));
+        }
+        if !is_proven
+            && matches!(
+                person,
+                Some(Person {
+                    home: Home::Local(_),
+                    ..
+                })
+            )
+        {
+            return Err(Refusal(
+                ErrorCode::NameInUse,
+                "this id has a session; prove the key to add another",
+            ));
+        }
+        Ok(())
+    }
+
+    fn refuse_hello(&mut self, now: Now, link: LinkId, code: ErrorCode, detail: &str) {
+        self.note(Note::Refused {
+            link,
+            reason: format!("hello: {code}: {detail}"),
+        });
+        self.send_error(now, link, code, detail.to_owned(), None);
+        if let Some(Link::New { tries, .. }) = self.links.get_mut(&link) {
+            *tries = tries.saturating_add(1);
+            if *tries >= HELLO_TRIES_MAX {
+                self.give_up(
+                    link,
+                    CloseCode::PolicyViolation,
+                    "too many hellos were refused",
+                );
+            }
+        }
+        self.proceed(link);
+    }
+
+    /// Binds an id to its key: at once if it is bound already, else once the record is signed and on disk.
+    fn bind_key(
+        &mut self,
+        now: Now,
+        link: LinkId,
+        user: UserId,
+        hello: UserHello,
+        is_native: bool,
+    ) {
+        let meta = hello.meta.unwrap_or_default();
+        if let Some(record) = self.records.get(&user) {
+            let is_same = record.meta == meta;
+            let record = UserRecord {
+                meta,
+                ..record.clone()
+            };
+            let greeting = Greeting {
+                link,
+                record,
+                is_native,
+            };
+            return if is_same {
+                self.admit_user(now, greeting)
+            } else {
+                self.store_then_admit(greeting)
+            };
+        }
+        let enc_pubkey = hello.enc_pubkey.unwrap_or_else(|| hello.pubkey.clone());
+        let version = 1;
+        let statement = directory_statement(&user, &hello.pubkey, &enc_pubkey, version);
+        let directory_sig = Base64Url::encode(&[]);
+        let record = UserRecord {
+            user_id: user.clone(),
+            pubkey: hello.pubkey,
+            enc_pubkey,
+            meta,
+            version,
+            directory_sig,
+        };
+        let waiting = self.endorsing.entry(user.clone()).or_default();
+        waiting.push(Greeting {
+            link,
+            record,
+            is_native,
+        });
+        if waiting.len() == 1 {
+            self.outputs.push_back(Output::Endorse { user, statement });
+        }
+    }
+
+    pub(super) fn on_endorsed(&mut self, now: Now, user: &UserId, sig: Base64Url) {
+        let mut waiting = self.endorsing.remove(user).unwrap_or_default().into_iter();
+        // Who came first has the id; others who wait for it are judged against that one.
+        let Some(mut first) = waiting.next() else {
+            return;
+        };
+        first.record.directory_sig = sig;
+        let bound = first.record.pubkey.clone();
+        self.records.insert(user.clone(), first.record.clone());
+        self.store_then_admit(first);
+        for mut other in waiting {
+            if other.record.pubkey == bound
+                && let Some(record) = self.records.get(user)
+            {
+                other.record = record.clone();
+                self.store_then_admit(other);
+            } else {
+                self.refuse_hello(
+                    now,
+                    other.link,
+                    ErrorCode::BadKey,
+                    "this id is bound to another key",
+                );
+            }
+        }
+    }
+
+    fn store_then_admit(&mut self, greeting: Greeting) {
+        self.save(
+            Record::User(greeting.record.clone()),
+            AfterSave::Greet(greeting),
+        );
+    }
+
+    /// The user's key is on disk: the link is the user's.
+    pub(super) fn admit_user(&mut self, now: Now, greeting: Greeting) {
+        let Greeting {
+            link,
+            record,
+            is_native,
+        } = greeting;
+        let user = record.user_id.clone();
+        let is_open = matches!(self.links.get(&link), Some(Link::New { .. }))
+            && !self.given_up.contains(&link);
+        self.records.insert(user.clone(), record.clone());
+        if !is_open {
+            return self.proceed(link);
+        }
+        let faults = FaultCount::default();
+        let state = UserLink {
+            user: user.clone(),
+            is_native,
+            pings_unanswered: 0,
+            faults,
+        };
+        self.links.insert(link, Link::User(state));
+        self.outputs.push_back(Output::Identified {
+            link,
+            role: Role::User(user.clone(), record.pubkey.clone()),
+        });
+        self.timers
+            .set(now.mono.saturating_add(PING_INTERVAL_MS), Timer::Ping(link));
+        self.send_hello_ack(now, link, &user);
+        self.tell_who_is_online(now, link, &user);
+        let has_changed = self
+            .people
+            .get(&user)
+            .is_some_and(|person| person.meta != record.meta);
+        let is_new = self.people.attach(&user, link, person_of(record));
+        if is_new {
+            self.note(Note::UserUp {
+                user: user.clone(),
+                link,
+            });
+        }
+        if is_new || has_changed {
+            self.spread_arrival(now, &user);
+        }
+        self.proceed(link);
+    }
+
+    fn send_hello_ack(&mut self, now: Now, link: LinkId, user: &UserId) {
+        let ack = Ack {
+            msg_ref: FrameKind::UserHello.name().to_owned(),
+            server_id: Some(self.config.server_id.clone()),
+            server_pub: Some(self.config.key.clone()),
+            server_name: self.config.name.clone(),
+            caps: Some(own_caps()),
+        };
+        self.send(&[link], now, user, &Payload::Ack(ack));
+    }
+
+    fn tell_who_is_online(&mut self, now: Now, link: LinkId, newcomer: &UserId) {
+        let others = self
+            .people
+            .online_after(None)
+            .map(|(user, _)| user)
+            .filter(|user| *user != newcomer);
+        let others: Vec<UserId> = others.take(ADVERTS_AT_HELLO_MAX).cloned().collect();
+        for other in others {
+            if let Some(advertise) = self.advertisement(&other, true) {
+                self.send(
+                    &[link],
+                    now,
+                    Address::everyone(),
+                    &Payload::UserAdvertise(advertise),
+                );
+            }
+        }
+    }
+
+    pub(super) fn on_list_request(&mut self, now: Now, link: LinkId, request: &ListRequest) {
+        let wanted = request.limit.map_or(LIST_PAGE_COUNT_MAX, |limit| {
+            usize::try_from(limit).unwrap_or(usize::MAX)
+        });
+        let wanted = wanted.clamp(1, LIST_PAGE_COUNT_MAX);
+        let mut response = ListResponse::default();
+        let mut bytes = 0_usize;
+        for (user, person) in self.people.online_after(request.after.as_ref()) {
+            let online = self.online_user(user, person);
+            // The page must fit into one message with room to spare, whatever profiles say.
+            bytes = bytes.saturating_add(serialised_bytes(&online));
+            if response.users.len() >= wanted || bytes > FRAME_BYTES_MAX / 2 {
+                response.more = true;
+                break;
+            }
+            response.users.push(user.clone());
+            response.online.push(online);
+        }
+        let address = self
+            .links
+            .get(&link)
+            .map_or_else(Address::everyone, Link::address);
+        self.send(&[link], now, address, &Payload::ListResponse(response));
+    }
+
+    fn online_user(&self, user: &UserId, person: &Person) -> OnlineUser {
+        let server_id = match &person.home {
+            Home::Local(_) => self.config.server_id.clone(),
+            Home::Remote { server, .. } => server.clone(),
+        };
+        let server_name = self.server_name(&server_id);
+        OnlineUser {
+            user_id: user.clone(),
+            server_id,
+            meta: person.meta.clone(),
+            server_name,
+        }
+    }
+
+    pub(super) fn on_pubkey_request(&mut self, now: Now, link: LinkId, user: &UserId) {
+        let unknown = PubkeyResponse {
+            user_id: user.clone(),
+            pubkey: None,
+            enc_pubkey: None,
+            version: None,
+            server_id: None,
+            revoked: false,
+            directory_sig: None,
+        };
+        let response = match (self.records.get(user), self.people.get(user)) {
+            (
+                _,
+                Some(Person {
+                    home: Home::Remote { server, .. },
+                    pubkey,
+                    enc_pubkey,
+                    version,
+                    directory_sig,
+                    ..
+                }),
+            ) => PubkeyResponse {
+                pubkey: pubkey.clone(),
+                enc_pubkey: enc_pubkey.clone(),
+                version: *version,
+                server_id: Some(server.clone()),
+                directory_sig: directory_sig.clone(),
+                ..unknown
+            },
+            (Some(record), Some(_) | None) => PubkeyResponse {
+                pubkey: Some(record.pubkey.clone()),
+                enc_pubkey: Some(record.enc_pubkey.clone()),
+                version: Some(record.version),
+                server_id: Some(self.config.server_id.clone()),
+                directory_sig: Some(record.directory_sig.clone()),
+                ..unknown
+            },
+            (None, Some(_) | None) => unknown,
+        };
+        let address = self
+            .links
+            .get(&link)
+            .map_or_else(Address::everyone, Link::address);
+        self.send(&[link], now, address, &Payload::PubkeyResponse(response));
+    }
+
+    /// The key bound to a user, as far as this server knows.
+    pub(super) fn key_of(&self, user: &UserId) -> Option<&KeyText> {
+        let known = self
+            .people
+            .get(user)
+            .and_then(|person| person.pubkey.as_ref());
+        known.or_else(|| self.records.get(user).map(|record| &record.pubkey))
+    }
+}
+
+fn person_of(record: UserRecord) -> Person {
+    Person {
+        home: Home::Local(BTreeSet::new()),
+        meta: record.meta,
+        pubkey: Some(record.pubkey),
+        enc_pubkey: Some(record.enc_pubkey),
+        version: Some(record.version),
+        directory_sig: Some(record.directory_sig),
+    }
+}
+
+fn serialised_bytes(online: &OnlineUser) -> usize {
+    let ids = online
+        .user_id
+        .as_str()
+        .len()
+        .saturating_mul(2)
+        .saturating_add(online.server_id.as_str().len());
+    ids.saturating_add(online.meta.canonical_bytes())
+        .saturating_add(256)
+}

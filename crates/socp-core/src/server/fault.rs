@@ -1,0 +1,249 @@
+//! What bad input gets (SOCP §9.5, PROTOCOL I.10): an answer, and a close where the link cannot go on.
+
+use super::Server;
+use super::io::{LinkId, Note};
+use super::link::Link;
+use crate::clock::{Mono, Now};
+use socp_proto::limits::{BAD_FRAMES_COUNT_MAX, BAD_FRAMES_WINDOW_MS, FRAME_BYTES_MAX};
+use socp_proto::{ErrorCode, FrameError, FrameKind};
+use std::collections::VecDeque;
+
+/// Why a link is closed (RFC 6455 §7.4.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CloseCode {
+    /// 1000
+    Normal,
+    /// 1001
+    GoingAway,
+    /// 1002
+    ProtocolError,
+    /// 1003
+    Unsupported,
+    /// 1007
+    InvalidPayload,
+    /// 1008
+    PolicyViolation,
+    /// 1009
+    TooBig,
+    /// 1011
+    InternalError,
+    /// 1013
+    TryAgainLater,
+}
+
+impl CloseCode {
+    /// The number on the wire.
+    #[must_use]
+    pub fn number(self) -> u16 {
+        match self {
+            Self::Normal => 1000,
+            Self::GoingAway => 1001,
+            Self::ProtocolError => 1002,
+            Self::Unsupported => 1003,
+            Self::InvalidPayload => 1007,
+            Self::PolicyViolation => 1008,
+            Self::TooBig => 1009,
+            Self::InternalError => 1011,
+            Self::TryAgainLater => 1013,
+        }
+    }
+}
+
+/// Something that a link did wrong.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// A binary message.
+    #[error("binary message")]
+    Binary,
+    /// A text message that is not UTF-8.
+    #[error("text that is not UTF-8")]
+    Utf8,
+    /// A message that is too long.
+    #[error("message over {FRAME_BYTES_MAX} bytes")]
+    TooLong,
+    /// WebSocket framing that no program should send.
+    #[error("broken WebSocket framing: {0}")]
+    Framing(String),
+    /// The far end does not read what we send.
+    #[error("too much unread output")]
+    SlowReader,
+    /// A text that is not a frame.
+    #[error("{0}")]
+    Frame(#[from] FrameError),
+    /// A key that the protocol does not allow.
+    #[error("{0}")]
+    Key(String),
+    /// A transport signature that is missing or wrong.
+    #[error("{}: signature missing or wrong", kind.name())]
+    Signature {
+        /// The frame's type.
+        kind: FrameKind,
+    },
+    /// Gossip of a server whose key is not pinned here; nobody's fault, since its announcement may be on its way.
+    #[error("{}: its origin is not known here", kind.name())]
+    UnknownOrigin {
+        /// The frame's type.
+        kind: FrameKind,
+    },
+    /// A content signature that is wrong.
+    #[error("content signature wrong")]
+    Content {
+        /// Which message.
+        msg_ref: String,
+    },
+    /// A `from` that the link may not use.
+    #[error("{}: `from` is not whose link this is", kind.name())]
+    NotYours {
+        /// The frame's type.
+        kind: FrameKind,
+    },
+    /// A type that has no business on this link.
+    #[error("{} has no place here", kind.name())]
+    OutOfPlace {
+        /// The frame's type.
+        kind: FrameKind,
+    },
+    /// A `ts` too far from our clock.
+    #[error("{}: `ts` is too far from this server's clock", kind.name())]
+    Clock {
+        /// The frame's type.
+        kind: FrameKind,
+    },
+}
+
+impl Fault {
+    /// The close code, where the link cannot go on.
+    fn close_code(&self) -> Option<CloseCode> {
+        match self {
+            Self::Binary => Some(CloseCode::Unsupported),
+            Self::Utf8 => Some(CloseCode::InvalidPayload),
+            Self::TooLong => Some(CloseCode::TooBig),
+            Self::Framing(_) => Some(CloseCode::ProtocolError),
+            Self::SlowReader => Some(CloseCode::TryAgainLater),
+            Self::Frame(_)
+            | Self::Key(_)
+            | Self::Signature { .. }
+            | Self::UnknownOrigin { .. }
+            | Self::Content { .. }
+            | Self::NotYours { .. }
+            | Self::OutOfPlace { .. }
+            | Self::Clock { .. } => None,
+        }
+    }
+
+    /// The code of the answer, where the link goes on.
+    fn error_code(&self) -> ErrorCode {
+        match self {
+            Self::Frame(error) => error.code(),
+            Self::Key(_) => ErrorCode::BadKey,
+            Self::Signature { .. }
+            | Self::UnknownOrigin { .. }
+            | Self::Content { .. }
+            | Self::NotYours { .. } => ErrorCode::InvalidSig,
+            Self::OutOfPlace { .. } => ErrorCode::UnknownType,
+            Self::Clock { .. } => ErrorCode::Timeout,
+            Self::Binary | Self::Utf8 | Self::TooLong | Self::Framing(_) | Self::SlowReader => {
+                ErrorCode::BadFrame
+            }
+        }
+    }
+
+    fn msg_ref(&self) -> Option<String> {
+        let Self::Content { msg_ref } = self else {
+            return None;
+        };
+        Some(msg_ref.clone())
+    }
+}
+
+/// When a link did something wrong lately.
+#[derive(Debug, Default)]
+pub(super) struct FaultCount(VecDeque<Mono>);
+
+impl FaultCount {
+    /// Counts one more; whether that is one too many.
+    fn is_one_too_many(&mut self, now: Mono) -> bool {
+        while self
+            .0
+            .front()
+            .is_some_and(|then| now.saturating_sub(*then) >= BAD_FRAMES_WINDOW_MS)
+        {
+            self.0.pop_front();
+        }
+        self.0.push_back(now);
+        self.0.len() >= BAD_FRAMES_COUNT_MAX
+    }
+}
+
+impl Server {
+    /// Answers a fault; the link goes on where it can.
+    pub(super) fn on_fault(&mut self, now: Now, link: LinkId, fault: &Fault) {
+        if let Fault::UnknownOrigin { kind } = fault {
+            return self.note(Note::Ignored { link, kind: *kind });
+        }
+        let Some(state) = self.links.get_mut(&link) else {
+            return;
+        };
+        let is_over = match state {
+            Link::New { .. } => true,
+            Link::Peer(peer) => peer.faults.is_one_too_many(now.mono),
+            Link::User(user) => user.faults.is_one_too_many(now.mono),
+        };
+        let is_first = matches!(state, Link::New { .. });
+        self.note(Note::Refused {
+            link,
+            reason: fault.to_string(),
+        });
+        if is_first {
+            self.proceed(link);
+        }
+        if let Some(code) = fault.close_code() {
+            return self.give_up(link, code, close_reason(fault));
+        }
+        self.send_error(
+            now,
+            link,
+            fault.error_code(),
+            fault.to_string(),
+            fault.msg_ref(),
+        );
+        match (is_over, is_first) {
+            (true, true) => self.give_up(
+                link,
+                CloseCode::ProtocolError,
+                "the first frame was refused",
+            ),
+            (true, false) => self.give_up(
+                link,
+                CloseCode::PolicyViolation,
+                "too many frames were refused",
+            ),
+            (false, _) => {}
+        }
+    }
+
+    /// Closes a link and ignores whatever still comes on it.
+    pub(super) fn give_up(&mut self, link: LinkId, code: CloseCode, reason: &'static str) {
+        if self.links.contains_key(&link) && self.given_up.insert(link) {
+            self.close(link, code, reason);
+        }
+    }
+}
+
+fn close_reason(fault: &Fault) -> &'static str {
+    match fault {
+        Fault::Binary => "binary messages are not part of SOCP",
+        Fault::Utf8 => "text must be UTF-8",
+        Fault::TooLong => "the message is too long",
+        Fault::SlowReader => "you do not read what is sent to you",
+        Fault::Framing(_)
+        | Fault::Frame(_)
+        | Fault::Key(_)
+        | Fault::Signature { .. }
+        | Fault::UnknownOrigin { .. }
+        | Fault::Content { .. }
+        | Fault::NotYours { .. }
+        | Fault::OutOfPlace { .. }
+        | Fault::Clock { .. } => "protocol error",
+    }
+}

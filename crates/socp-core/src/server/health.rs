@@ -1,0 +1,68 @@
+//! Signs of life (SOCP §8.4, §11).
+
+use super::Server;
+use super::fault::CloseCode;
+use super::io::{LinkId, Note, Output};
+use super::link::Link;
+use super::timers::Timer;
+use crate::clock::Now;
+use socp_proto::Payload;
+use socp_proto::limits::{
+    HEARTBEAT_INTERVAL_MS, LINK_SILENCE_MAX_MS, PING_INTERVAL_MS, PING_UNANSWERED_COUNT_MAX,
+};
+use socp_proto::payload::Heartbeat;
+
+impl Server {
+    pub(super) fn on_hello_overdue(&mut self, link: LinkId) {
+        let Some(Link::New { .. }) = self.links.get(&link) else {
+            return;
+        };
+        self.note(Note::Refused {
+            link,
+            reason: "no hello in time".to_owned(),
+        });
+        self.give_up(
+            link,
+            CloseCode::ProtocolError,
+            "no valid first frame in time",
+        );
+    }
+
+    pub(super) fn on_heartbeat_due(&mut self, now: Now, link: LinkId) {
+        let Some(Link::Peer(peer)) = self.links.get(&link) else {
+            return;
+        };
+        if now.mono.saturating_sub(peer.last_heard) >= LINK_SILENCE_MAX_MS {
+            self.note(Note::Silent { link });
+            return self.give_up(link, CloseCode::GoingAway, "silent for too long");
+        }
+        let address = peer.server.clone();
+        self.send(&[link], now, &address, &Payload::Heartbeat(Heartbeat {}));
+        self.timers.set(
+            now.mono.saturating_add(HEARTBEAT_INTERVAL_MS),
+            Timer::Heartbeat(link),
+        );
+    }
+
+    pub(super) fn on_ping_due(&mut self, now: Now, link: LinkId) {
+        let Some(Link::User(user)) = self.links.get_mut(&link) else {
+            return;
+        };
+        user.pings_unanswered = user.pings_unanswered.saturating_add(1);
+        if user.pings_unanswered >= PING_UNANSWERED_COUNT_MAX {
+            self.note(Note::Silent { link });
+            return self.give_up(link, CloseCode::GoingAway, "pings went unanswered");
+        }
+        self.outputs.push_back(Output::Ping { link });
+        self.timers
+            .set(now.mono.saturating_add(PING_INTERVAL_MS), Timer::Ping(link));
+    }
+
+    pub(super) fn on_alive(&mut self, now: Now, link: LinkId) {
+        match self.links.get_mut(&link) {
+            Some(Link::User(user)) => user.pings_unanswered = 0,
+            Some(Link::Peer(peer)) => peer.last_heard = now.mono,
+            Some(Link::New { .. }) | None => {}
+        }
+    }
+}

@@ -1,0 +1,431 @@
+//! What enters a [`Server`](super::Server) and what leaves it.
+
+use super::directory::Greeting;
+use super::fault::{CloseCode, Fault};
+use crate::verified::Verified;
+use socp_proto::limits::{CLOCK_AHEAD_MAX_MS, CLOCK_BEHIND_MAX_MS};
+use socp_proto::payload::ErrorCode;
+use socp_proto::{
+    Base64Url, Capabilities, Draft, Envelope, Fingerprint, Frame, FrameKind, KeyText, Meta, Object,
+    ServerId, UserId,
+};
+use std::sync::Arc;
+
+/// One WebSocket connection, whoever is at the far end. The driver numbers them and never uses a number twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkId(pub u64);
+
+/// One server that the core wants dialled, over all attempts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DialId(pub u64);
+
+/// One record on its way to the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SaveId(pub u64);
+
+/// Who may say hello (PROTOCOL I.6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accept {
+    /// Whoever signs a fresh hello for this server with the key of the id.
+    Signed,
+    /// Whoever names a key: the letter of SOCP §9.1.
+    Open,
+}
+
+/// A server to ask for admission (SOCP §8.1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BootstrapEntry {
+    /// Host name or address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// Its key, if the operator knows it; else the first one seen is trusted, with a warning.
+    pub key: Option<KeyText>,
+}
+
+/// What a server is told at its start and never changes, except for the id that a join may assign.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Who we are.
+    pub server_id: ServerId,
+    /// Our name for people.
+    pub name: Option<String>,
+    /// Our public key.
+    pub key: KeyText,
+    /// The host under which others dial us.
+    pub host: String,
+    /// The port there.
+    pub port: u16,
+    /// Whom to ask for admission, in order.
+    pub bootstrap: Vec<BootstrapEntry>,
+    /// Who may say hello.
+    pub accept: Accept,
+    /// Whether the content signature of a direct message must verify before it is routed.
+    pub verify_content: bool,
+    /// Whether a newcomer may join without signing.
+    pub allow_unsigned_join: bool,
+    /// How far behind our clock a state-changing frame may lie, ms.
+    pub clock_behind_ms: u64,
+    /// How far ahead of our clock a state-changing frame may lie, ms.
+    pub clock_ahead_ms: u64,
+    /// Where all randomness comes from.
+    pub seed: [u8; 32],
+}
+
+impl Config {
+    /// The clock tolerance of PROTOCOL I.2, behind and ahead in ms.
+    pub const CLOCK_TOLERANCE_MS: (u64, u64) = (CLOCK_BEHIND_MAX_MS, CLOCK_AHEAD_MAX_MS);
+}
+
+/// A server's key, bound to its id for life, and where it was last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerPin {
+    /// Its id.
+    pub server_id: ServerId,
+    /// Its key.
+    pub key: KeyText,
+    /// The host under which it can be dialled.
+    pub host: String,
+    /// The port there.
+    pub port: u16,
+    /// Its name for people.
+    pub name: Option<String>,
+}
+
+/// A user whose home is here (SOCP §13).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserRecord {
+    /// The user.
+    pub user_id: UserId,
+    /// The key that the user signs with, for life.
+    pub pubkey: KeyText,
+    /// The key that others encrypt to.
+    pub enc_pubkey: KeyText,
+    /// The profile.
+    pub meta: Meta,
+    /// Counts the changes of the keys.
+    pub version: u64,
+    /// Our signature over the [`directory_statement`](socp_proto::payload::directory_statement).
+    pub directory_sig: Base64Url,
+}
+
+/// The first frame of a link, or a further try at it; it may be unsigned, so it never passes for a verified one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FirstFrame {
+    /// What was said.
+    pub frame: Frame,
+    /// The key that the frame offers (`payload.pubkey`, else the one the link was dialled with), if it is acceptable.
+    pub key: Option<KeyText>,
+    /// The key that verified `sig`; none if the frame is unsigned. A wrong `sig` is a [`Fault`] instead.
+    pub signer: Option<Fingerprint>,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Input {
+    /// Somebody connected.
+    Accepted {
+        /// The new link.
+        link: LinkId,
+    },
+    /// An `Output::Dial` succeeded.
+    Dialled {
+        /// Which.
+        dial: DialId,
+        /// The new link.
+        link: LinkId,
+    },
+    /// An `Output::Dial` failed.
+    DialFailed {
+        /// Which.
+        dial: DialId,
+        /// Why, for the log.
+        reason: String,
+    },
+    /// A frame came on a link that has no role yet. Read no further frame from it before `Output::Proceed`.
+    First {
+        /// The link.
+        link: LinkId,
+        /// The frame.
+        first: FirstFrame,
+    },
+    /// A frame came from a peer, with a signature that verifies with some pinned key.
+    Peer {
+        /// The link.
+        link: LinkId,
+        /// The frame.
+        frame: Verified<Frame>,
+    },
+    /// A frame came from a user; its `sig` is absent or verifies with the user's key.
+    User {
+        /// The link.
+        link: LinkId,
+        /// The frame.
+        frame: Frame,
+        /// The key that verified `content_sig`; none where there is none, or the check is off.
+        content: Option<Fingerprint>,
+    },
+    /// Something came that is not a frame, or does not verify.
+    Refused {
+        /// The link.
+        link: LinkId,
+        /// What is wrong.
+        fault: Fault,
+    },
+    /// A ping was answered.
+    Alive {
+        /// The link.
+        link: LinkId,
+    },
+    /// The link is gone.
+    Closed {
+        /// The link.
+        link: LinkId,
+    },
+    /// An `Output::Endorse` is signed.
+    Endorsed {
+        /// Whose record.
+        user: UserId,
+        /// Our signature.
+        sig: Base64Url,
+    },
+    /// An `Output::Save` is on disk.
+    Saved {
+        /// Which.
+        save: SaveId,
+    },
+    /// An `Output::Save` could not be written.
+    SaveFailed {
+        /// Which.
+        save: SaveId,
+        /// Why, for the log.
+        reason: String,
+    },
+    /// The operator wants the server to stop.
+    Stop,
+}
+
+/// Whose link it is, and which key to verify with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Role {
+    /// A peer's: frames verify with the trusted key of their `from`.
+    Peer(ServerId),
+    /// A user's: `sig`, where present, and `content_sig` verify with this key.
+    User(UserId, KeyText),
+}
+
+/// What the driver must do, in this order.
+#[derive(Debug)]
+pub enum Output {
+    /// Sign the draft once and send it on each link.
+    Send {
+        /// The links.
+        to: Vec<LinkId>,
+        /// What to sign.
+        draft: Draft,
+    },
+    /// Send an envelope as it is on each link.
+    Forward {
+        /// The links.
+        to: Vec<LinkId>,
+        /// What to send.
+        envelope: Arc<Envelope>,
+    },
+    /// Close a link once everything sent before is out; its `Input::Closed` must follow.
+    Close {
+        /// The link.
+        link: LinkId,
+        /// The WebSocket close code.
+        code: CloseCode,
+        /// For people.
+        reason: &'static str,
+    },
+    /// Ping a link.
+    Ping {
+        /// The link.
+        link: LinkId,
+    },
+    /// Open a connection; answer with `Input::Dialled` or `Input::DialFailed`.
+    Dial {
+        /// What to answer for.
+        dial: DialId,
+        /// Host name or address.
+        host: String,
+        /// Port.
+        port: u16,
+        /// The key that the far end must have, for verifying a first frame that names none.
+        key: Option<KeyText>,
+    },
+    /// From its next frame on, this link has a role.
+    Identified {
+        /// The link.
+        link: LinkId,
+        /// The role.
+        role: Role,
+    },
+    /// The first frame of this link has had its answer: read on.
+    Proceed {
+        /// The link.
+        link: LinkId,
+    },
+    /// From now on frames of this server verify with this key.
+    Trust {
+        /// The server.
+        server: ServerId,
+        /// Its key.
+        key: KeyText,
+    },
+    /// Sign a directory statement; answer with `Input::Endorsed`.
+    Endorse {
+        /// Whose record.
+        user: UserId,
+        /// What to sign, in canonical form.
+        statement: Object,
+    },
+    /// Make a record durable; answer with `Input::Saved` or `Input::SaveFailed`.
+    Save {
+        /// What to answer for.
+        save: SaveId,
+        /// What to write.
+        record: Record,
+    },
+    /// Something to log or count.
+    Note(Note),
+    /// The last output: flush the links, then end.
+    Stopped,
+}
+
+/// What the store keeps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Record {
+    /// Our own id, assigned by an introducer.
+    Identity(ServerId),
+    /// A server's key and address.
+    Pin(ServerPin),
+    /// A user of ours.
+    User(UserRecord),
+}
+
+/// What an acknowledged save lets happen.
+#[derive(Debug)]
+pub(super) enum AfterSave {
+    Nothing,
+    Greet(Greeting),
+    Answer { link: LinkId, reply: Reply },
+}
+
+/// How a server that made itself known is answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Reply {
+    /// It joined through us.
+    Welcome { assigned_id: ServerId, to: ServerId },
+    /// It announced itself.
+    Announce,
+    /// It answered us.
+    Nothing,
+}
+
+/// An observable fact, for logs, metrics and the simulator's oracle.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields say what they are")]
+pub enum Note {
+    /// A peer is linked.
+    PeerUp {
+        server: ServerId,
+        name: Option<String>,
+        fingerprint: Fingerprint,
+        link: LinkId,
+    },
+    /// A peer's link is lost.
+    PeerDown { server: ServerId },
+    /// A peer had two links; this one is given up.
+    DuplicateLink { server: ServerId, link: LinkId },
+    /// A server's key is pinned for the first time.
+    Pinned {
+        server: ServerId,
+        fingerprint: Fingerprint,
+    },
+    /// A server came with another key than the pinned one.
+    PinConflict {
+        server: ServerId,
+        pinned: Fingerprint,
+        offered: Fingerprint,
+    },
+    /// A bootstrap entry without key was trusted on first use.
+    TrustedOnFirstUse {
+        server: ServerId,
+        fingerprint: Fingerprint,
+    },
+    /// A dialled server has another key than the one we were told.
+    WrongKey {
+        address: String,
+        expected: Fingerprint,
+        offered: Fingerprint,
+    },
+    /// An introducer gave us another id.
+    IdAssigned {
+        wished: ServerId,
+        assigned: ServerId,
+    },
+    /// An introducer wanted to give us another id while we are already linked under ours.
+    IdKept { kept: ServerId, assigned: ServerId },
+    /// A server could not be dialled.
+    DialFailed {
+        address: String,
+        reason: String,
+        retry_ms: u64,
+    },
+    /// A server that we dialled refused us.
+    Rejected {
+        address: String,
+        code: ErrorCode,
+        detail: String,
+    },
+    /// A user is here.
+    UserUp { user: UserId, link: LinkId },
+    /// A user's last link is gone.
+    UserDown { user: UserId },
+    /// A user was let in without proof (`--accept open`).
+    UnprovenHello { user: UserId, link: LinkId },
+    /// Gossip came with another key than the one known.
+    KeyConflict { user: UserId, server: ServerId },
+    /// A peer's presence changes or users exceed their budget.
+    PeerOverBudget { server: ServerId },
+    /// A duplicate was dropped.
+    Duplicate { link: LinkId, kind: FrameKind },
+    /// A frame of a kind that this version leaves alone.
+    Ignored { link: LinkId, kind: FrameKind },
+    /// Something was refused.
+    Refused { link: LinkId, reason: String },
+    /// A peer sent an `ERROR`.
+    PeerComplained {
+        server: ServerId,
+        code: ErrorCode,
+        detail: String,
+    },
+    /// A user sent an `ERROR`.
+    UserComplained { link: LinkId, code: ErrorCode },
+    /// A message found no way.
+    Undeliverable { link: LinkId },
+    /// A message went out to its user or the next server.
+    Routed { link: LinkId, is_local: bool },
+    /// A link was silent for too long.
+    Silent { link: LinkId },
+    /// The store refused.
+    SaveFailed { reason: String },
+}
+
+impl FirstFrame {
+    /// Whether the frame is signed by the key that it offers.
+    #[must_use]
+    pub(super) fn is_signed_by_own_key(&self) -> bool {
+        self.key
+            .as_ref()
+            .is_some_and(|key| self.signer == Some(key.fingerprint()))
+    }
+}
+
+/// What this version can do beyond SOCP v1.3; empty, but its presence tells that we are one of ours.
+pub(super) fn own_caps() -> Capabilities {
+    Capabilities::default()
+}

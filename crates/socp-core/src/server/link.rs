@@ -1,0 +1,123 @@
+//! What one link is.
+
+use super::fault::FaultCount;
+use super::io::{DialId, LinkId};
+use super::quota::Bucket;
+use crate::clock::Mono;
+use socp_proto::{Address, ServerId, UserId};
+
+/// The state of one link.
+#[derive(Debug)]
+pub(super) enum Link {
+    /// Nobody yet.
+    New {
+        /// The dial that made it, if we did.
+        dial: Option<DialId>,
+        /// Hellos refused so far.
+        tries: u32,
+        /// A first frame waits for its answer.
+        is_busy: bool,
+    },
+    /// A peer's.
+    Peer(PeerLink),
+    /// A user's.
+    User(UserLink),
+}
+
+/// A link that belongs to a peer.
+#[derive(Debug)]
+pub(super) struct PeerLink {
+    pub(super) server: ServerId,
+    pub(super) dial: Option<DialId>,
+    pub(super) is_native: bool,
+    /// Whether our `SERVER_ANNOUNCE` went out on it.
+    pub(super) is_announced: bool,
+    pub(super) last_heard: Mono,
+    pub(super) faults: FaultCount,
+    pub(super) changes: Bucket,
+}
+
+/// A link that belongs to a user.
+#[derive(Debug)]
+pub(super) struct UserLink {
+    pub(super) user: UserId,
+    pub(super) is_native: bool,
+    pub(super) pings_unanswered: u32,
+    pub(super) faults: FaultCount,
+}
+
+impl Link {
+    pub(super) fn is_native(&self) -> bool {
+        match self {
+            Self::Peer(peer) => peer.is_native,
+            Self::User(user) => user.is_native,
+            Self::New { .. } => false,
+        }
+    }
+
+    /// The `to` of what we send on it.
+    pub(super) fn address(&self) -> Address {
+        match self {
+            Self::Peer(peer) => Address::from(&peer.server),
+            Self::User(user) => Address::from(&user.user),
+            Self::New { .. } => Address::everyone(),
+        }
+    }
+
+    pub(super) fn dial(&self) -> Option<DialId> {
+        match self {
+            Self::New { dial, .. } => *dial,
+            Self::Peer(peer) => peer.dial,
+            Self::User(_) => None,
+        }
+    }
+}
+
+/// Of two links to one peer, the one to keep: the one that the smaller id dialled, else the newer (PROTOCOL I.4).
+pub(super) fn link_to_keep(
+    own: &ServerId,
+    peer: &ServerId,
+    old: (LinkId, bool),
+    new: (LinkId, bool),
+) -> LinkId {
+    let dialled_by_smaller = |we_dialled: bool| we_dialled == (own < peer);
+    match (dialled_by_smaller(old.1), dialled_by_smaller(new.1)) {
+        (true, false) => old.0,
+        (false, true) | (true, true) | (false, false) => new.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_ends_keep_the_same_link() {
+        let (a, b) = (
+            ServerId::try_from("a").unwrap(),
+            ServerId::try_from("b").unwrap(),
+        );
+        let (by_a, by_b) = (LinkId(1), LinkId(2));
+        // Whichever became known first, at a and at b.
+        assert_eq!(link_to_keep(&a, &b, (by_a, true), (by_b, false)), by_a);
+        assert_eq!(link_to_keep(&a, &b, (by_b, false), (by_a, true)), by_a);
+        assert_eq!(link_to_keep(&b, &a, (by_a, false), (by_b, true)), by_a);
+        assert_eq!(link_to_keep(&b, &a, (by_b, true), (by_a, false)), by_a);
+    }
+
+    #[test]
+    fn of_two_links_dialled_by_one_end_the_newer_stays() {
+        let (a, b) = (
+            ServerId::try_from("a").unwrap(),
+            ServerId::try_from("b").unwrap(),
+        );
+        assert_eq!(
+            link_to_keep(&a, &b, (LinkId(1), true), (LinkId(2), true)),
+            LinkId(2)
+        );
+        assert_eq!(
+            link_to_keep(&a, &b, (LinkId(1), false), (LinkId(2), false)),
+            LinkId(2)
+        );
+    }
+}

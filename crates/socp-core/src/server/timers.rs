@@ -1,0 +1,42 @@
+//! What is due when. Timers are never cancelled: what fires looks whether it still applies.
+
+use super::io::{DialId, LinkId};
+use crate::clock::Mono;
+use socp_proto::ServerId;
+use std::collections::BTreeSet;
+
+/// Something that happens by itself.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Timer {
+    /// The link must have said hello by now.
+    Hello(LinkId),
+    /// The peer link wants a heartbeat and a look at its silence.
+    Heartbeat(LinkId),
+    /// The user link wants a ping.
+    Ping(LinkId),
+    /// The server may be dialled again.
+    Dial(DialId),
+    /// Users of this lost server may be forgotten.
+    Stale(ServerId),
+}
+
+/// Timers in the order in which they fall due.
+#[derive(Debug, Default)]
+pub(super) struct Timers(BTreeSet<(Mono, Timer)>);
+
+impl Timers {
+    pub(super) fn set(&mut self, at: Mono, timer: Timer) {
+        self.0.insert((at, timer));
+    }
+
+    pub(super) fn next_due(&self) -> Option<Mono> {
+        self.0.first().map(|(at, _)| *at)
+    }
+
+    pub(super) fn take_due(&mut self, now: Mono) -> Option<Timer> {
+        if self.next_due()? > now {
+            return None;
+        }
+        self.0.pop_first().map(|(_, timer)| timer)
+    }
+}

@@ -1,0 +1,200 @@
+//! The data directory: who this server is, and what it remembers.
+//!
+//! ```text
+//! DIR/            0700
+//!   lock          held while a server runs on it
+//!   server.key    0600  the private key, sealed
+//!   server.unlock 0600  32 random bytes that unseal it
+//!   server.db           identity, pins, users (SQLite; -wal and -shm beside it)
+//! ```
+//!
+//! A copy of the database, or of the key file alone, gives nobody the key; a copy of the whole directory does.
+
+use crate::error::ServerError;
+use crate::settings::Settings;
+use crate::store::{Database, Store};
+use socp_core::server::{ServerPin, UserRecord};
+use socp_crypto::{PrivateKey, SealedKey, SecretBytes, UnlockSecret, random_bytes};
+use socp_proto::{KeyText, ServerId};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+/// A data directory that is locked, read and ready.
+pub(crate) struct Opened {
+    pub(crate) server_id: ServerId,
+    pub(crate) key: PrivateKey,
+    pub(crate) key_text: KeyText,
+    pub(crate) pins: Vec<ServerPin>,
+    pub(crate) users: Vec<UserRecord>,
+    pub(crate) store: Store,
+}
+
+/// Opens the data directory, making whatever is missing.
+pub(crate) async fn open(settings: &Settings) -> Result<Opened, ServerError> {
+    settings.check()?;
+    let settings = settings.clone();
+    // Key generation takes a second, and disks take their time.
+    let opened = tokio::task::spawn_blocking(move || open_blocking(&settings)).await;
+    opened.map_err(|error| ServerError::Part {
+        part: "data directory",
+        reason: error.to_string(),
+    })?
+}
+
+fn open_blocking(settings: &Settings) -> Result<Opened, ServerError> {
+    let dir = &settings.data;
+    make_dir(dir)?;
+    let lock = lock(dir)?;
+    let database_path = dir.join("server.db");
+    let database = Database::open(&database_path)?;
+    let remembered = database.read(&database_path)?;
+    let key = load_or_make_key(dir, remembered.identity.is_some())?;
+    let key_text = KeyText::from_der(key.public_key().spki_der());
+    let server_id = match &remembered.identity {
+        Some((id, pinned)) => {
+            check_identity(settings, id, pinned, &key_text)?;
+            id.clone()
+        }
+        None => {
+            let id = settings.server_id.clone().map_or_else(fresh_id, Ok)?;
+            database.write_identity(&database_path, &id, &key_text)?;
+            id
+        }
+    };
+    let store = database.start(lock)?;
+    Ok(Opened {
+        server_id,
+        key,
+        key_text,
+        pins: remembered.pins,
+        users: remembered.users,
+        store,
+    })
+}
+
+fn data_error(path: &Path) -> impl FnOnce(io::Error) -> ServerError {
+    let path = path.to_owned();
+    move |source| ServerError::Data { path, source }
+}
+
+fn make_dir(dir: &Path) -> Result<(), ServerError> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(data_error(dir))
+}
+
+fn lock(dir: &Path) -> Result<File, ServerError> {
+    let path = dir.join("lock");
+    let mut options = OpenOptions::new();
+    let file = options
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(&path)
+        .map_err(data_error(&path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(ServerError::DataInUse {
+            path: dir.to_owned(),
+        }),
+        Err(TryLockError::Error(source)) => Err(ServerError::Data { path, source }),
+    }
+}
+
+fn check_identity(
+    settings: &Settings,
+    id: &ServerId,
+    pinned: &KeyText,
+    key: &KeyText,
+) -> Result<(), ServerError> {
+    let dir = settings.data.display();
+    if pinned != key {
+        return Err(ServerError::Identity(format!(
+            "server.key in {dir} is not the key of this database; restore both from the same backup"
+        )));
+    }
+    if let Some(wanted) = settings.server_id.as_ref().filter(|wanted| *wanted != id) {
+        return Err(ServerError::Identity(format!(
+            "{dir} belongs to server {id}, not to --server-id {wanted}; leave the flag out or choose another --data"
+        )));
+    }
+    Ok(())
+}
+
+fn fresh_id() -> Result<ServerId, ServerError> {
+    let failed = |reason: String| ServerError::Part {
+        part: "randomness",
+        reason,
+    };
+    let bytes = random_bytes::<16>().map_err(|error| failed(error.to_string()))?;
+    let id = uuid::Builder::from_random_bytes(bytes)
+        .into_uuid()
+        .to_string();
+    ServerId::try_from(id).map_err(|error| failed(error.to_string()))
+}
+
+/// Loads the server's key; makes one only where the database does not know of any.
+fn load_or_make_key(dir: &Path, must_exist: bool) -> Result<PrivateKey, ServerError> {
+    let (path, unlock_path) = (dir.join("server.key"), dir.join("server.unlock"));
+    let key_error = |source| ServerError::Key {
+        path: path.clone(),
+        source,
+    };
+    if !path.exists() && !must_exist {
+        let key = PrivateKey::generate().map_err(key_error)?;
+        let secret = SecretBytes::random().map_err(key_error)?;
+        let sealed = SealedKey::seal(&key, UnlockSecret::Secret(&secret)).map_err(key_error)?;
+        let text = sealed.to_json().map_err(key_error)?;
+        write_private(&unlock_path, secret.expose())?;
+        write_private(&path, text.as_bytes())?;
+        return Ok(key);
+    }
+    let secret = SecretBytes::new(read_private(&unlock_path)?);
+    let text = String::from_utf8_lossy(&read_private(&path)?).into_owned();
+    let sealed = SealedKey::from_json(&text).map_err(key_error)?;
+    sealed
+        .open(UnlockSecret::Secret(&secret))
+        .map_err(key_error)
+}
+
+/// Writes a file that only its owner may read, whole or not at all.
+fn write_private(path: &Path, bytes: &[u8]) -> Result<(), ServerError> {
+    let unfinished: PathBuf = path.with_extension("new");
+    let write = || {
+        let mut file = OpenOptions::new()
+            .create(true)
+            .truncate(true)
+            .write(true)
+            .mode(0o600)
+            .open(&unfinished)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&unfinished, path)?;
+        File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+    };
+    write().map_err(data_error(path))
+}
+
+/// Reads a file that only its owner should be able to read.
+fn read_private(path: &Path) -> Result<Vec<u8>, ServerError> {
+    let mut file = File::open(path).map_err(data_error(path))?;
+    let mode = file
+        .metadata()
+        .map_err(data_error(path))?
+        .permissions()
+        .mode();
+    if mode & 0o077 != 0 {
+        tracing::warn!(path = %path.display(), "others may read this file; chmod 600 it");
+    }
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(data_error(path))?;
+    Ok(bytes)
+}

@@ -1,0 +1,236 @@
+//! One link: a task that reads, a task that writes, and what they share.
+
+use crate::hub::HubMessage;
+use crate::keyring::Keyring;
+use crate::outbox::{Outbox, OutboxReader, Outgoing, outbox};
+use crate::pending::{PendingCounts, PendingPlace};
+use crate::pool::Pool;
+use crate::reader;
+use crate::settings::{Budgets, Settings};
+use crate::socket::{Sent, SocketSink, SocketStream};
+use futures_util::SinkExt as _;
+use socp_core::server::{DialId, Input, LinkId};
+use socp_crypto::PublicKey;
+use socp_proto::limits::STOP_FLUSH_MAX_MS;
+use socp_proto::{KeyText, ServerId};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+use tokio::sync::{Notify, mpsc, watch};
+
+/// How long the far end may take to answer our close before the connection is cut.
+const CLOSE_ANSWER_MAX: Duration = Duration::from_secs(1);
+
+/// What every link of the server needs.
+#[derive(Debug)]
+pub(crate) struct Wiring {
+    pub(crate) hub: mpsc::Sender<HubMessage>,
+    pub(crate) pool: Pool,
+    pub(crate) keyring: Keyring,
+    pub(crate) budgets: Budgets,
+    pub(crate) verify_content: bool,
+    pub(crate) pending: PendingCounts,
+    last_link: AtomicU64,
+}
+
+impl Wiring {
+    pub(crate) fn new(settings: &Settings, pool: Pool, hub: mpsc::Sender<HubMessage>) -> Self {
+        Self {
+            hub,
+            pool,
+            keyring: Keyring::default(),
+            budgets: settings.budgets(),
+            verify_content: settings.verify_content,
+            pending: PendingCounts::default(),
+            last_link: AtomicU64::new(0),
+        }
+    }
+}
+
+/// Whose link it is, with the keys parsed.
+#[derive(Debug, Clone)]
+pub(crate) enum LinkRole {
+    /// A peer's.
+    Peer(ServerId),
+    /// A user's.
+    User(PublicKey),
+}
+
+/// What the hub and the two tasks of a link share.
+#[derive(Debug)]
+pub(crate) struct LinkState {
+    /// None until the core has identified the link.
+    role: RwLock<Option<LinkRole>>,
+    /// The core has answered the first frame.
+    pub(crate) proceed: Notify,
+    /// The key that a dialled server must have.
+    pub(crate) expected_key: Option<KeyText>,
+    /// Its place among the unfinished connections, given back once it has a role.
+    place: Mutex<Option<PendingPlace>>,
+}
+
+impl LinkState {
+    pub(crate) fn role(&self) -> Option<LinkRole> {
+        self.role
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    pub(crate) fn identify(&self, role: LinkRole) {
+        *self.role.write().unwrap_or_else(PoisonError::into_inner) = Some(role);
+        drop(
+            self.place
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+        );
+    }
+}
+
+/// What the hub keeps of a link.
+#[derive(Debug, Clone)]
+pub(crate) struct LinkHandle {
+    pub(crate) outbox: Outbox,
+    pub(crate) state: Arc<LinkState>,
+}
+
+/// How a link came to be.
+pub(crate) enum Origin {
+    /// Somebody connected.
+    Accepted(PendingPlace),
+    /// We dialled.
+    Dialled(DialId, Option<KeyText>),
+}
+
+/// Runs a link from its first to its last frame.
+pub(crate) async fn run(
+    wiring: Arc<Wiring>,
+    origin: Origin,
+    sink: SocketSink,
+    stream: SocketStream,
+) {
+    let link = LinkId(
+        wiring
+            .last_link
+            .fetch_add(1, Ordering::Relaxed)
+            .saturating_add(1),
+    );
+    let (outbox, queue, killed) = outbox();
+    let (place, dial, expected_key) = match origin {
+        Origin::Accepted(place) => (Some(place), None, None),
+        Origin::Dialled(dial, key) => (None, Some(dial), key),
+    };
+    let state = Arc::new(LinkState {
+        role: RwLock::new(None),
+        proceed: Notify::new(),
+        expected_key,
+        place: Mutex::new(place),
+    });
+    let handle = LinkHandle {
+        outbox: outbox.clone(),
+        state: Arc::clone(&state),
+    };
+    if wiring
+        .hub
+        .send(HubMessage::Opened { link, dial, handle })
+        .await
+        .is_err()
+    {
+        return; // The server is stopping.
+    }
+    let (closing, is_closing) = watch::channel(false);
+    let writer = tokio::spawn(write(sink, queue, killed.clone(), closing));
+    tokio::select! {
+        () = reader::read(&wiring, link, &state, stream) => {}
+        () = give_up(killed, is_closing) => {}
+    }
+    // Nothing more comes: what is still queued is flushed only if the far end still reads.
+    outbox.kill();
+    if let Err(error) = writer.await {
+        tracing::error!(link = link.0, %error, "a writer failed");
+    }
+    let _stopping = wiring
+        .hub
+        .send(HubMessage::Core(Input::Closed { link }))
+        .await;
+}
+
+/// Ready when the link must end although the far end says nothing.
+async fn give_up(mut killed: watch::Receiver<bool>, mut closing: watch::Receiver<bool>) {
+    tokio::select! {
+        // A writer that is gone drops its flag: the connection is of no use any more.
+        () = turned_true(&mut killed) => {}
+        () = turned_true(&mut closing) => tokio::time::sleep(CLOSE_ANSWER_MAX).await,
+    }
+}
+
+/// Ready when the flag is true, or nobody can raise it any more.
+async fn turned_true(flag: &mut watch::Receiver<bool>) {
+    let _guard_or_gone = flag.wait_for(|is_true| *is_true).await.map(drop);
+}
+
+/// Sends what the outbox holds, in order.
+async fn write(
+    mut sink: SocketSink,
+    mut queue: OutboxReader,
+    mut killed: watch::Receiver<bool>,
+    closing: watch::Sender<bool>,
+) {
+    let mut farewell = (1001, "the link ends");
+    let ended = tokio::select! {
+        ended = write_queue(&mut sink, &mut queue) => Some(ended),
+        () = turned_true(&mut killed) => None,
+    };
+    match ended {
+        Some(Ended::Closed) => {
+            closing.send_replace(true);
+            // The reader sees the far end's answer, or gives up waiting for it.
+            return turned_true(&mut killed).await;
+        }
+        Some(Ended::Broken) => return,
+        None => {}
+    }
+    // Killed with frames unsent: one short try to say why, then the connection is dropped.
+    while let Some(next) = queue.try_next() {
+        if let Outgoing::Close(code, reason) = next {
+            farewell = (code.number(), reason);
+        }
+    }
+    let say_why = sink.send(Sent::Close(farewell.0, farewell.1));
+    let _unheard = tokio::time::timeout(CLOSE_ANSWER_MAX, say_why).await;
+}
+
+enum Ended {
+    /// Our close frame is out.
+    Closed,
+    /// The connection broke.
+    Broken,
+}
+
+async fn write_queue(sink: &mut SocketSink, queue: &mut OutboxReader) -> Ended {
+    while let Some(next) = queue.next().await {
+        let sent = match next {
+            Outgoing::Frame(text, bytes) => {
+                let text = text.await;
+                let sent = match text {
+                    Some(text) => sink.send(Sent::Text((*text).to_owned())).await,
+                    None => Err("a frame could not be signed".to_owned()),
+                };
+                queue.sent(bytes);
+                sent
+            }
+            Outgoing::Ping => sink.send(Sent::Ping).await,
+            Outgoing::Close(code, reason) => {
+                let flushed = sink.send(Sent::Close(code.number(), reason));
+                let _slow =
+                    tokio::time::timeout(Duration::from_millis(STOP_FLUSH_MAX_MS), flushed).await;
+                return Ended::Closed;
+            }
+        };
+        if sent.is_err() {
+            return Ended::Broken;
+        }
+    }
+    Ended::Broken
+}

@@ -1,0 +1,158 @@
+//! What waits to be sent on one link: in order, and bounded (PROTOCOL I.11).
+
+use futures_util::future::{BoxFuture, Shared};
+use socp_core::server::CloseCode;
+use socp_proto::limits::{OUTBOUND_BYTES_MAX, OUTBOUND_FRAMES_COUNT_MAX};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::sync::{mpsc, watch};
+
+/// A text that is being signed, for one link or many.
+pub(crate) type Pending = Shared<BoxFuture<'static, Option<Arc<str>>>>;
+
+/// One thing to send.
+pub(crate) enum Outgoing {
+    /// A frame, and the bytes it was counted with.
+    Frame(Pending, usize),
+    /// A ping.
+    Ping,
+    /// The end.
+    Close(CloseCode, &'static str),
+}
+
+/// The sending half of a link.
+#[derive(Debug, Clone)]
+pub(crate) struct Outbox {
+    queue: mpsc::Sender<Outgoing>,
+    bytes: Arc<AtomicUsize>,
+    kill: watch::Sender<bool>,
+}
+
+/// The writer's half.
+#[derive(Debug)]
+pub(crate) struct OutboxReader {
+    queue: mpsc::Receiver<Outgoing>,
+    bytes: Arc<AtomicUsize>,
+}
+
+/// The outbox has no room left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Full;
+
+/// A new outbox; the watch turns true when the link must end without waiting for the far end.
+pub(crate) fn outbox() -> (Outbox, OutboxReader, watch::Receiver<bool>) {
+    // Room for the close and a ping behind a full queue.
+    let (sender, receiver) = mpsc::channel(OUTBOUND_FRAMES_COUNT_MAX.saturating_add(2));
+    let (kill, killed) = watch::channel(false);
+    let bytes = Arc::new(AtomicUsize::new(0));
+    let outbox = Outbox {
+        queue: sender,
+        bytes: Arc::clone(&bytes),
+        kill,
+    };
+    (
+        outbox,
+        OutboxReader {
+            queue: receiver,
+            bytes,
+        },
+        killed,
+    )
+}
+
+impl Outbox {
+    /// Whether there is no room for so many bytes more.
+    pub(crate) fn is_full(&self, bytes: usize) -> bool {
+        let queued = self.bytes.load(Ordering::Relaxed);
+        // A single frame always fits, however large.
+        self.queue.capacity() <= 2
+            || (queued > 0 && queued.saturating_add(bytes) > OUTBOUND_BYTES_MAX)
+    }
+
+    /// Puts a frame in line.
+    pub(crate) fn push(&self, frame: Pending, bytes: usize) -> Result<(), Full> {
+        if self.is_full(bytes) {
+            return Err(Full);
+        }
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.queue
+            .try_send(Outgoing::Frame(frame, bytes))
+            .map_err(|_| Full)
+    }
+
+    /// Puts a ping in line; a full line is proof enough of life or death by itself.
+    pub(crate) fn ping(&self) {
+        let _full_or_gone = self.queue.try_send(Outgoing::Ping);
+    }
+
+    /// Ends the link once everything before is out; at once if there is no room even for that.
+    pub(crate) fn close(&self, code: CloseCode, reason: &'static str) {
+        let is_stuck = code == CloseCode::TryAgainLater;
+        if self.queue.try_send(Outgoing::Close(code, reason)).is_err() || is_stuck {
+            self.kill();
+        }
+    }
+
+    /// Ends the link without waiting.
+    pub(crate) fn kill(&self) {
+        self.kill.send_replace(true);
+    }
+}
+
+impl OutboxReader {
+    /// The next thing to send; none when nobody can send any more.
+    pub(crate) async fn next(&mut self) -> Option<Outgoing> {
+        self.queue.recv().await
+    }
+
+    /// The next thing to send, if there is one now.
+    pub(crate) fn try_next(&mut self) -> Option<Outgoing> {
+        self.queue.try_recv().ok()
+    }
+
+    /// A frame is on its way: its room is free again.
+    pub(crate) fn sent(&self, bytes: usize) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt as _;
+
+    fn frame() -> Pending {
+        futures_util::future::ready(Some(Arc::from("x")))
+            .boxed()
+            .shared()
+    }
+
+    #[test]
+    fn the_outbox_is_bounded_in_frames_and_bytes() {
+        let (outbox, _reader, _killed) = outbox();
+        for _ in 0..OUTBOUND_FRAMES_COUNT_MAX {
+            outbox.push(frame(), 1).unwrap();
+        }
+        assert_eq!(outbox.push(frame(), 1), Err(Full));
+
+        let (outbox, _reader, _killed) = super::outbox();
+        outbox.push(frame(), OUTBOUND_BYTES_MAX).unwrap();
+        assert_eq!(outbox.push(frame(), 1), Err(Full));
+    }
+
+    #[test]
+    fn a_full_outbox_still_takes_the_close() {
+        let (outbox, mut reader, killed) = outbox();
+        while outbox.push(frame(), 1).is_ok() {}
+        outbox.close(CloseCode::Normal, "bye");
+        assert!(!*killed.borrow());
+        let mut last = None;
+        while let Some(next) = reader.try_next() {
+            last = Some(next);
+        }
+        assert!(matches!(
+            last,
+            Some(Outgoing::Close(CloseCode::Normal, "bye"))
+        ));
+    }
+}

@@ -1,0 +1,318 @@
+//! Reading a link: parse, verify on the pool, hand to the hub in the order in which frames came.
+
+use crate::hub::HubMessage;
+use crate::link::{LinkRole, LinkState, Wiring};
+use crate::socket::{Received, SocketStream};
+use futures_util::StreamExt as _;
+use socp_core::Verified;
+use socp_core::server::{Bucket, Fault, FirstFrame, Input, LinkId};
+use socp_crypto::{ContentParts, PublicKey, verify_content};
+use socp_proto::payload::msg_ref;
+use socp_proto::{Envelope, Fingerprint, Frame, KeyText, Payload, ServerId, escaped_form};
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, oneshot};
+
+/// Frames of one link that may be verified at the same time.
+const IN_VERIFICATION_MAX: usize = 32;
+
+/// A frame's input: there already, or still on the pool.
+enum Checked {
+    Now(Input),
+    Later(oneshot::Receiver<Input>),
+}
+
+/// Reads until the connection ends.
+pub(crate) async fn read(wiring: &Wiring, link: LinkId, state: &LinkState, stream: SocketStream) {
+    let (in_order, mut checked) = mpsc::channel::<Checked>(IN_VERIFICATION_MAX);
+    let forward = async {
+        while let Some(next) = checked.recv().await {
+            let input = match next {
+                Checked::Now(input) => input,
+                Checked::Later(result) => match result.await {
+                    Ok(input) => input,
+                    Err(_) => Input::Refused {
+                        link,
+                        fault: Fault::Framing("verification failed".to_owned()),
+                    },
+                },
+            };
+            if wiring.hub.send(HubMessage::Core(input)).await.is_err() {
+                return;
+            }
+        }
+    };
+    let mut reader = Reader {
+        wiring,
+        link,
+        state,
+        in_order,
+        frames: None,
+        verifications: None,
+        epoch: Instant::now(),
+    };
+    tokio::join!(async move { reader.run(stream).await }, forward);
+}
+
+struct Reader<'a> {
+    wiring: &'a Wiring,
+    link: LinkId,
+    state: &'a LinkState,
+    in_order: mpsc::Sender<Checked>,
+    frames: Option<Bucket>,
+    verifications: Option<Bucket>,
+    epoch: Instant,
+}
+
+impl Reader<'_> {
+    async fn run(&mut self, mut stream: SocketStream) {
+        while let Some(received) = stream.next().await {
+            let is_taken = match received {
+                Received::Text(text) => self.on_text(&text).await,
+                Received::Pong => {
+                    self.pass(Checked::Now(Input::Alive { link: self.link }))
+                        .await
+                }
+                Received::Nothing => true,
+                Received::Closed => return,
+                Received::Fault(fault) => {
+                    self.refuse(fault).await;
+                    // Framing is lost; what follows means nothing. The hub's close ends the link.
+                    return std::future::pending().await;
+                }
+            };
+            if !is_taken {
+                return;
+            }
+        }
+    }
+
+    async fn pass(&self, checked: Checked) -> bool {
+        self.in_order.send(checked).await.is_ok()
+    }
+
+    async fn refuse(&self, fault: Fault) -> bool {
+        self.pass(Checked::Now(Input::Refused {
+            link: self.link,
+            fault,
+        }))
+        .await
+    }
+
+    /// One text message; false when the hub is gone.
+    async fn on_text(&mut self, text: &str) -> bool {
+        let role = self.state.role();
+        self.wait_for_budget(role.as_ref()).await;
+        let frame = match Frame::parse(text) {
+            Ok(frame) => frame,
+            Err(error) => return self.refuse(Fault::Frame(error)).await,
+        };
+        match role {
+            None => self.on_first(frame).await,
+            Some(LinkRole::Peer(server)) => self.on_peer_frame(frame, &server).await,
+            Some(LinkRole::User(key)) => self.on_user_frame(frame, key).await,
+        }
+    }
+
+    /// Where a link sends faster than it may, it is read more slowly: nothing is lost and nobody else waits.
+    async fn wait_for_budget(&mut self, role: Option<&LinkRole>) {
+        let now = self.now_ms();
+        let budgets = self.wiring.budgets;
+        if self.frames.is_none() {
+            let budget = match role {
+                Some(LinkRole::Peer(_)) => budgets.peer,
+                Some(LinkRole::User(_)) => budgets.user,
+                None => None,
+            };
+            self.frames = budget.map(|(per_second, burst)| Bucket::new(now, per_second, burst));
+            let per_second = budgets.verifications.filter(|_| role.is_some());
+            self.verifications =
+                per_second.map(|per_second| Bucket::new(now, per_second, per_second));
+        }
+        let wait = [&mut self.frames, &mut self.verifications]
+            .into_iter()
+            .flatten()
+            .map(|b| b.wait_ms(now))
+            .max();
+        if let Some(wait) = wait.filter(|wait| *wait > 0) {
+            tokio::time::sleep(Duration::from_millis(wait)).await;
+        }
+        let now = self.now_ms();
+        if let Some(frames) = &mut self.frames {
+            frames.try_take(now);
+        }
+    }
+
+    fn count_verification(&mut self) {
+        let now = self.now_ms();
+        if let Some(verifications) = &mut self.verifications {
+            verifications.try_take(now);
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// A link without a role: the frame brings its own key. Nothing more is read before the core has answered.
+    async fn on_first(&self, frame: Frame) -> bool {
+        let link = self.link;
+        let expected = self.state.expected_key.clone();
+        let checked = self
+            .wiring
+            .pool
+            .run(move || match check_first(frame, expected) {
+                Ok(first) => Input::First { link, first },
+                Err(fault) => Input::Refused { link, fault },
+            });
+        let is_taken = self.pass(Checked::Later(checked)).await;
+        self.state.proceed.notified().await;
+        is_taken
+    }
+
+    async fn on_peer_frame(&mut self, frame: Frame, peer: &ServerId) -> bool {
+        let origin = ServerId::from(frame.envelope.from.clone());
+        let kind = frame.envelope.kind;
+        let Some(key) = self.wiring.keyring.server(&origin) else {
+            let fault = if origin == *peer {
+                Fault::Signature { kind }
+            } else {
+                Fault::UnknownOrigin { kind }
+            };
+            return self.refuse(fault).await;
+        };
+        self.count_verification();
+        let link = self.link;
+        let checked = self
+            .wiring
+            .pool
+            .run(move || match verify_transport(&frame.envelope, &key) {
+                true => Input::Peer {
+                    link,
+                    frame: Verified::checked(frame, Fingerprint::from_bytes(key.fingerprint())),
+                },
+                false => Input::Refused {
+                    link,
+                    fault: Fault::Signature { kind },
+                },
+            });
+        self.pass(Checked::Later(checked)).await
+    }
+
+    async fn on_user_frame(&mut self, frame: Frame, key: PublicKey) -> bool {
+        let has_sig = !frame.envelope.sig.is_empty();
+        let has_content =
+            self.wiring.verify_content && matches!(frame.payload, Payload::MsgDirect(_));
+        let link = self.link;
+        if !has_sig && !has_content {
+            return self
+                .pass(Checked::Now(Input::User {
+                    link,
+                    frame,
+                    content: None,
+                }))
+                .await;
+        }
+        for _ in 0..usize::from(has_sig).saturating_add(usize::from(has_content)) {
+            self.count_verification();
+        }
+        let checked = self.wiring.pool.run(move || {
+            if has_sig && !verify_transport(&frame.envelope, &key) {
+                return Input::Refused {
+                    link,
+                    fault: Fault::Signature {
+                        kind: frame.envelope.kind,
+                    },
+                };
+            }
+            match check_content(&frame, &key, has_content) {
+                Ok(content) => Input::User {
+                    link,
+                    frame,
+                    content,
+                },
+                Err(fault) => Input::Refused { link, fault },
+            }
+        });
+        self.pass(Checked::Later(checked)).await
+    }
+}
+
+/// Whether `sig` verifies over either canonical form of the payload (PROTOCOL I.1).
+fn verify_transport(envelope: &Envelope, key: &PublicKey) -> bool {
+    let sig = envelope.sig.decode();
+    if sig.is_empty() {
+        return false;
+    }
+    let text = envelope.signed_text();
+    key.verify(text.as_bytes(), &sig).is_ok()
+        || escaped_form(&text).is_some_and(|escaped| key.verify(escaped.as_bytes(), &sig).is_ok())
+}
+
+fn check_content(
+    frame: &Frame,
+    key: &PublicKey,
+    is_wanted: bool,
+) -> Result<Option<Fingerprint>, Fault> {
+    let (Payload::MsgDirect(message), true) = (&frame.payload, is_wanted) else {
+        return Ok(None);
+    };
+    let parts = ContentParts {
+        ciphertext: message.ciphertext.as_str(),
+        from: frame.envelope.from.as_str(),
+        to: frame.envelope.to.as_str(),
+        ts: frame.envelope.ts,
+    };
+    match verify_content(key, parts, &message.content_sig.decode()) {
+        Ok(_) => Ok(Some(Fingerprint::from_bytes(key.fingerprint()))),
+        Err(_) => Err(Fault::Content {
+            msg_ref: msg_ref(&message.content_sig),
+        }),
+    }
+}
+
+/// Checks the keys that a first frame offers, and its signature by them.
+fn check_first(frame: Frame, expected: Option<KeyText>) -> Result<FirstFrame, Fault> {
+    let (offered, second) = match &frame.payload {
+        Payload::UserHello(hello) => (Some(hello.pubkey.clone()), hello.enc_pubkey.clone()),
+        Payload::ServerHelloJoin(identity)
+        | Payload::ServerAnnounce(identity)
+        | Payload::ServerHelloLink(identity) => (Some(identity.pubkey.clone()), None),
+        Payload::ServerWelcome(welcome) => (welcome.pubkey.clone().or(expected), None),
+        _ => {
+            return Ok(FirstFrame {
+                frame,
+                key: None,
+                signer: None,
+            });
+        }
+    };
+    if let Some(second) = second.filter(|second| Some(second) != offered.as_ref()) {
+        accept_key(&second)?;
+    }
+    let Some(text) = offered else {
+        return Ok(FirstFrame {
+            frame,
+            key: None,
+            signer: None,
+        });
+    };
+    let key = accept_key(&text)?;
+    let signer = match frame.envelope.sig.is_empty() {
+        true => None,
+        false if verify_transport(&frame.envelope, &key) => Some(text.fingerprint()),
+        false => {
+            return Err(Fault::Signature {
+                kind: frame.envelope.kind,
+            });
+        }
+    };
+    Ok(FirstFrame {
+        frame,
+        key: Some(text),
+        signer,
+    })
+}
+
+fn accept_key(text: &KeyText) -> Result<PublicKey, Fault> {
+    PublicKey::from_spki_der(text.der()).map_err(|error| Fault::Key(error.to_string()))
+}

@@ -1,0 +1,125 @@
+//! What an operator decides.
+
+use crate::error::ServerError;
+use socp_core::server::{Accept, BootstrapEntry, Config};
+use socp_proto::limits::{
+    PEER_FRAMES_PER_S_MAX, USER_FRAMES_BURST_MAX, USER_FRAMES_PER_S_MAX, VERIFICATIONS_PER_S_MAX,
+};
+use socp_proto::{Address, ServerId};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// How many frames a link may send; the reader waits where there are more, so nothing is lost (PROTOCOL I.11).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RateLimit {
+    /// No limit, for measurements.
+    Off,
+    /// So many frames per second on a user link, three times as many at once.
+    PerSecond(u32),
+}
+
+/// The settings of one server.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where to listen; port 0 picks a free one.
+    pub listen: SocketAddr,
+    /// Where identity, pins and users live.
+    pub data: PathBuf,
+    /// The name for people.
+    pub name: Option<String>,
+    /// The id to have; else the stored one, else a fresh one.
+    pub server_id: Option<ServerId>,
+    /// Where others can dial us, if not where we listen.
+    pub public_address: Option<(String, u16)>,
+    /// Whom to ask for admission.
+    pub bootstrap: Vec<BootstrapEntry>,
+    /// Who may say hello.
+    pub accept: Accept,
+    /// Whether `Accept::Open` is wanted beyond loopback.
+    pub allow_open_beyond_loopback: bool,
+    /// Whether content signatures are checked before routing.
+    pub verify_content: bool,
+    /// How far behind and ahead of our clock state-changing frames may lie, ms.
+    pub clock_tolerance_ms: (u64, u64),
+    /// Whether a newcomer may join without signing.
+    pub allow_unsigned_join: bool,
+    /// How many frames a user link may send.
+    pub rate_limit: RateLimit,
+    /// Foreign web origins that may connect.
+    pub allow_origin: Vec<String>,
+}
+
+impl Settings {
+    /// The defaults: signed hellos, content checked, the protocol's clock tolerance.
+    #[must_use]
+    pub fn new(listen: SocketAddr, data: PathBuf) -> Self {
+        Self {
+            listen,
+            data,
+            name: None,
+            server_id: None,
+            public_address: None,
+            bootstrap: Vec::new(),
+            accept: Accept::Signed,
+            allow_open_beyond_loopback: false,
+            verify_content: true,
+            clock_tolerance_ms: Config::CLOCK_TOLERANCE_MS,
+            allow_unsigned_join: false,
+            rate_limit: RateLimit::PerSecond(USER_FRAMES_PER_S_MAX),
+            allow_origin: Vec::new(),
+        }
+    }
+
+    /// Refuses what would be unsafe or cannot work, before anything is touched.
+    pub(crate) fn check(&self) -> Result<(), ServerError> {
+        let is_open = self.accept == Accept::Open && !self.listen.ip().is_loopback();
+        if is_open && !self.allow_open_beyond_loopback {
+            return Err(ServerError::Setting(format!(
+                "--accept open on {} lets anyone take any id; use --accept signed, or say --i-know-open-is-unsafe",
+                self.listen
+            )));
+        }
+        for entry in &self.bootstrap {
+            let address = format!("{}:{}", entry.host, entry.port);
+            if Address::try_from(address.as_str()).is_err() {
+                return Err(ServerError::Setting(format!(
+                    "the bootstrap address {address:?} is not host:port"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn budgets(&self) -> Budgets {
+        let (user, burst, peer) = match self.rate_limit {
+            RateLimit::Off => {
+                return Budgets {
+                    user: None,
+                    peer: None,
+                    verifications: None,
+                };
+            }
+            RateLimit::PerSecond(USER_FRAMES_PER_S_MAX) => (
+                USER_FRAMES_PER_S_MAX,
+                USER_FRAMES_BURST_MAX,
+                PEER_FRAMES_PER_S_MAX,
+            ),
+            RateLimit::PerSecond(n) => {
+                (n.max(1), n.max(1).saturating_mul(3), PEER_FRAMES_PER_S_MAX)
+            }
+        };
+        Budgets {
+            user: Some((user, burst)),
+            peer: Some((peer, peer)),
+            verifications: Some(VERIFICATIONS_PER_S_MAX),
+        }
+    }
+}
+
+/// Frames and verifications per second and at once; none: unlimited.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Budgets {
+    pub(crate) user: Option<(u32, u32)>,
+    pub(crate) peer: Option<(u32, u32)>,
+    pub(crate) verifications: Option<u32>,
+}

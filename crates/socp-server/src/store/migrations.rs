@@ -1,0 +1,74 @@
+//! The database's versions: numbered steps, each in a transaction, kept in `PRAGMA user_version`.
+
+use crate::error::ServerError;
+use rusqlite::{Connection, Result};
+use std::path::Path;
+
+/// Step N brings a database from version N to N + 1. Never edit one that was released; add another.
+const STEPS: &[&str] = &["
+    CREATE TABLE identity (
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        server_id TEXT NOT NULL,
+        pubkey TEXT NOT NULL
+    ) STRICT;
+    -- SOCP §15: the standard's columns, then ours.
+    CREATE TABLE users (
+        user_id TEXT PRIMARY KEY,
+        pubkey TEXT NOT NULL,
+        privkey_store TEXT NOT NULL DEFAULT '',
+        pake_password TEXT NOT NULL DEFAULT '',
+        meta TEXT NOT NULL,
+        version INTEGER NOT NULL,
+        enc_pubkey TEXT NOT NULL,
+        directory_sig TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE server_pins (
+        server_id TEXT PRIMARY KEY,
+        pubkey TEXT NOT NULL,
+        host TEXT NOT NULL,
+        port INTEGER NOT NULL,
+        name TEXT
+    ) STRICT;
+"];
+
+/// Brings the database to the newest version and sets how it syncs.
+pub(super) fn run(
+    connection: &mut Connection,
+    path: &Path,
+) -> std::result::Result<(), ServerError> {
+    let failed = |error: rusqlite::Error| ServerError::Database {
+        path: path.to_owned(),
+        reason: format!("{error}; restore it from a backup if it is damaged"),
+    };
+    let known = i64::try_from(STEPS.len()).unwrap_or(i64::MAX);
+    let found: i64 = connection
+        .query_row("PRAGMA user_version", [], |row| row.get(0))
+        .map_err(failed)?;
+    if found > known {
+        return Err(ServerError::NewerDatabase {
+            path: path.to_owned(),
+            found,
+            known,
+        });
+    }
+    configure(connection).map_err(failed)?;
+    for (number, step) in (0_i64..)
+        .zip(STEPS)
+        .skip_while(|(number, _)| *number < found)
+    {
+        apply(connection, number.saturating_add(1), step).map_err(failed)?;
+    }
+    Ok(())
+}
+
+fn configure(connection: &Connection) -> Result<()> {
+    connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
+    connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;")
+}
+
+fn apply(connection: &mut Connection, version: i64, step: &str) -> Result<()> {
+    let transaction = connection.transaction()?;
+    transaction.execute_batch(step)?;
+    transaction.pragma_update(None, "user_version", version)?;
+    transaction.commit()
+}

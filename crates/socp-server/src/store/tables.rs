@@ -1,0 +1,129 @@
+//! Rows to records and back. What does not parse was not written by us: the database is refused whole.
+
+use super::Remembered;
+use rusqlite::types::Type;
+use rusqlite::{Connection, OptionalExtension as _, Result, Row, params};
+use socp_core::server::{Record, SaveId, ServerPin, UserRecord};
+use socp_proto::json::parse_object;
+use socp_proto::{Base64Url, KeyText, Meta, ServerId, UserId};
+
+pub(super) fn read(connection: &Connection) -> Result<Remembered> {
+    let identity = connection
+        .query_row("SELECT server_id, pubkey FROM identity", [], |row| {
+            Ok((text(row, 0)?, text(row, 1)?))
+        })
+        .optional()?;
+    let mut pins =
+        connection.prepare("SELECT server_id, pubkey, host, port, name FROM server_pins")?;
+    let pins = pins
+        .query_map([], read_pin)?
+        .collect::<Result<Vec<ServerPin>>>()?;
+    let mut users = connection
+        .prepare("SELECT user_id, pubkey, enc_pubkey, meta, version, directory_sig FROM users")?;
+    let users = users
+        .query_map([], read_user)?
+        .collect::<Result<Vec<UserRecord>>>()?;
+    Ok(Remembered {
+        identity,
+        pins,
+        users,
+    })
+}
+
+fn read_pin(row: &Row<'_>) -> Result<ServerPin> {
+    Ok(ServerPin {
+        server_id: text(row, 0)?,
+        key: text(row, 1)?,
+        host: row.get(2)?,
+        port: row.get(3)?,
+        name: row.get(4)?,
+    })
+}
+
+fn read_user(row: &Row<'_>) -> Result<UserRecord> {
+    let meta: String = row.get(3)?;
+    let meta = parse_object(&meta).map_err(|error| invalid(3, error))?;
+    let version: i64 = row.get(4)?;
+    Ok(UserRecord {
+        user_id: text::<UserId>(row, 0)?,
+        pubkey: text(row, 1)?,
+        enc_pubkey: text(row, 2)?,
+        meta: Meta::try_from(meta).map_err(|error| invalid(3, error))?,
+        version: u64::try_from(version).map_err(|error| invalid(4, error))?,
+        directory_sig: text::<Base64Url>(row, 5)?,
+    })
+}
+
+fn text<T>(row: &Row<'_>, column: usize) -> Result<T>
+where
+    T: TryFrom<String>,
+    T::Error: std::error::Error + Send + Sync + 'static,
+{
+    T::try_from(row.get::<_, String>(column)?).map_err(|error| invalid(column, error))
+}
+
+fn invalid(
+    column: usize,
+    error: impl std::error::Error + Send + Sync + 'static,
+) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
+}
+
+pub(super) fn write_identity(connection: &Connection, id: &ServerId, key: &KeyText) -> Result<()> {
+    let sql = "INSERT INTO identity (one, server_id, pubkey) VALUES (1, ?1, ?2)
+               ON CONFLICT (one) DO UPDATE SET server_id = ?1, pubkey = ?2";
+    connection
+        .execute(sql, params![id.as_str(), key.as_str()])
+        .map(drop)
+}
+
+/// Writes a group in one transaction.
+pub(super) fn commit(connection: &mut Connection, group: &[(SaveId, Record)]) -> Result<()> {
+    let transaction = connection.transaction()?;
+    for (_, record) in group {
+        write(&transaction, record)?;
+    }
+    transaction.commit()
+}
+
+fn write(connection: &Connection, record: &Record) -> Result<()> {
+    match record {
+        Record::Identity(server_id) => connection
+            .execute("UPDATE identity SET server_id = ?1", [server_id.as_str()])
+            .map(drop),
+        Record::Pin(pin) => write_pin(connection, pin),
+        Record::User(user) => write_user(connection, user),
+    }
+}
+
+fn write_pin(connection: &Connection, pin: &ServerPin) -> Result<()> {
+    // The key of a pin never changes (SOCP §8.1); only where the server is.
+    let sql =
+        "INSERT INTO server_pins (server_id, pubkey, host, port, name) VALUES (?1, ?2, ?3, ?4, ?5)
+               ON CONFLICT (server_id) DO UPDATE SET host = ?3, port = ?4, name = ?5";
+    let row = params![
+        pin.server_id.as_str(),
+        pin.key.as_str(),
+        pin.host,
+        pin.port,
+        pin.name
+    ];
+    connection.execute(sql, row).map(drop)
+}
+
+fn write_user(connection: &Connection, user: &UserRecord) -> Result<()> {
+    // The keys of a user never change by a hello (PROTOCOL I.6); only the profile.
+    let sql = "INSERT INTO users (user_id, pubkey, enc_pubkey, meta, version, directory_sig)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+               ON CONFLICT (user_id) DO UPDATE SET meta = ?4, version = ?5, directory_sig = ?6";
+    let version = i64::try_from(user.version).unwrap_or(i64::MAX);
+    let row = params![
+        user.user_id.as_str(),
+        user.pubkey.as_str(),
+        user.enc_pubkey.as_str(),
+        user.meta.to_text(),
+        version,
+        user.directory_sig.as_str()
+    ];
+    connection.execute(sql, row).map(drop)
+}
