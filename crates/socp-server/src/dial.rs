@@ -30,7 +30,7 @@ pub(crate) async fn dial(
     };
     let _stopping = wiring
         .hub
-        .send(HubMessage::Core(Input::DialFailed { dial, reason }))
+        .send(HubMessage::core(Input::DialFailed { dial, reason }))
         .await;
 }
 

@@ -11,7 +11,7 @@ use crate::signer::Signer;
 use crate::store::Store;
 use futures_util::FutureExt as _;
 use socp_core::Now;
-use socp_core::server::{Config, DialId, Fault, Input, LinkId, Output, Role, SaveId, Server};
+use socp_core::server::{Config, DialId, Fault, Input, LinkId, Note, Output, Role, SaveId, Server};
 use socp_crypto::{PublicKey, random_bytes};
 use socp_proto::limits::STOP_FLUSH_MAX_MS;
 use socp_proto::{Base64Url, Object, UserId};
@@ -19,7 +19,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 /// What others tell the hub.
 #[derive(Debug)]
@@ -31,11 +31,18 @@ pub(crate) enum HubMessage {
         handle: LinkHandle,
     },
     /// Something for the state machine.
-    Core(Input),
+    Core(Box<Input>),
     /// The store has answered.
     Saved(SaveId, Result<(), String>),
     /// The operator wants to stop.
     Stop,
+}
+
+impl HubMessage {
+    /// Something for the state machine.
+    pub(crate) fn core(input: Input) -> Self {
+        Self::Core(Box::new(input))
+    }
 }
 
 /// Bytes that an envelope adds to its payload: names, ids, `ts`, and 683 characters of signature.
@@ -50,6 +57,7 @@ pub(crate) struct Hub {
     // Iterated only to end every link.
     links: HashMap<LinkId, LinkHandle>,
     epoch: Instant,
+    peers: watch::Sender<usize>,
     is_stopping: bool,
 }
 
@@ -96,8 +104,14 @@ impl Hub {
             messages,
             links: HashMap::new(),
             epoch,
+            peers: watch::Sender::new(0),
             is_stopping: false,
         })
+    }
+
+    /// How many peers are linked.
+    pub(crate) fn peers(&self) -> watch::Receiver<usize> {
+        self.peers.subscribe()
     }
 
     /// Runs until stopped.
@@ -134,7 +148,7 @@ impl Hub {
                     None => Input::Accepted { link },
                 }
             }
-            HubMessage::Core(input) => input,
+            HubMessage::Core(input) => *input,
             HubMessage::Saved(save, Ok(())) => Input::Saved { save },
             HubMessage::Saved(save, Err(reason)) => Input::SaveFailed { save, reason },
             HubMessage::Stop => Input::Stop,
@@ -189,7 +203,7 @@ impl Hub {
                 Output::Trust { server, key } => self.wiring.keyring.trust(server, &key),
                 Output::Endorse { user, statement } => self.endorse(user, statement),
                 Output::Save { save, record } => self.store.save(save, record),
-                Output::Note(note) => log::note(&note),
+                Output::Note(note) => self.on_note(&note),
                 Output::Stopped => self.is_stopping = true,
             }
         }
@@ -234,6 +248,18 @@ impl Hub {
         }
     }
 
+    fn on_note(&self, note: &Note) {
+        log::note(note);
+        if matches!(note, Note::PeerUp { .. }) {
+            self.peers
+                .send_modify(|count| *count = count.saturating_add(1));
+        }
+        if matches!(note, Note::PeerDown { .. }) {
+            self.peers
+                .send_modify(|count| *count = count.saturating_sub(1));
+        }
+    }
+
     fn identify(&self, link: LinkId, role: Role) {
         let Some(handle) = self.links.get(&link) else {
             return;
@@ -258,7 +284,7 @@ impl Hub {
                 .flatten()
                 .unwrap_or_else(|| Base64Url::encode(&[]));
             let _stopping = hub
-                .send(HubMessage::Core(Input::Endorsed { user, sig }))
+                .send(HubMessage::core(Input::Endorsed { user, sig }))
                 .await;
         });
     }
@@ -268,11 +294,13 @@ impl Hub {
         let deadline = tokio::time::Instant::now() + Duration::from_millis(STOP_FLUSH_MAX_MS);
         while !self.links.is_empty() {
             match tokio::time::timeout_at(deadline, self.messages.recv()).await {
-                Ok(Some(HubMessage::Core(Input::Closed { link }))) => {
-                    self.links.remove(&link);
+                Ok(Some(HubMessage::Core(input))) => {
+                    if let Input::Closed { link } = *input {
+                        self.links.remove(&link);
+                    }
                 }
                 Ok(Some(HubMessage::Opened { handle, .. })) => handle.outbox.kill(),
-                Ok(Some(HubMessage::Core(_) | HubMessage::Saved(..) | HubMessage::Stop)) => {}
+                Ok(Some(HubMessage::Saved(..) | HubMessage::Stop)) => {}
                 Ok(None) | Err(_) => break,
             }
         }

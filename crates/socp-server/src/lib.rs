@@ -68,6 +68,7 @@ impl Ready {
 pub struct Running {
     /// What it says of itself.
     pub ready: Ready,
+    peers: watch::Receiver<usize>,
     hub: mpsc::Sender<HubMessage>,
     hub_task: JoinHandle<()>,
     http_task: JoinHandle<std::io::Result<()>>,
@@ -98,12 +99,14 @@ pub async fn start(settings: Settings) -> Result<Running, ServerError> {
         name: settings.name.clone(),
     };
     let hub = Hub::new(&settings, listen, opened, Arc::clone(&wiring), hub_receiver)?;
+    let peers = hub.peers();
     let hub_task = tokio::spawn(hub.run());
     let (http_stop, stopped) = watch::channel(false);
     let router = http::router(&settings, &ready, Arc::clone(&wiring), health);
     let http_task = tokio::spawn(http::serve(listener, router, stopped));
     Ok(Running {
         ready,
+        peers,
         hub: hub_sender,
         hub_task,
         http_task,
@@ -118,6 +121,12 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, ServerError> {
 }
 
 impl Running {
+    /// Waits until a peer is linked.
+    pub async fn linked(&mut self) {
+        // Fails only when the hub has ended, which `until` reports.
+        let _ended = self.peers.wait_for(|count| *count > 0).await.map(drop);
+    }
+
     /// Serves until `shutdown` is ready, then takes leave of everyone: users are removed at the peers, links are closed
     /// and flushed, the store is written.
     ///

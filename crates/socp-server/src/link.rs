@@ -152,7 +152,7 @@ pub(crate) async fn run(
     }
     let _stopping = wiring
         .hub
-        .send(HubMessage::Core(Input::Closed { link }))
+        .send(HubMessage::core(Input::Closed { link }))
         .await;
 }
 

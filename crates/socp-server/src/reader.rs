@@ -17,8 +17,14 @@ const IN_VERIFICATION_MAX: usize = 32;
 
 /// A frame's input: there already, or still on the pool.
 enum Checked {
-    Now(Input),
+    Now(Box<Input>),
     Later(oneshot::Receiver<Input>),
+}
+
+impl Checked {
+    fn now(input: Input) -> Self {
+        Self::Now(Box::new(input))
+    }
 }
 
 /// Reads until the connection ends.
@@ -27,7 +33,7 @@ pub(crate) async fn read(wiring: &Wiring, link: LinkId, state: &LinkState, strea
     let forward = async {
         while let Some(next) = checked.recv().await {
             let input = match next {
-                Checked::Now(input) => input,
+                Checked::Now(input) => *input,
                 Checked::Later(result) => match result.await {
                     Ok(input) => input,
                     Err(_) => Input::Refused {
@@ -36,7 +42,7 @@ pub(crate) async fn read(wiring: &Wiring, link: LinkId, state: &LinkState, strea
                     },
                 },
             };
-            if wiring.hub.send(HubMessage::Core(input)).await.is_err() {
+            if wiring.hub.send(HubMessage::core(input)).await.is_err() {
                 return;
             }
         }
@@ -69,7 +75,7 @@ impl Reader<'_> {
             let is_taken = match received {
                 Received::Text(text) => self.on_text(&text).await,
                 Received::Pong => {
-                    self.pass(Checked::Now(Input::Alive { link: self.link }))
+                    self.pass(Checked::now(Input::Alive { link: self.link }))
                         .await
                 }
                 Received::Nothing => true,
@@ -91,7 +97,7 @@ impl Reader<'_> {
     }
 
     async fn refuse(&self, fault: Fault) -> bool {
-        self.pass(Checked::Now(Input::Refused {
+        self.pass(Checked::now(Input::Refused {
             link: self.link,
             fault,
         }))
@@ -205,7 +211,7 @@ impl Reader<'_> {
         let link = self.link;
         if !has_sig && !has_content {
             return self
-                .pass(Checked::Now(Input::User {
+                .pass(Checked::now(Input::User {
                     link,
                     frame,
                     content: None,
@@ -272,6 +278,10 @@ fn check_content(
 
 /// Checks the keys that a first frame offers, and its signature by them.
 fn check_first(frame: Frame, expected: Option<KeyText>) -> Result<FirstFrame, Fault> {
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "only these kinds may come first with a key"
+    )]
     let (offered, second) = match &frame.payload {
         Payload::UserHello(hello) => (Some(hello.pubkey.clone()), hello.enc_pubkey.clone()),
         Payload::ServerHelloJoin(identity)

@@ -64,6 +64,10 @@ impl Server {
             key,
             signer,
         } = first;
+        #[expect(
+            clippy::wildcard_enum_match_arm,
+            reason = "five kinds come first; any other is out of place"
+        )]
         match payload {
             Payload::UserHello(hello) => {
                 return self.on_user_hello(now, link, envelope, hello, is_signed);

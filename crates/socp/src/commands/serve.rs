@@ -1,0 +1,301 @@
+//! `socp serve`: one server, until SIGTERM or Ctrl-C.
+
+use clap::{Args, ValueEnum};
+use color_eyre::eyre::{Context as _, Result, bail, eyre};
+use figment::Figment;
+use figment::providers::{Env, Format as _, Serialized, Toml};
+use serde::{Deserialize, Serialize};
+use socp_core::server::{Accept, BootstrapEntry};
+use socp_crypto::PublicKey;
+use socp_proto::{KeyText, ServerId};
+use socp_server::{RateLimit, Ready, Settings};
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Introducers that the specification asks every server to know (SOCP §8.1).
+const INTRODUCERS_WANTED: usize = 3;
+
+/// The settings that `SOCP_…` variables and `socp.toml` may give, too.
+const SETTINGS: &[&str] = &[
+    "listen",
+    "name",
+    "server_id",
+    "public_address",
+    "bootstrap",
+    "introducer",
+    "accept",
+    "i_know_open_is_unsafe",
+    "verify_content",
+    "clock_skew",
+    "allow_unsigned_join",
+    "rate_limit",
+    "allow_origin",
+];
+
+/// Run a server.
+///
+/// Every setting can also stand in DIR/socp.toml (with _ for -), or in the environment as SOCP_…; a flag counts most,
+/// then the environment, then the file.
+#[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
+#[command(after_help = "Example:\n  socp serve --listen 127.0.0.1:8765 --data ./srv-a --name srv-a")]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct ServeArgs {
+    /// Where to listen; port 0 picks a free one [default: 127.0.0.1:8765]
+    #[arg(long, value_name = "HOST:PORT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    listen: Option<String>,
+    /// Where identity, pins and users live
+    #[arg(long, value_name = "DIR", env = "SOCP_DATA")]
+    #[serde(skip)]
+    data: PathBuf,
+    /// A name for people
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    /// The server's id; else the stored one, else a fresh UUID
+    #[arg(long, value_name = "UUID")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server_id: Option<String>,
+    /// Where others can dial this server, if not where it listens
+    #[arg(long, value_name = "HOST:PORT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    public_address: Option<String>,
+    /// A server to join the network through; may be given several times
+    #[arg(long, value_name = "ws://HOST:PORT[#PUBKEY]")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    bootstrap: Vec<String>,
+    /// This server admits others and needs no bootstrap entry of its own (every server answers joins)
+    #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    introducer: bool,
+    /// Who may say hello [default: signed]
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    accept: Option<AcceptArg>,
+    /// Allow `--accept open` on an address that others can reach
+    #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    i_know_open_is_unsafe: bool,
+    /// Check the content signature of messages before routing them [default: on]
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verify_content: Option<Switch>,
+    /// How many seconds another clock may be off [default: 300 behind, 120 ahead]
+    #[arg(long, value_name = "SECONDS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clock_skew: Option<u32>,
+    /// Let servers join that do not sign their request
+    #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    allow_unsigned_join: bool,
+    /// Frames per second that a user may send, or `off` [default: 200]
+    #[arg(long, value_name = "off|N", value_parser = read_rate_text)]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "text_or_number")]
+    rate_limit: Option<String>,
+    /// A web origin that may connect; may be given several times
+    #[arg(long, value_name = "ORIGIN")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    allow_origin: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum AcceptArg {
+    /// Whoever signs a fresh hello with the key of the id
+    Signed,
+    /// Whoever names a key: no proof at all
+    Open,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Switch {
+    On,
+    Off,
+}
+
+/// Runs the command.
+pub(crate) async fn run(args: &ServeArgs) -> Result<()> {
+    let settings = read_settings(args)?;
+    let known = settings.bootstrap.len();
+    if !args.introducer && (1..INTRODUCERS_WANTED).contains(&known) {
+        tracing::warn!(known, wanted = INTRODUCERS_WANTED, "few bootstrap entries: if they are gone, nobody lets us in");
+    }
+    let running = socp_server::start(settings).await?;
+    say_ready(&running.ready)?;
+    running.until(stop_signal()?).await?;
+    Ok(())
+}
+
+/// Flags over environment over file.
+fn read_settings(args: &ServeArgs) -> Result<Settings> {
+    let file = args.data.join("socp.toml");
+    let layers = Figment::new()
+        .merge(Toml::file(&file))
+        .merge(Env::prefixed("SOCP_").only(SETTINGS))
+        .merge(Serialized::defaults(args));
+    let merged: ServeArgs = layers
+        .extract()
+        .map_err(|error| eyre!("{error} (settings come from flags, SOCP_… variables and {})", file.display()))?;
+    to_settings(&merged, args.data.clone())
+}
+
+fn to_settings(args: &ServeArgs, data: PathBuf) -> Result<Settings> {
+    let listen = args.listen.as_deref().unwrap_or("127.0.0.1:8765");
+    let listen: SocketAddr =
+        listen.parse().map_err(|_| eyre!("--listen {listen:?} is not an address and a port, like 127.0.0.1:8765"))?;
+    let mut settings = Settings::new(listen, data);
+    settings.name = args.name.as_deref().map(read_name).transpose()?;
+    settings.server_id = args.server_id.as_deref().map(read_server_id).transpose()?;
+    settings.public_address = args.public_address.as_deref().map(|text| read_host_port(text, "--public-address")).transpose()?;
+    settings.bootstrap = args.bootstrap.iter().map(|text| read_bootstrap(text)).collect::<Result<_>>()?;
+    settings.accept = match args.accept {
+        Some(AcceptArg::Open) => Accept::Open,
+        Some(AcceptArg::Signed) | None => Accept::Signed,
+    };
+    settings.allow_open_beyond_loopback = args.i_know_open_is_unsafe;
+    settings.verify_content = !matches!(args.verify_content, Some(Switch::Off));
+    if let Some(seconds) = args.clock_skew {
+        let skew_ms = u64::from(seconds).saturating_mul(1000);
+        settings.clock_tolerance_ms = (skew_ms, skew_ms);
+    }
+    settings.allow_unsigned_join = args.allow_unsigned_join;
+    if let Some(text) = &args.rate_limit {
+        settings.rate_limit = read_rate(text)?;
+    }
+    settings.allow_origin.clone_from(&args.allow_origin);
+    Ok(settings)
+}
+
+fn read_name(text: &str) -> Result<String> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if text.is_empty() || text.len() > 64 || !text.chars().all(is_plain) {
+        bail!("--name {text:?} must be 1 to 64 letters, digits, dots, dashes or underscores");
+    }
+    Ok(text.to_owned())
+}
+
+fn read_server_id(text: &str) -> Result<ServerId> {
+    ServerId::try_from(text).map_err(|error| eyre!("--server-id {text:?} {error}"))
+}
+
+fn read_host_port(text: &str, what: &str) -> Result<(String, u16)> {
+    let parts = text.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+    let (host, port) = parts.ok_or_else(|| eyre!("{what} {text:?} is not HOST:PORT"))?;
+    let port = port.parse::<u16>().ok().filter(|port| *port > 0);
+    Ok((host.to_owned(), port.ok_or_else(|| eyre!("{what} {text:?} has no port between 1 and 65535"))?))
+}
+
+fn read_bootstrap(text: &str) -> Result<BootstrapEntry> {
+    let (address, key) = match text.split_once('#') {
+        Some((address, key)) => (address, Some(key)),
+        None => (text, None),
+    };
+    if address.starts_with("wss://") {
+        bail!("--bootstrap {address:?}: this version speaks ws:// only");
+    }
+    let address = address.strip_prefix("ws://").ok_or_else(|| eyre!("--bootstrap {text:?} must begin with ws://"))?;
+    let (host, port) = read_host_port(address.trim_end_matches('/'), "--bootstrap")?;
+    let key = key.map(|key| read_key(key).wrap_err_with(|| format!("--bootstrap ws://{host}:{port}"))).transpose()?;
+    Ok(BootstrapEntry { host, port, key })
+}
+
+fn read_key(text: &str) -> Result<KeyText> {
+    let key = KeyText::try_from(text.to_owned()).map_err(|error| eyre!("the key behind # {error}"))?;
+    PublicKey::from_spki_der(key.der()).map_err(|error| eyre!("the key behind # is not usable: {error}"))?;
+    Ok(key)
+}
+
+fn read_rate(text: &str) -> Result<RateLimit> {
+    match (text, text.parse::<u32>()) {
+        ("off", _) => Ok(RateLimit::Off),
+        (_, Ok(per_second)) if per_second > 0 => Ok(RateLimit::PerSecond(per_second)),
+        _ => bail!("--rate-limit {text:?} is neither `off` nor a number above 0"),
+    }
+}
+
+fn read_rate_text(text: &str) -> std::result::Result<String, String> {
+    read_rate(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
+}
+
+fn text_or_number<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Either {
+        Text(String),
+        Number(u64),
+    }
+    Ok(Some(match Either::deserialize(deserializer)? {
+        Either::Text(text) => text,
+        Either::Number(number) => number.to_string(),
+    }))
+}
+
+/// The one line that scripts wait for (INTERFACE, Server).
+fn say_ready(ready: &Ready) -> Result<()> {
+    let line = serde_json::json!({
+        "listen": format!("ws://{}", ready.listen),
+        "server_id": ready.server_id.as_str(),
+        "pubkey": ready.key.as_str(),
+        "name": ready.name,
+        "web": format!("http://{}/", ready.listen),
+    });
+    let mut stdout = std::io::stdout().lock();
+    writeln!(stdout, "ready {line}").and_then(|()| stdout.flush()).wrap_err("cannot write the ready line to stdout")
+}
+
+/// Ready at the first SIGTERM or SIGINT.
+pub(crate) fn stop_signal() -> Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate()).wrap_err("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).wrap_err("cannot listen for SIGINT")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bootstrap_entry_is_an_address_with_or_without_a_key() {
+        let entry = read_bootstrap("ws://[::1]:8765/").unwrap();
+        assert_eq!((entry.host.as_str(), entry.port, entry.key), ("[::1]", 8765, None));
+        for (bad, said) in [
+            ("127.0.0.1:8765", "must begin with ws://"),
+            ("wss://h:1", "ws:// only"),
+            ("ws://h", "is not HOST:PORT"),
+            ("ws://h:0", "no port between"),
+            ("ws://h:99999", "no port between"),
+            ("ws://h:1#AAAA", "not usable"),
+            ("ws://h:1#*", "is not base64url"),
+        ] {
+            let error = format!("{:#}", read_bootstrap(bad).unwrap_err());
+            assert!(error.contains(said), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn settings_come_from_the_file_and_flags_count_more() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("socp.toml"), "name = \"from-file\"\nclock_skew = 7\nrate_limit = 9\n").unwrap();
+        let args = ServeArgs { data: dir.path().to_owned(), name: Some("from-flag".to_owned()), ..ServeArgs::default() };
+        let settings = read_settings(&args).unwrap();
+        assert_eq!(settings.name.as_deref(), Some("from-flag"));
+        assert_eq!(settings.clock_tolerance_ms, (7000, 7000));
+        assert_eq!(settings.rate_limit, RateLimit::PerSecond(9));
+    }
+
+    #[test]
+    fn a_setting_that_does_not_exist_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("socp.toml"), "lisen = \"127.0.0.1:1\"\n").unwrap();
+        let args = ServeArgs { data: dir.path().to_owned(), ..ServeArgs::default() };
+        assert!(read_settings(&args).unwrap_err().to_string().contains("lisen"));
+    }
+}
