@@ -1,1 +1,38 @@
-//! A SOCP client: connection, pins, profile.
+//! A SOCP client: connection, pins, profile. Every face of the program speaks to the network through this.
+//!
+//! A [`Profile`] is a directory with one identity, the keys of everyone met and the servers used. [`Client::connect`]
+//! takes an unlocked profile to a server and returns a handle for asking and a stream of what arrives:
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), socp_client::ClientError> {
+//! use socp_client::{Client, Options, Profile, ServerUrl};
+//! let profile = Profile::open_or_create("alice".as_ref(), Some("alice"), None, None)?;
+//! let key = profile.unlock(None)?;
+//! let options = Options::once(ServerUrl::parse("ws://127.0.0.1:8765")?);
+//! let (client, mut events) = Client::connect(profile, key, options).await?;
+//! let bob = client.resolve("bob").await?;
+//! client.tell(bob.user_id, "hello".to_owned()).await?;
+//! while let Some(event) = events.next().await {
+//!     tracing::debug!(?event);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The rules are `socp-core`'s; here are a task that owns the socket and the state machine, a thread that does key
+//! operations in the order in which they are asked for, and the database.
+
+mod client;
+mod driver;
+mod error;
+mod link;
+mod profile;
+mod worker;
+
+pub use client::{Client, EventStream, Options, Receipt};
+pub use error::ClientError;
+pub use link::ServerUrl;
+pub use profile::{Identity, Profile};
+pub use socp_core::client::{
+    Event, Message, Person, ResolveError, ServerPin, Stop, TellFault, UserPin, resolve,
+};

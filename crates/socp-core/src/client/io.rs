@@ -55,6 +55,20 @@ pub struct UserPin {
     pub server_name: Option<String>,
 }
 
+impl UserPin {
+    /// The user as first seen, not known to be there now.
+    #[must_use]
+    pub fn person(&self) -> Person {
+        Person {
+            user_id: self.user.clone(),
+            name: self.name.clone(),
+            server_id: self.server_id.clone(),
+            server_name: self.server_name.clone(),
+            online: false,
+        }
+    }
+}
+
 /// What the driver tells the client.
 #[derive(Debug)]
 pub enum Input {

@@ -40,6 +40,7 @@ pub use fault::{OpenFault, ResolveError, Stop, TellFault};
 pub use io::{
     Command, Config, Event, Input, Message, Output, Person, Sealed, ServerPin, Ticket, UserPin,
 };
+pub use people::resolve;
 
 use crate::clock::{Mono, Now};
 use crate::verified::Verified;

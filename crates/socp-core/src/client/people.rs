@@ -211,7 +211,7 @@ impl People {
     fn everyone(&self, pins: &Pins) -> Vec<Person> {
         let mut all: BTreeMap<UserId, Person> = pins
             .iter()
-            .map(|pin| (pin.user.clone(), person_of_pin(pin)))
+            .map(|pin| (pin.user.clone(), pin.person()))
             .collect();
         for (user, person) in &self.online {
             all.insert(user.clone(), person.clone());
@@ -221,7 +221,7 @@ impl People {
 
     /// The user as last shown, online or not.
     pub(super) fn describe(&self, user: &UserId, pins: &Pins) -> Person {
-        let pinned = || pins.get(user).map(person_of_pin);
+        let pinned = || pins.get(user).map(UserPin::person);
         self.online
             .get(user)
             .cloned()
@@ -240,16 +240,6 @@ fn person_of(user: OnlineUser) -> Person {
     }
 }
 
-fn person_of_pin(pin: &UserPin) -> Person {
-    Person {
-        user_id: pin.user.clone(),
-        name: pin.name.clone(),
-        server_id: pin.server_id.clone(),
-        server_name: pin.server_name.clone(),
-        online: false,
-    }
-}
-
 fn stranger(user_id: UserId) -> Person {
     Person {
         user_id,
@@ -264,7 +254,10 @@ fn stranger(user_id: UserId) -> Person {
 ///
 /// Whoever is known counts, online or not, and no kind of match beats another: else somebody could take a name and
 /// get the messages of a user who is away.
-fn resolve(text: &str, everyone: &[Person]) -> Result<Person, ResolveError> {
+///
+/// # Errors
+/// [`ResolveError::Unknown`] or [`ResolveError::Ambiguous`].
+pub fn resolve(text: &str, everyone: &[Person]) -> Result<Person, ResolveError> {
     if let Some(exact) = everyone
         .iter()
         .find(|person| person.user_id.as_str() == text)

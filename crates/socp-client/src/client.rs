@@ -1,0 +1,162 @@
+//! The handle that faces hold: ask, and read what arrives.
+
+use crate::driver::{self, Request};
+use crate::error::ClientError;
+use crate::link::ServerUrl;
+use crate::profile::Profile;
+use socp_core::client::{Event, Person, TellFault};
+use socp_crypto::PrivateKey;
+use socp_proto::UserId;
+use std::future::Future;
+use tokio::sync::{mpsc, oneshot};
+
+/// Requests that may wait for the driver.
+const REQUESTS_COUNT_MAX: usize = 64;
+
+/// How to connect.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where to.
+    pub server: ServerUrl,
+    /// Whether a lost connection is dialled again, with growing waits.
+    pub reconnect: bool,
+}
+
+impl Options {
+    /// One connection; when it is lost, that is the end.
+    #[must_use]
+    pub fn once(server: ServerUrl) -> Self {
+        Self {
+            server,
+            reconnect: false,
+        }
+    }
+
+    /// A connection that is dialled again when it is lost.
+    #[must_use]
+    pub fn lasting(server: ServerUrl) -> Self {
+        Self {
+            server,
+            reconnect: true,
+        }
+    }
+}
+
+/// The server has taken a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// The message's reference, the same for everyone (PROTOCOL I.7).
+    pub msg_ref: String,
+}
+
+/// A user's connection; cheap to clone. It lives until [`Client::close`], or until every handle and the
+/// [`EventStream`] are dropped.
+#[derive(Debug, Clone)]
+pub struct Client {
+    requests: mpsc::Sender<Request>,
+    user: UserId,
+}
+
+impl Client {
+    /// Connects, and returns once the server has let us in. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// [`ClientError::Unreachable`], [`ClientError::Stopped`], or what is wrong with the profile.
+    pub async fn connect(
+        profile: Profile,
+        key: PrivateKey,
+        options: Options,
+    ) -> Result<(Self, EventStream), ClientError> {
+        let user = profile.identity().user_id.clone();
+        let (requests, request_queue) = mpsc::channel(REQUESTS_COUNT_MAX);
+        let events = driver::start(profile, key, options, request_queue).await?;
+        Ok((Self { requests, user }, EventStream { events }))
+    }
+
+    /// Who we are.
+    #[must_use]
+    pub fn user(&self) -> &UserId {
+        &self.user
+    }
+
+    /// Sends a text, and returns when the server has taken it.
+    ///
+    /// # Errors
+    /// [`ClientError::Tell`] says why it was not, or not surely, taken.
+    pub async fn tell(&self, to: UserId, text: String) -> Result<Receipt, ClientError> {
+        self.begin_tell(to, text).await?.await
+    }
+
+    /// Hands a text over for sending; the future that this returns ends as [`Client::tell`] does. Messages leave in
+    /// the order in which they were handed over.
+    ///
+    /// # Errors
+    /// [`ClientError::Ended`] if the connection is.
+    pub async fn begin_tell(
+        &self,
+        to: UserId,
+        text: String,
+    ) -> Result<impl Future<Output = Result<Receipt, ClientError>> + Send + 'static, ClientError>
+    {
+        let (reply, answer) = oneshot::channel();
+        self.request(Request::Tell { to, text, reply }).await?;
+        Ok(async move {
+            let result: Result<String, TellFault> = answer.await.map_err(|_| ClientError::Ended)?;
+            Ok(Receipt { msg_ref: result? })
+        })
+    }
+
+    /// Everyone online or pinned, sorted by id.
+    ///
+    /// # Errors
+    /// [`ClientError::List`] if the server's list cannot be had.
+    pub async fn list(&self) -> Result<Vec<Person>, ClientError> {
+        let (reply, answer) = oneshot::channel();
+        self.request(Request::List { reply }).await?;
+        answer
+            .await
+            .map_err(|_| ClientError::Ended)?
+            .map_err(ClientError::List)
+    }
+
+    /// The one user meant by an id, a prefix of one, `name` or `name@server`.
+    ///
+    /// # Errors
+    /// [`ClientError::Resolve`] if that is nobody or several.
+    pub async fn resolve(&self, text: &str) -> Result<Person, ClientError> {
+        let (reply, answer) = oneshot::channel();
+        self.request(Request::Resolve {
+            text: text.to_owned(),
+            reply,
+        })
+        .await?;
+        Ok(answer.await.map_err(|_| ClientError::Ended)??)
+    }
+
+    /// Takes leave of the server and ends the connection; returns when that is done.
+    pub async fn close(&self) {
+        if self.requests.send(Request::Close).await.is_ok() {
+            self.requests.closed().await;
+        }
+    }
+
+    async fn request(&self, request: Request) -> Result<(), ClientError> {
+        self.requests
+            .send(request)
+            .await
+            .map_err(|_| ClientError::Ended)
+    }
+}
+
+/// What arrives, in order. While nobody reads, the connection stops reading too, so read it or drop it.
+#[derive(Debug)]
+pub struct EventStream {
+    events: mpsc::Receiver<Event>,
+}
+
+impl EventStream {
+    /// The next event; none when the connection has ended for good.
+    pub async fn next(&mut self) -> Option<Event> {
+        self.events.recv().await
+    }
+}

@@ -1,0 +1,470 @@
+//! The task that owns the socket and the state machine.
+//!
+//! It feeds `socp-core`'s client and does what that asks, in order: a pin is stored before anything that rests on it
+//! happens. Key operations are the [`Worker`]'s. What arrives while the faces do not read waits here up to a limit; then
+//! the socket is not read either, so that the server feels it.
+
+mod pump;
+
+use crate::client::Options;
+use crate::error::ClientError;
+use crate::link::{Backoff, Socket, dial};
+use crate::profile::Profile;
+use crate::worker::{Job, Saying, Worker, is_signed_by};
+use pump::End;
+use socp_core::client::{
+    Client as Core, Command, Config, Event, Input, Output, Person, ResolveError, Sealed, ServerPin,
+    TellFault, Ticket,
+};
+use socp_core::{Now, Verified};
+use socp_crypto::{CryptoError, PrivateKey, PublicKey, random_bytes};
+use socp_proto::{Fingerprint, Frame, KeyText, Meta, UserId};
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::spawn_blocking;
+
+/// Events that may wait for a face before the socket is no longer read.
+const EVENTS_COUNT_MAX: usize = 1_024;
+/// Key operations that may be under way before the socket is no longer read.
+const JOBS_COUNT_MAX: usize = 256;
+
+/// What a handle asks for.
+#[derive(Debug)]
+pub(crate) enum Request {
+    Tell {
+        to: UserId,
+        text: String,
+        reply: oneshot::Sender<Result<String, TellFault>>,
+    },
+    List {
+        reply: oneshot::Sender<Result<Vec<Person>, String>>,
+    },
+    Resolve {
+        text: String,
+        reply: oneshot::Sender<Result<Person, ResolveError>>,
+    },
+    Close,
+}
+
+/// Who waits for the end of a command.
+#[derive(Debug)]
+enum Waiter {
+    Tell(oneshot::Sender<Result<String, TellFault>>),
+    List(oneshot::Sender<Result<Vec<Person>, String>>),
+    Resolve(oneshot::Sender<Result<Person, ResolveError>>),
+}
+
+/// Connects and lets the driver run; what arrives comes out of the returned channel.
+pub(crate) async fn start(
+    profile: Profile,
+    key: PrivateKey,
+    options: Options,
+    requests: mpsc::Receiver<Request>,
+) -> Result<mpsc::Receiver<Event>, ClientError> {
+    let (events, stream) = mpsc::channel(EVENTS_COUNT_MAX);
+    let driver = Driver::new(profile, key, options, requests, events).await?;
+    let (entered, entry) = oneshot::channel();
+    tokio::spawn(driver.run(entered));
+    entry.await.map_err(|_| ClientError::Ended)??;
+    Ok(stream)
+}
+
+type Entered = oneshot::Sender<Result<(), ClientError>>;
+
+struct Driver {
+    profile: Profile,
+    options: Options,
+    core: Core,
+    clock: Clock,
+    worker: Worker,
+    server_key: Option<(PublicKey, Fingerprint)>,
+    requests: mpsc::Receiver<Request>,
+    requests_are_open: bool,
+    events: mpsc::Sender<Event>,
+    pending: VecDeque<Event>,
+    waiters: BTreeMap<Ticket, Waiter>,
+    next_ticket: Ticket,
+    entered: Option<Entered>,
+    backoff: Backoff,
+    /// The core wants the link closed, once what it queued is out.
+    is_leaving: bool,
+    /// Why connecting again would not help.
+    stopped: Option<ClientError>,
+}
+
+impl Driver {
+    async fn new(
+        profile: Profile,
+        key: PrivateKey,
+        options: Options,
+        requests: mpsc::Receiver<Request>,
+        events: mpsc::Sender<Event>,
+    ) -> Result<Self, ClientError> {
+        let url = options.server.as_str().to_owned();
+        let reader = profile.clone();
+        let (server, pins) = blocking(move || Ok((reader.server(&url)?, reader.pins()?))).await?;
+        let server_key = server.as_ref().map(|pin| parse_key(&pin.key)).transpose()?;
+        let core = Core::new(config(&profile, server, pins)?);
+        Ok(Self {
+            profile,
+            options,
+            core,
+            clock: Clock::start(),
+            worker: Worker::start(key),
+            server_key,
+            requests,
+            requests_are_open: true,
+            events,
+            pending: VecDeque::new(),
+            waiters: BTreeMap::new(),
+            next_ticket: 0,
+            entered: None,
+            backoff: Backoff::default(),
+            is_leaving: false,
+            stopped: None,
+        })
+    }
+
+    /// Link after link, until there is no point in another.
+    async fn run(mut self, entered: Entered) {
+        self.entered = Some(entered);
+        let mut fault = None;
+        loop {
+            let end = match dial(&self.options.server).await {
+                Ok(socket) => self.serve(socket).await,
+                Err(error) => End::Lost(error.to_string(), Some(error)),
+            };
+            match end {
+                End::Left => break,
+                End::Fatal(error) => {
+                    fault = Some(error);
+                    break;
+                }
+                End::Lost(_, error) if self.entered.is_some() => {
+                    fault = error;
+                    break;
+                }
+                // The core has told the faces.
+                End::Lost(..) if !self.options.reconnect => break,
+                End::Lost(reason, _) => {
+                    tracing::info!(reason, "connection lost");
+                    if !self.wait_to_redial().await {
+                        break;
+                    }
+                }
+            }
+        }
+        self.finish(fault).await;
+    }
+
+    /// Tells whoever still waits how it ended.
+    async fn finish(mut self, fault: Option<ClientError>) {
+        let fault = self.stopped.take().or(fault);
+        if let Some(entered) = self.entered.take() {
+            let told = entered.send(Err(fault.unwrap_or(ClientError::Ended)));
+            if told.is_err() {
+                tracing::debug!("nobody waits for the connection any more");
+            }
+            return;
+        }
+        match fault {
+            // The core has told the faces.
+            None | Some(ClientError::Stopped(_)) => {}
+            Some(error) => self.pending.push_back(Event::Offline {
+                reason: error.to_string(),
+            }),
+        }
+        self.waiters.clear();
+        self.requests.close();
+        for event in std::mem::take(&mut self.pending) {
+            if self.events.send(event).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn on_request(&mut self, request: Request) {
+        let ticket = self.next_ticket;
+        self.next_ticket = ticket.wrapping_add(1);
+        let (command, waiter) = match request {
+            Request::Tell { to, text, reply } => (
+                Command::Tell { ticket, to, text },
+                Some(Waiter::Tell(reply)),
+            ),
+            Request::List { reply } => (Command::List { ticket }, Some(Waiter::List(reply))),
+            Request::Resolve { text, reply } => (
+                Command::Resolve { ticket, text },
+                Some(Waiter::Resolve(reply)),
+            ),
+            Request::Close => (Command::Close, None),
+        };
+        if let Some(waiter) = waiter {
+            self.waiters.insert(ticket, waiter);
+        }
+        self.input(Input::Command(command));
+    }
+
+    fn input(&mut self, input: Input) {
+        let now = self.clock.now();
+        self.core.handle(now, input);
+    }
+
+    /// Does everything that the core has queued.
+    async fn drain(&mut self) -> Result<(), ClientError> {
+        while let Some(output) = self.core.poll_output() {
+            match output {
+                Output::Send(draft) => self.worker.ask(Job::Sign(draft)),
+                Output::Seal {
+                    ticket,
+                    key,
+                    text,
+                    from,
+                    to,
+                    ts,
+                } => {
+                    self.worker.ask(Job::Seal {
+                        ticket,
+                        key,
+                        text,
+                        saying: Saying { from, to, ts },
+                    });
+                }
+                Output::Open {
+                    ticket,
+                    key,
+                    ciphertext,
+                    content_sig,
+                    from,
+                    to,
+                    ts,
+                } => {
+                    let sealed = Sealed {
+                        ciphertext,
+                        content_sig,
+                    };
+                    self.worker.ask(Job::Open {
+                        ticket,
+                        key,
+                        sealed,
+                        saying: Saying { from, to, ts },
+                    });
+                }
+                Output::SaveUser(pin) => {
+                    let profile = self.profile.clone();
+                    blocking(move || profile.save_pin(&pin)).await?;
+                }
+                Output::SaveServer(pin) => self.save_server(pin).await?,
+                Output::Event(event) => self.on_event(event),
+                Output::Disconnect => self.is_leaving = true,
+            }
+        }
+        Ok(())
+    }
+
+    async fn save_server(&mut self, pin: ServerPin) -> Result<(), ClientError> {
+        self.server_key = Some(parse_key(&pin.key)?);
+        let (profile, url) = (
+            self.profile.clone(),
+            self.options.server.as_str().to_owned(),
+        );
+        blocking(move || profile.save_server(&url, &pin)).await
+    }
+
+    fn on_event(&mut self, event: Event) {
+        match event {
+            Event::Sent { ticket, msg_ref } => self.answer_tell(ticket, Ok(msg_ref)),
+            Event::Failed { ticket, why } => self.answer_tell(ticket, Err(why)),
+            Event::Listed { ticket, result } => {
+                if let Some(Waiter::List(reply)) = self.waiters.remove(&ticket) {
+                    forget(reply.send(result));
+                }
+            }
+            Event::Resolved { ticket, result } => {
+                if let Some(Waiter::Resolve(reply)) = self.waiters.remove(&ticket) {
+                    forget(reply.send(result));
+                }
+            }
+            Event::Stopped(stop) => {
+                if self.entered.is_none() {
+                    self.pending.push_back(Event::Stopped(stop.clone()));
+                }
+                self.stopped = Some(ClientError::Stopped(stop));
+            }
+            Event::Online { .. } => {
+                self.backoff.reset();
+                if let Some(entered) = self.entered.take() {
+                    forget(entered.send(Ok(())));
+                }
+                self.pending.push_back(event);
+            }
+            Event::Offline { .. }
+            | Event::Message(_)
+            | Event::Notice { .. }
+            | Event::Presence(_)
+            | Event::KeyChanged { .. }
+            | Event::Error { .. } => self.pending.push_back(event),
+        }
+    }
+
+    fn answer_tell(&mut self, ticket: Ticket, result: Result<String, TellFault>) {
+        if let Some(Waiter::Tell(reply)) = self.waiters.remove(&ticket) {
+            forget(reply.send(result));
+        }
+    }
+
+    /// What a text from the server is to the core: a frame with its signature checked, or not.
+    async fn on_text(&mut self, text: String) -> Result<(), ClientError> {
+        let frame = match Frame::parse(&text) {
+            Ok(frame) => frame,
+            Err(error) => {
+                self.input(Input::Bad {
+                    reason: error.to_string(),
+                });
+                return Ok(());
+            }
+        };
+        tracing::trace!(kind = frame.envelope.kind.name(), "frame");
+        // At first contact the key that a frame names must at least be its own; whether to pin it is the core's to say.
+        let key = match &self.server_key {
+            Some(key) => Some(key.clone()),
+            None => named_key(&frame),
+        };
+        let input = blocking(move || {
+            Ok(match key {
+                Some((key, by)) if is_signed_by(&key, &frame) => {
+                    Input::Frame(Verified::checked(frame, by))
+                }
+                Some(_) | None => Input::Unverified(frame),
+            })
+        });
+        let input = input.await?;
+        self.input(input);
+        Ok(())
+    }
+
+    /// False when the faces have left or want to.
+    async fn wait_to_redial(&mut self) -> bool {
+        let dice = random_bytes::<1>().map_or(0, |[dice]| dice);
+        let wait = tokio::time::sleep(Duration::from_millis(self.backoff.next_wait_ms(dice)));
+        tokio::pin!(wait);
+        loop {
+            if self.is_leaving || self.is_abandoned() || self.drain().await.is_err() {
+                return false;
+            }
+            let asked = tokio::select! {
+                () = &mut wait => return true,
+                request = self.requests.recv(), if self.requests_are_open => Some(request),
+                permit = self.events.reserve(), if !self.pending.is_empty() => {
+                    send_next(permit, &mut self.pending);
+                    None
+                }
+            };
+            if let Some(request) = asked {
+                self.on_maybe_request(request);
+            }
+        }
+    }
+
+    fn on_maybe_request(&mut self, request: Option<Request>) {
+        match request {
+            Some(request) => self.on_request(request),
+            None => self.requests_are_open = false,
+        }
+    }
+
+    fn is_abandoned(&self) -> bool {
+        !self.requests_are_open && self.events.is_closed()
+    }
+}
+
+/// Hands the oldest event over; whoever dropped the stream wants none.
+fn send_next(
+    permit: Result<mpsc::Permit<'_, Event>, mpsc::error::SendError<()>>,
+    pending: &mut VecDeque<Event>,
+) {
+    match permit {
+        Ok(permit) => {
+            if let Some(event) = pending.pop_front() {
+                permit.send(event);
+            }
+        }
+        Err(_closed) => pending.clear(),
+    }
+}
+
+/// An answer that nobody waits for any more is nobody's loss.
+fn forget<T>(sent: Result<(), T>) {
+    if sent.is_err() {
+        tracing::debug!("nobody waits for an answer any more");
+    }
+}
+
+/// Runs what would hold up the runtime on a thread for such things.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ClientError> + Send + 'static,
+) -> Result<T, ClientError> {
+    // Fails only when the runtime is going down, or if the work panics, which ours does not.
+    spawn_blocking(work).await.map_err(|_| ClientError::Ended)?
+}
+
+fn config(
+    profile: &Profile,
+    server: Option<ServerPin>,
+    pins: Vec<socp_core::client::UserPin>,
+) -> Result<Config, ClientError> {
+    let identity = profile.identity();
+    let meta = Meta::named(identity.name.as_deref(), identity.display_name.as_deref())
+        .map_err(|error| ClientError::Name(error.to_string()))?;
+    Ok(Config {
+        user: identity.user_id.clone(),
+        pubkey: identity.pubkey.clone(),
+        meta,
+        program: concat!("socp/", env!("CARGO_PKG_VERSION")).to_owned(),
+        server,
+        pins,
+    })
+}
+
+fn parse_key(text: &KeyText) -> Result<(PublicKey, Fingerprint), CryptoError> {
+    Ok((PublicKey::from_spki_der(text.der())?, text.fingerprint()))
+}
+
+/// The key that a frame says it is signed with.
+fn named_key(frame: &Frame) -> Option<(PublicKey, Fingerprint)> {
+    let text = frame
+        .envelope
+        .payload
+        .get("server_pub")?
+        .as_str()?
+        .to_owned();
+    parse_key(&KeyText::try_from(text).ok()?).ok()
+}
+
+/// Both clocks of this machine.
+struct Clock {
+    start: Instant,
+}
+
+impl Clock {
+    fn start() -> Self {
+        Self {
+            start: Instant::now(),
+        }
+    }
+
+    fn now(&self) -> Now {
+        let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let unix = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        Now {
+            mono: ms(self.start.elapsed()),
+            unix: ms(unix),
+        }
+    }
+
+    fn instant(&self, mono: u64) -> Instant {
+        self.start + Duration::from_millis(mono)
+    }
+}

@@ -1,0 +1,198 @@
+//! One link, from its opening to its end.
+
+use super::{Driver, EVENTS_COUNT_MAX, JOBS_COUNT_MAX, Socket, send_next};
+use crate::error::ClientError;
+use crate::worker::Done;
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{SinkExt as _, StreamExt as _};
+use socp_core::client::Input;
+use socp_proto::limits::{PING_INTERVAL_MS, PING_UNANSWERED_COUNT_MAX};
+use std::time::{Duration, Instant};
+use tokio_tungstenite::tungstenite::{self, Message};
+
+/// A link that does not take our frames for this long is dead.
+const WRITE_WAIT_MAX: Duration = Duration::from_secs(15);
+/// How long the server may take to answer our leave.
+const LEAVE_WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// How a link ended.
+pub(super) enum End {
+    /// We left.
+    Left,
+    /// It broke; the error is for whoever waits for the first connection.
+    Lost(String, Option<ClientError>),
+    /// Something that connecting again does not mend.
+    Fatal(ClientError),
+}
+
+impl From<ClientError> for End {
+    fn from(error: ClientError) -> Self {
+        Self::Fatal(error)
+    }
+}
+
+fn lost(reason: impl ToString) -> End {
+    let reason = reason.to_string();
+    End::Lost(reason.clone(), Some(ClientError::Lost(reason)))
+}
+
+/// What happened next.
+enum Happening {
+    Message(Option<Result<Message, tungstenite::Error>>),
+    Done(Option<Done>),
+    Request(Option<super::Request>),
+    EventGone,
+    Timeout,
+    Ping,
+}
+
+impl Driver {
+    pub(super) async fn serve(&mut self, socket: Socket) -> End {
+        let (mut sink, stream) = socket.split();
+        self.input(Input::Connected);
+        let end = match self.pump(&mut sink, stream).await {
+            Ok(never) => match never {},
+            Err(end) => end,
+        };
+        // What was signed for this link must not go over the next.
+        while self.worker.under_way() > 0 {
+            if let Some(Done::Input(input)) = self.worker.next().await {
+                self.input(*input);
+            }
+        }
+        let reason = match &end {
+            End::Left => "closed".to_owned(),
+            End::Lost(reason, _) => reason.clone(),
+            End::Fatal(error) => error.to_string(),
+        };
+        self.input(Input::Disconnected { reason });
+        match (self.drain().await, end) {
+            (Err(error), End::Left | End::Lost(..)) => End::Fatal(error),
+            (_, end) => end,
+        }
+    }
+
+    async fn pump(
+        &mut self,
+        sink: &mut SplitSink<Socket, Message>,
+        mut stream: SplitStream<Socket>,
+    ) -> Result<std::convert::Infallible, End> {
+        let period = Duration::from_millis(PING_INTERVAL_MS);
+        let mut ping = tokio::time::interval_at(tokio::time::Instant::now() + period, period);
+        let mut last_heard = Instant::now();
+        loop {
+            self.drain().await?;
+            if self.is_abandoned() {
+                self.is_leaving = true;
+            }
+            if self.is_leaving && self.worker.under_way() == 0 {
+                return Err(self.leave(sink).await);
+            }
+            match self.next_happening(&mut stream, &mut ping).await {
+                Happening::Message(message) => {
+                    last_heard = Instant::now();
+                    self.on_message(message).await?;
+                }
+                Happening::Done(Some(Done::Signed(text))) => {
+                    write(sink, Message::text(text)).await?
+                }
+                Happening::Done(Some(Done::Input(input))) => self.input(*input),
+                Happening::Done(Some(Done::Fault(fault))) => {
+                    return Err(ClientError::from(fault).into());
+                }
+                Happening::Done(None) => return Err(ClientError::Ended.into()),
+                Happening::Request(request) => self.on_maybe_request(request),
+                Happening::EventGone => {}
+                Happening::Timeout => {
+                    let now = self.clock.now();
+                    self.core.handle_timeout(now);
+                }
+                Happening::Ping => {
+                    let silence_max = PING_INTERVAL_MS * u64::from(PING_UNANSWERED_COUNT_MAX);
+                    if self.is_reading()
+                        && last_heard.elapsed() > Duration::from_millis(silence_max)
+                    {
+                        return Err(lost("the server has gone silent"));
+                    }
+                    write(sink, Message::Ping(Vec::new().into())).await?;
+                }
+            }
+        }
+    }
+
+    async fn next_happening(
+        &mut self,
+        stream: &mut SplitStream<Socket>,
+        ping: &mut tokio::time::Interval,
+    ) -> Happening {
+        let is_reading = self.is_reading();
+        let timeout = self
+            .core
+            .poll_timeout()
+            .map(|mono| self.clock.instant(mono));
+        let wait = async {
+            match timeout {
+                Some(at) => tokio::time::sleep_until(at.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            message = stream.next(), if is_reading => Happening::Message(message),
+            done = self.worker.next() => Happening::Done(done),
+            request = self.requests.recv(), if self.requests_are_open && !self.is_leaving => {
+                Happening::Request(request)
+            }
+            permit = self.events.reserve(), if !self.pending.is_empty() => {
+                send_next(permit, &mut self.pending);
+                Happening::EventGone
+            }
+            () = wait => Happening::Timeout,
+            _ = ping.tick() => Happening::Ping,
+        }
+    }
+
+    fn is_reading(&self) -> bool {
+        self.pending.len() < EVENTS_COUNT_MAX && self.worker.under_way() < JOBS_COUNT_MAX
+    }
+
+    async fn on_message(
+        &mut self,
+        message: Option<Result<Message, tungstenite::Error>>,
+    ) -> Result<(), End> {
+        match message {
+            Some(Ok(Message::Text(text))) => Ok(self.on_text(text.as_str().to_owned()).await?),
+            Some(Ok(Message::Binary(_))) => Err(lost("the server sent a binary message")),
+            Some(Ok(Message::Close(Some(frame)))) => {
+                let code = u16::from(frame.code);
+                Err(lost(format!(
+                    "the server closed it ({code} {:?})",
+                    frame.reason.as_str()
+                )))
+            }
+            Some(Ok(Message::Close(None))) | None => Err(lost("the server closed it")),
+            // The library answers pings itself.
+            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Ok(()),
+            Some(Err(error)) => Err(lost(error)),
+        }
+    }
+
+    /// Closes the link, or at least stops using it.
+    async fn leave(&mut self, sink: &mut SplitSink<Socket, Message>) -> End {
+        match tokio::time::timeout(LEAVE_WAIT_MAX, sink.close()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "the link ended before it was closed"),
+            Err(_elapsed) => tracing::debug!("the server did not take the close"),
+        }
+        match self.stopped.take() {
+            Some(stopped) => End::Fatal(stopped),
+            None => End::Left,
+        }
+    }
+}
+
+async fn write(sink: &mut SplitSink<Socket, Message>, message: Message) -> Result<(), End> {
+    match tokio::time::timeout(WRITE_WAIT_MAX, sink.send(message)).await {
+        Ok(sent) => sent.map_err(lost),
+        Err(_elapsed) => Err(lost("the server does not take what we send")),
+    }
+}

@@ -1,0 +1,131 @@
+//! Everything that can go wrong for a client, in words for people: what, why, what to do.
+
+use socp_core::client::{ResolveError, Stop, TellFault};
+use socp_crypto::{CryptoError, KeyFileFault};
+use socp_proto::UserId;
+use std::path::PathBuf;
+
+/// Why a client could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The directory holds no identity.
+    #[error("there is no identity in {}; make one with `socp register`", dir.display())]
+    NoIdentity {
+        /// The profile directory.
+        dir: PathBuf,
+    },
+    /// The directory holds an identity already.
+    #[error("{} already holds the identity {user}; choose another directory with --profile", dir.display())]
+    AlreadyRegistered {
+        /// The profile directory.
+        dir: PathBuf,
+        /// Whose identity.
+        user: UserId,
+    },
+    /// The profile was written by a later program.
+    #[error("{} is in version {found} of the profile format, this program reads up to {known}; please update it", dir.display())]
+    NewerProfile {
+        /// The profile directory.
+        dir: PathBuf,
+        /// The version found.
+        found: i64,
+        /// The newest version that this program reads.
+        known: i64,
+    },
+    /// What is stored cannot be what we wrote.
+    #[error("{} is damaged: {what}; restore it from a backup", dir.display())]
+    DamagedProfile {
+        /// The profile directory.
+        dir: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// A file could not be read or written.
+    #[error("cannot {what} {}: {source}", path.display())]
+    File {
+        /// What was tried.
+        what: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The profile's database failed.
+    #[error("the profile's database failed: {0}")]
+    Database(#[from] rusqlite::Error),
+    /// The key is protected, and no password was given.
+    #[error("the key is protected by a password; give it on a terminal or with --password-stdin")]
+    PasswordNeeded,
+    /// The password does not open the key.
+    #[error("wrong password, or the key file was altered")]
+    WrongPassword,
+    /// A name that cannot be shown.
+    #[error("the name cannot be used: {0}")]
+    Name(String),
+    /// A key operation failed.
+    #[error("a key operation failed: {0}")]
+    Crypto(CryptoError),
+    /// Not the address of a server.
+    #[error("{url:?} is not a server address: {why}; it looks like ws://127.0.0.1:8765")]
+    ServerUrl {
+        /// The text.
+        url: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A server that wants TLS.
+    #[error("{url:?}: wss:// is not supported by this version; use a ws:// address")]
+    TlsUnsupported {
+        /// The address.
+        url: String,
+    },
+    /// Nobody answers there.
+    #[error("cannot reach {url}: {why}; is the server running?")]
+    Unreachable {
+        /// The address.
+        url: String,
+        /// Why not.
+        why: String,
+    },
+    /// The link is gone.
+    #[error("the connection is gone: {0}")]
+    Lost(String),
+    /// The server will not let us in, or must not be trusted.
+    #[error("{0}")]
+    Stopped(#[from] Stop),
+    /// Another process of this profile pinned another key at the same moment.
+    #[error(
+        "another program with this profile has just pinned another key for {whose}; start again"
+    )]
+    PinConflict {
+        /// A user or a server.
+        whose: String,
+    },
+    /// A message was not, or not surely, taken.
+    #[error("{0}")]
+    Tell(#[from] TellFault),
+    /// A text does not name one user.
+    #[error("{0}")]
+    Resolve(#[from] ResolveError),
+    /// The directory cannot be had.
+    #[error("cannot list users: {0}")]
+    List(String),
+    /// The connection was ended while something was under way.
+    #[error("the connection was ended before an answer came")]
+    Ended,
+}
+
+impl From<CryptoError> for ClientError {
+    fn from(error: CryptoError) -> Self {
+        match error {
+            CryptoError::WrongPassword => Self::WrongPassword,
+            CryptoError::KeyFile(KeyFileFault::NeedsPassword) => Self::PasswordNeeded,
+            other @ (CryptoError::BadKey(_)
+            | CryptoError::BadSignature
+            | CryptoError::Decrypt
+            | CryptoError::TooLong { .. }
+            | CryptoError::KeyFile(_)
+            | CryptoError::Internal(_)) => Self::Crypto(other),
+        }
+    }
+}

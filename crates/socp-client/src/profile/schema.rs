@@ -1,0 +1,105 @@
+//! The profile's database file and its numbered migrations.
+
+use crate::error::ClientError;
+use rusqlite::{Connection, TransactionBehavior};
+use std::fs::DirBuilder;
+use std::path::Path;
+use std::time::Duration;
+
+/// The file's name in the profile directory.
+pub(super) const FILE: &str = "profile.db";
+
+/// How long one program waits for another that uses the same profile.
+const BUSY_WAIT: Duration = Duration::from_secs(10);
+
+/// Migration n takes the file from version n to n + 1. Never change one that was released.
+const MIGRATIONS: &[&str] = &["
+    CREATE TABLE identity(
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        user_id TEXT NOT NULL,
+        name TEXT,
+        display_name TEXT,
+        pubkey TEXT NOT NULL,
+        sealed_key TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE servers(
+        url TEXT PRIMARY KEY,
+        server_id TEXT NOT NULL,
+        server_pub TEXT NOT NULL,
+        name TEXT,
+        first_seen INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE pins(
+        user_id TEXT PRIMARY KEY,
+        pubkey TEXT NOT NULL,
+        enc_pubkey TEXT NOT NULL,
+        name TEXT,
+        server_id TEXT,
+        server_name TEXT,
+        first_seen INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE settings(
+        name TEXT PRIMARY KEY,
+        value TEXT NOT NULL
+    ) STRICT;
+"];
+
+/// Makes the directory if there is none, for its owner only.
+pub(super) fn make_dir(dir: &Path) -> Result<(), ClientError> {
+    let mut builder = DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(dir).map_err(|source| ClientError::File {
+        what: "make the directory",
+        path: dir.to_owned(),
+        source,
+    })
+}
+
+/// Opens the database, brought up to date.
+pub(super) fn open(dir: &Path) -> Result<Connection, ClientError> {
+    let mut database = Connection::open(dir.join(FILE))?;
+    database.busy_timeout(BUSY_WAIT)?;
+    refuse_newer(dir, version(&database)?)?;
+    database.pragma_update(None, "journal_mode", "WAL")?;
+    database.pragma_update(None, "synchronous", "FULL")?;
+    migrate(dir, &mut database)?;
+    Ok(database)
+}
+
+fn migrate(dir: &Path, database: &mut Connection) -> Result<(), ClientError> {
+    if version(database)? == newest() {
+        return Ok(());
+    }
+    let transaction = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    // Another program may have done it meanwhile.
+    let found = version(&transaction)?;
+    refuse_newer(dir, found)?;
+    for migration in MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or(0)) {
+        transaction.execute_batch(migration)?;
+    }
+    transaction.pragma_update(None, "user_version", newest())?;
+    transaction.commit()?;
+    Ok(())
+}
+
+fn refuse_newer(dir: &Path, found: i64) -> Result<(), ClientError> {
+    let known = newest();
+    if found > known {
+        return Err(ClientError::NewerProfile {
+            dir: dir.to_owned(),
+            found,
+            known,
+        });
+    }
+    Ok(())
+}
+
+fn newest() -> i64 {
+    i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
+}
+
+fn version(database: &Connection) -> Result<i64, ClientError> {
+    Ok(database.pragma_query_value(None, "user_version", |row| row.get(0))?)
+}

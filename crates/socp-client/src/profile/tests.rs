@@ -1,0 +1,128 @@
+//! What a profile keeps, refuses and never shows.
+
+use super::*;
+
+fn pin(user: &str, key: u8) -> UserPin {
+    let key = KeyText::from_der(&[key]);
+    UserPin {
+        user: UserId::try_from(user).unwrap(),
+        enc_pubkey: key.clone(),
+        pubkey: key,
+        name: Some("bob".to_owned()),
+        server_id: None,
+        server_name: None,
+    }
+}
+
+fn server_pin(key: u8) -> ServerPin {
+    ServerPin {
+        id: ServerId::try_from("srv").unwrap(),
+        key: KeyText::from_der(&[key]),
+        name: Some("srv-a".to_owned()),
+    }
+}
+
+#[test]
+fn an_identity_is_made_once_and_found_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = dir.path().join("a/b");
+    assert!(matches!(
+        Profile::open(&home),
+        Err(ClientError::NoIdentity { .. })
+    ));
+    let made = Profile::create(&home, Some("alice"), None, None).unwrap();
+    let found = Profile::open(&home).unwrap();
+    assert_eq!(made.identity(), found.identity());
+    found.unlock(None).unwrap();
+    let again = Profile::create(&home, Some("alice"), None, None);
+    assert!(matches!(again, Err(ClientError::AlreadyRegistered { .. })));
+}
+
+#[test]
+fn a_password_is_needed_and_checked() {
+    let dir = tempfile::tempdir().unwrap();
+    let password = Password::new("correct horse".to_owned());
+    let profile = Profile::create(dir.path(), None, None, Some(&password)).unwrap();
+    assert!(profile.needs_password() && !dir.path().join("unlock.key").exists());
+    assert!(matches!(
+        profile.unlock(None),
+        Err(ClientError::PasswordNeeded)
+    ));
+    let wrong = Password::new("wrong horse".to_owned());
+    assert!(matches!(
+        profile.unlock(Some(&wrong)),
+        Err(ClientError::WrongPassword)
+    ));
+    profile.unlock(Some(&password)).unwrap();
+}
+
+#[cfg(unix)]
+#[test]
+fn files_are_for_their_owner_and_hold_no_key_in_the_clear() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let home = dir.path().join("p");
+    let profile = Profile::create(&home, None, None, None).unwrap();
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(
+        (mode(&home), mode(&home.join("unlock.key"))),
+        (0o700, 0o600)
+    );
+    let pkcs8 = profile.unlock(None).unwrap().to_pkcs8_der().unwrap();
+    for file in std::fs::read_dir(&home).unwrap() {
+        let bytes = std::fs::read(file.unwrap().path()).unwrap();
+        assert!(!bytes.windows(64).any(|w| w == &pkcs8.expose()[256..320]));
+    }
+}
+
+#[test]
+fn pins_last_and_are_never_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let profile = Profile::create(dir.path(), None, None, None).unwrap();
+    profile.save_pin(&pin("bob", 1)).unwrap();
+    profile.save_pin(&pin("bob", 1)).unwrap();
+    assert!(matches!(
+        profile.save_pin(&pin("bob", 2)),
+        Err(ClientError::PinConflict { .. })
+    ));
+    assert_eq!(
+        Profile::open(dir.path()).unwrap().pins().unwrap(),
+        [pin("bob", 1)]
+    );
+}
+
+#[test]
+fn a_server_has_one_key_at_every_address() {
+    let dir = tempfile::tempdir().unwrap();
+    let profile = Profile::create(dir.path(), None, None, None).unwrap();
+    profile.save_server("ws://a:1/", &server_pin(1)).unwrap();
+    profile.save_server("ws://b:1/", &server_pin(1)).unwrap();
+    for url in ["ws://a:1/", "ws://c:1/"] {
+        let replaced = profile.save_server(url, &server_pin(2));
+        assert!(
+            matches!(replaced, Err(ClientError::PinConflict { .. })),
+            "{url}"
+        );
+    }
+    assert_eq!(profile.server("ws://a:1/").unwrap(), Some(server_pin(1)));
+    assert_eq!(profile.server("ws://d:1/").unwrap(), None);
+}
+
+#[test]
+fn a_newer_profile_is_refused_clearly() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(Profile::create(dir.path(), None, None, None).unwrap());
+    let database = Connection::open(dir.path().join(schema::FILE)).unwrap();
+    database.pragma_update(None, "user_version", 99).unwrap();
+    let refusal = Profile::open(dir.path()).unwrap_err();
+    assert!(refusal.to_string().contains("please update"), "{refusal}");
+}
+
+#[test]
+fn names_that_cannot_be_addressed_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["", "a b", "a@b", "a\u{1b}", &"x".repeat(65)] {
+        let refused = Profile::create(dir.path(), Some(name), None, None);
+        assert!(matches!(refused, Err(ClientError::Name(_))), "{name:?}");
+    }
+}

@@ -1,0 +1,200 @@
+//! Key operations, one after the other on a thread of their own.
+//!
+//! An RSA signature costs milliseconds, a long message most of a second. One thread keeps the order in which things
+//! are asked for: frames leave as the core queued them, messages are shown as they came.
+
+use socp_core::client::{Input, OpenFault, Sealed, Ticket};
+use socp_crypto::{ContentParts, CryptoError, PrivateKey, PublicKey, sign_content, verify_content};
+use socp_proto::limits::DIRECT_TEXT_BYTES_MAX;
+use socp_proto::{Base64Url, Draft, Fingerprint, Frame, KeyText, UserId, escaped_form};
+use std::collections::BTreeMap;
+use tokio::sync::mpsc;
+
+/// Parsed keys that are kept (a conversation has few).
+const KEYS_COUNT_MAX: usize = 256;
+
+/// Who says what to whom, when: what a content signature covers beside the ciphertext (PROTOCOL I.7).
+#[derive(Debug)]
+pub(crate) struct Saying {
+    pub(crate) from: UserId,
+    pub(crate) to: UserId,
+    pub(crate) ts: u64,
+}
+
+/// One operation.
+#[derive(Debug)]
+pub(crate) enum Job {
+    Sign(Draft),
+    Seal {
+        ticket: Ticket,
+        key: KeyText,
+        text: String,
+        saying: Saying,
+    },
+    Open {
+        ticket: Ticket,
+        key: KeyText,
+        sealed: Sealed,
+        saying: Saying,
+    },
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub(crate) enum Done {
+    /// A frame to send.
+    Signed(String),
+    /// Something for the core.
+    Input(Box<Input>),
+    /// Our own key does not work.
+    Fault(CryptoError),
+}
+
+/// The jobs under way. Dropping it ends the thread.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    jobs: mpsc::UnboundedSender<Job>,
+    done: mpsc::UnboundedReceiver<Done>,
+    under_way: usize,
+}
+
+impl Worker {
+    pub(crate) fn start(key: PrivateKey) -> Self {
+        let (jobs, mut queue) = mpsc::unbounded_channel();
+        let (results, done) = mpsc::unbounded_channel();
+        let mut bench = Bench {
+            key,
+            keys: BTreeMap::new(),
+        };
+        tokio::task::spawn_blocking(move || {
+            while let Some(job) = queue.blocking_recv() {
+                if results.send(bench.perform(job)).is_err() {
+                    return;
+                }
+            }
+        });
+        Self {
+            jobs,
+            done,
+            under_way: 0,
+        }
+    }
+
+    /// The queue is as long as the driver lets it become.
+    pub(crate) fn ask(&mut self, job: Job) {
+        // The thread only ends with us.
+        if self.jobs.send(job).is_ok() {
+            self.under_way = self.under_way.saturating_add(1);
+        }
+    }
+
+    pub(crate) fn under_way(&self) -> usize {
+        self.under_way
+    }
+
+    pub(crate) async fn next(&mut self) -> Option<Done> {
+        let done = self.done.recv().await?;
+        self.under_way = self.under_way.saturating_sub(1);
+        Some(done)
+    }
+}
+
+struct Bench {
+    key: PrivateKey,
+    keys: BTreeMap<Fingerprint, PublicKey>,
+}
+
+impl Bench {
+    fn perform(&mut self, job: Job) -> Done {
+        match job {
+            Job::Sign(draft) => match self.key.sign(draft.signed_text().as_bytes()) {
+                Ok(sig) => Done::Signed(draft.sign(&sig).to_text()),
+                Err(fault) => Done::Fault(fault),
+            },
+            Job::Seal {
+                ticket,
+                key,
+                text,
+                saying,
+            } => {
+                let result = self
+                    .seal(&key, &text, &saying)
+                    .map_err(|fault| fault.to_string());
+                Done::Input(Box::new(Input::Sealed { ticket, result }))
+            }
+            Job::Open {
+                ticket,
+                key,
+                sealed,
+                saying,
+            } => {
+                let result = self.open(&key, &sealed, &saying);
+                Done::Input(Box::new(Input::Opened { ticket, result }))
+            }
+        }
+    }
+
+    fn seal(&mut self, key: &KeyText, text: &str, saying: &Saying) -> Result<Sealed, CryptoError> {
+        let ciphertext = Base64Url::encode(&self.public(key)?.seal(text.as_bytes())?);
+        let signature = sign_content(&self.key, parts(&ciphertext, saying))?;
+        Ok(Sealed {
+            ciphertext,
+            content_sig: Base64Url::encode(&signature),
+        })
+    }
+
+    fn open(
+        &mut self,
+        key: &KeyText,
+        sealed: &Sealed,
+        saying: &Saying,
+    ) -> Result<String, OpenFault> {
+        let author = self
+            .public(key)
+            .map_err(|fault| OpenFault::Internal(fault.to_string()))?;
+        let signature = sealed.content_sig.decode();
+        match verify_content(&author, parts(&sealed.ciphertext, saying), &signature) {
+            Ok(_scheme) => {}
+            Err(CryptoError::Internal(what)) => return Err(OpenFault::Internal(what.to_owned())),
+            Err(_) => return Err(OpenFault::Signature),
+        }
+        let opened = self
+            .key
+            .open(&sealed.ciphertext.decode(), DIRECT_TEXT_BYTES_MAX);
+        let plaintext = opened.map_err(|_| OpenFault::Decrypt)?;
+        let text = std::str::from_utf8(plaintext.expose()).map_err(|_| OpenFault::NotText)?;
+        Ok(text.to_owned())
+    }
+
+    fn public(&mut self, text: &KeyText) -> Result<PublicKey, CryptoError> {
+        if let Some(key) = self.keys.get(&text.fingerprint()) {
+            return Ok(key.clone());
+        }
+        let key = PublicKey::from_spki_der(text.der())?;
+        if self.keys.len() >= KEYS_COUNT_MAX {
+            self.keys.clear();
+        }
+        self.keys.insert(text.fingerprint(), key.clone());
+        Ok(key)
+    }
+}
+
+fn parts<'a>(ciphertext: &'a Base64Url, saying: &'a Saying) -> ContentParts<'a> {
+    ContentParts {
+        ciphertext: ciphertext.as_str(),
+        from: saying.from.as_str(),
+        to: saying.to.as_str(),
+        ts: saying.ts,
+    }
+}
+
+/// Whether a frame's transport signature fits this key, in either canonical form (PROTOCOL I.1).
+pub(crate) fn is_signed_by(key: &PublicKey, frame: &Frame) -> bool {
+    let signature = frame.envelope.sig.decode();
+    if signature.is_empty() {
+        return false;
+    }
+    let text = frame.envelope.signed_text();
+    let verifies = |text: &str| key.verify(text.as_bytes(), &signature).is_ok();
+    verifies(&text) || escaped_form(&text).is_some_and(|escaped| verifies(&escaped))
+}
