@@ -1,1 +1,29 @@
-fn main() {}
+//! The `socp` program: secure federated chat in one binary.
+//!
+//! What scripts may rely on: one thing per line on standard output, logs and one clear line about a failure on standard
+//! error, exit status 0 for done, 1 for failed, 2 for wrong usage.
+
+mod cli;
+mod commands;
+mod face;
+mod out;
+mod password;
+mod safe_text;
+mod show;
+
+use clap::Parser as _;
+use cli::Cli;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match commands::run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever read our output has seen enough, as in `socp list | head -1`.
+        Err(report) if out::is_broken_pipe(&report) => ExitCode::SUCCESS,
+        Err(report) => {
+            out::failure(&report);
+            ExitCode::FAILURE
+        }
+    }
+}

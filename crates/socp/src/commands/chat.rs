@@ -1,0 +1,176 @@
+//! `socp chat`: a conversation, line by line.
+
+mod input;
+mod screen;
+
+use crate::cli::Common;
+use crate::face::{Lasting, asked_to_stop, connect};
+use crate::show;
+use clap::Args;
+use color_eyre::eyre::{Result, bail};
+use input::{Line, parse};
+use screen::Screen;
+use socp_client::{Client, ClientError, Event, Person, Receipt};
+use tokio::task::JoinSet;
+
+/// Talk: type lines, read what arrives
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  socp chat
+  printf '/tell bob hello\\n' | socp chat --plain --json")]
+pub(crate) struct ChatArgs {
+    /// Plain lines, also on a terminal
+    #[arg(long)]
+    plain: bool,
+}
+
+const HELP: &str = "/list  /tell <user> <text> (or /msg)  /help  /quit; a line without a slash goes to whom you told last";
+
+pub(crate) async fn run(args: ChatArgs, common: &Common) -> Result<()> {
+    // Lines are all there is for now, with or without `--plain`.
+    tracing::debug!(plain = args.plain, "chat");
+    let (client, mut events) = connect(common, Lasting::Reconnecting).await?;
+    let mut lines = input::lines();
+    let mut chat = Chat {
+        client: client.clone(),
+        screen: Screen::new(common.json),
+        sending: JoinSet::new(),
+        partner: None,
+    };
+    chat.screen.prompt()?;
+    let mut is_ending = false;
+    let stopping = asked_to_stop();
+    tokio::pin!(stopping);
+    while !is_ending || !chat.sending.is_empty() {
+        tokio::select! {
+            event = events.next() => match event {
+                Some(event) => chat.on_event(&event)?,
+                None => bail!("{}", chat.screen.last_words()),
+            },
+            line = lines.recv(), if !is_ending => match line {
+                Some(line) => is_ending = chat.on_line(&line?).await?,
+                None => is_ending = true,
+            },
+            Some(sent) = chat.sending.join_next() => chat.on_sent(sent?)?,
+            () = &mut stopping => break,
+        }
+    }
+    client.close().await;
+    chat.screen.finish()
+}
+
+/// How a message ended.
+struct Sending {
+    to: Person,
+    text: String,
+    result: Result<Receipt, ClientError>,
+}
+
+struct Chat {
+    client: Client,
+    screen: Screen,
+    sending: JoinSet<Sending>,
+    /// Whom a line without a slash is for: whoever was told last, before that whoever wrote first.
+    partner: Option<Person>,
+}
+
+impl Chat {
+    fn on_event(&mut self, event: &Event) -> Result<()> {
+        self.screen.event(event)?;
+        if let (Event::Message(message), None) = (event, &self.partner) {
+            self.turn_to(message.from.clone())?;
+        }
+        Ok(())
+    }
+
+    /// True when it was the last line.
+    async fn on_line(&mut self, line: &str) -> Result<bool> {
+        let mut is_last = false;
+        match parse(line) {
+            Line::Nothing => {}
+            Line::Quit => is_last = true,
+            Line::Help => self.screen.remark("HELP", HELP)?,
+            Line::List => self.list().await?,
+            Line::Tell { user, text } => self.tell(user, text).await?,
+            Line::Text(text) => match self.partner.clone() {
+                Some(partner) => self.send(partner, text).await?,
+                None => self
+                    .screen
+                    .remark("USAGE", "to whom? say /tell <user> <text> first")?,
+            },
+            Line::Incomplete(usage) => self.screen.remark("USAGE", usage)?,
+            Line::NotYet(command) => {
+                self.screen
+                    .remark("UNSUPPORTED", &format!("/{command} is not in this version"))?;
+            }
+            Line::Unknown(command) => {
+                self.screen
+                    .remark("USAGE", &format!("there is no /{command}; see /help"))?;
+            }
+        }
+        if !is_last {
+            self.screen.prompt()?;
+        }
+        Ok(is_last)
+    }
+
+    async fn list(&mut self) -> Result<()> {
+        match self.client.list().await {
+            Ok(people) => self
+                .screen
+                .people(people.iter().filter(|person| person.online)),
+            Err(error) => self.screen.remark("LIST", &error.to_string()),
+        }
+    }
+
+    async fn tell(&mut self, user: &str, text: &str) -> Result<()> {
+        match self.client.resolve(user).await {
+            Ok(person) => {
+                self.turn_to(person.clone())?;
+                self.send(person, text).await
+            }
+            Err(error) => self.screen.remark("NOT_SENT", &error.to_string()),
+        }
+    }
+
+    fn turn_to(&mut self, person: Person) -> Result<()> {
+        let is_new = self
+            .partner
+            .as_ref()
+            .is_none_or(|partner| partner.user_id != person.user_id);
+        if is_new {
+            self.screen.hint(&format!(
+                "what you type now goes to {}",
+                show::address(&person)
+            ))?;
+        }
+        self.partner = Some(person);
+        Ok(())
+    }
+
+    async fn send(&mut self, to: Person, text: &str) -> Result<()> {
+        let text = text.to_owned();
+        let answer = self
+            .client
+            .begin_tell(to.user_id.clone(), text.clone())
+            .await?;
+        self.sending.spawn(async move {
+            Sending {
+                to,
+                text,
+                result: answer.await,
+            }
+        });
+        Ok(())
+    }
+
+    fn on_sent(&mut self, sent: Sending) -> Result<()> {
+        match sent.result {
+            Ok(receipt) => self.screen.sent(&sent.to, &sent.text, &receipt),
+            Err(error) => {
+                let said = format!("not sent to {}: {error}", show::address(&sent.to));
+                self.screen.remark("NOT_SENT", &said)
+            }
+        }
+    }
+}

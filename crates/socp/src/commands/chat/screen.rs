@@ -1,0 +1,113 @@
+//! Where a chat is shown: a terminal with a prompt, a pipe, or a script that reads JSON.
+
+use crate::safe_text::safe;
+use crate::{out, show};
+use color_eyre::eyre::Result;
+use serde_json::json;
+use socp_client::{Event, Person, Receipt};
+use std::io::{self, IsTerminal as _};
+
+const PROMPT: &str = "> ";
+/// Back to the first column, and clear the line (ECMA-48).
+const CLEAR_LINE: &str = "\r\u{1b}[K";
+
+pub(super) struct Screen {
+    json: bool,
+    is_interactive: bool,
+    last_words: Option<String>,
+}
+
+impl Screen {
+    pub(super) fn new(json: bool) -> Self {
+        let is_interactive = !json && io::stdin().is_terminal() && io::stdout().is_terminal();
+        Self {
+            json,
+            is_interactive,
+            last_words: None,
+        }
+    }
+
+    /// Why it ended, when it did by itself.
+    pub(super) fn last_words(&self) -> String {
+        self.last_words
+            .clone()
+            .unwrap_or_else(|| "the connection has ended".to_owned())
+    }
+
+    pub(super) fn prompt(&self) -> Result<()> {
+        if self.is_interactive {
+            out::raw(&format!("{CLEAR_LINE}{PROMPT}"))?;
+        }
+        Ok(())
+    }
+
+    /// Leaves the shell's prompt a line of its own.
+    pub(super) fn finish(&self) -> Result<()> {
+        if self.is_interactive {
+            out::raw(CLEAR_LINE)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn event(&mut self, event: &Event) -> Result<()> {
+        if let Event::Stopped(stop) = event {
+            self.last_words = Some(stop.to_string());
+        }
+        if self.json {
+            return show::as_json(event).map_or(Ok(()), |object| Ok(out::json(&object)?));
+        }
+        match show::human(event) {
+            Some(line) => self.line(&line),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn sent(&self, to: &Person, text: &str, receipt: &Receipt) -> Result<()> {
+        if self.json {
+            return Ok(out::json(&show::receipt_json(&receipt.msg_ref, to))?);
+        }
+        self.line(&format!(
+            "[{}] → {}: {}",
+            show::clock_now(),
+            show::address(to),
+            safe(text)
+        ))
+    }
+
+    pub(super) fn people<'a>(&self, people: impl Iterator<Item = &'a Person>) -> Result<()> {
+        for person in people {
+            if self.json {
+                out::json(&show::person_json(person))?;
+            } else {
+                self.line(&format!("{}  {}", person.user_id, show::address(person)))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Something went wrong with what was typed, or was asked for.
+    pub(super) fn remark(&self, code: &str, text: &str) -> Result<()> {
+        if self.json {
+            return Ok(out::json(
+                &json!({ "event": "error", "code": code, "detail": text }),
+            )?);
+        }
+        self.line(&show::remark(text))
+    }
+
+    /// For people only.
+    pub(super) fn hint(&self, text: &str) -> Result<()> {
+        if self.json {
+            return Ok(());
+        }
+        self.line(&format!("[{}] * {text}", show::clock_now()))
+    }
+
+    /// One line above the prompt.
+    fn line(&self, line: &str) -> Result<()> {
+        if self.is_interactive {
+            return Ok(out::raw(&format!("{CLEAR_LINE}{line}\n{PROMPT}"))?);
+        }
+        Ok(out::line(line)?)
+    }
+}

@@ -1,0 +1,91 @@
+//! `socp key`: one's own key, and the pinned ones.
+
+use crate::cli::Common;
+use crate::out;
+use clap::{Args, Subcommand};
+use color_eyre::eyre::{Result, eyre};
+use serde_json::json;
+use socp_client::{Person, Profile, UserPin, resolve};
+use socp_proto::{Fingerprint, UserId};
+
+/// Show your key, or the fingerprint of one that is pinned
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  socp key show
+  socp key fingerprint bob")]
+pub(crate) struct KeyArgs {
+    #[command(subcommand)]
+    command: KeyCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum KeyCommand {
+    /// Your user id, name and public key
+    #[command(after_help = "Example:\n  socp key show --json")]
+    Show,
+    /// The fingerprint of your key, or of the one pinned for a user
+    #[command(after_help = "Example:\n  socp key fingerprint\n  socp key fingerprint bob")]
+    Fingerprint {
+        /// A user id, at least 4 characters of one, a name, or name@server
+        user: Option<String>,
+    },
+}
+
+pub(crate) fn run(args: KeyArgs, common: &Common) -> Result<()> {
+    let profile = Profile::open(&common.profile_dir()?)?;
+    let identity = profile.identity();
+    match args.command {
+        KeyCommand::Show => show(&profile, common.json),
+        KeyCommand::Fingerprint { user: None } => print_fingerprint(
+            &identity.user_id,
+            identity.pubkey.fingerprint(),
+            common.json,
+        ),
+        KeyCommand::Fingerprint { user: Some(text) } => {
+            let pin = find(&text, profile.pins()?)?;
+            print_fingerprint(&pin.user, pin.pubkey.fingerprint(), common.json)
+        }
+    }
+}
+
+fn show(profile: &Profile, json: bool) -> Result<()> {
+    let identity = profile.identity();
+    let fingerprint = identity.pubkey.fingerprint();
+    if json {
+        return Ok(out::json(&json!({
+            "user_id": identity.user_id.as_str(),
+            "name": identity.name,
+            "display_name": identity.display_name,
+            "fingerprint": fingerprint.to_string(),
+            "pubkey": identity.pubkey.as_str(),
+        }))?);
+    }
+    out::line(&format!("user id      {}", identity.user_id))?;
+    if let Some(name) = &identity.name {
+        out::line(&format!("name         {name}"))?;
+    }
+    out::line(&format!("fingerprint  {fingerprint}"))?;
+    out::line(&format!("public key   {}", identity.pubkey.as_str()))?;
+    Ok(())
+}
+
+fn find(text: &str, pins: Vec<UserPin>) -> Result<UserPin> {
+    let people: Vec<Person> = pins.iter().map(UserPin::person).collect();
+    let person = resolve(text, &people)?;
+    pins.into_iter()
+        .find(|pin| pin.user == person.user_id)
+        .ok_or_else(|| {
+            eyre!(
+                "no key is pinned for {}; it is at the first contact",
+                person.user_id
+            )
+        })
+}
+
+fn print_fingerprint(user: &UserId, fingerprint: Fingerprint, json: bool) -> Result<()> {
+    if json {
+        let object = json!({ "user_id": user.as_str(), "fingerprint": fingerprint.to_string() });
+        return Ok(out::json(&object)?);
+    }
+    Ok(out::line(&fingerprint.to_string())?)
+}

@@ -1,0 +1,41 @@
+//! `socp list`: who is there.
+
+use crate::cli::Common;
+use crate::face::{Lasting, connect};
+use crate::{out, show};
+use clap::Args;
+use color_eyre::eyre::Result;
+
+/// List the users online, sorted by id
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  socp list --json | jq -r .name")]
+pub(crate) struct ListArgs {
+    /// All known users, online or not
+    #[arg(long)]
+    all: bool,
+}
+
+pub(crate) async fn run(args: ListArgs, common: &Common) -> Result<()> {
+    let (client, events) = connect(common, Lasting::Once).await?;
+    drop(events);
+    let people = client.list().await?;
+    client.close().await;
+    for person in people.iter().filter(|person| person.online || args.all) {
+        if common.json {
+            out::json(&show::person_json(person))?;
+            continue;
+        }
+        let away = if args.all && !person.online {
+            "  (offline)"
+        } else {
+            ""
+        };
+        out::line(&format!(
+            "{}  {}{away}",
+            person.user_id,
+            show::address(person)
+        ))?;
+    }
+    Ok(())
+}

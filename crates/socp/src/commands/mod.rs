@@ -1,0 +1,79 @@
+//! The commands, one module each.
+
+pub(crate) mod chat;
+pub(crate) mod demo;
+pub(crate) mod key;
+pub(crate) mod list;
+pub(crate) mod register;
+pub(crate) mod serve;
+pub(crate) mod tell;
+pub(crate) mod watch;
+
+use crate::cli::{Cli, Command, Common};
+use color_eyre::eyre::{Result, WrapErr as _};
+use std::io::{self, IsTerminal as _};
+use tracing_subscriber::EnvFilter;
+
+/// Runs the command that was asked for.
+pub(crate) fn run(cli: Cli) -> Result<()> {
+    start_log(&cli)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .wrap_err("cannot start the program's threads")?;
+    let done = runtime.block_on(perform(cli));
+    // A thread may still wait for standard input; there is nothing left for it to do.
+    runtime.shutdown_background();
+    done
+}
+
+async fn perform(cli: Cli) -> Result<()> {
+    let common = &cli.common;
+    match cli.command {
+        Command::Register(args) => register::run(args, common).await,
+        Command::List(args) => list::run(args, common).await,
+        Command::Tell(args) => tell::run(args, common).await,
+        Command::Watch(args) => watch::run(args, common).await,
+        Command::Chat(args) => chat::run(args, common).await,
+        Command::Key(args) => key::run(args, common),
+        Command::Serve(args) => serve::run(&args).await,
+        Command::Demo(args) => demo::run(&args).await,
+    }
+}
+
+/// Logs go to standard error; `serve` says what it does, the others only what is wrong.
+fn start_log(cli: &Cli) -> Result<()> {
+    let default = log_default(&cli.command);
+    let filter = log_filter(&cli.common, default)?;
+    let filter =
+        EnvFilter::try_new(&filter).wrap_err_with(|| format!("--log {filter:?} cannot be used"))?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
+        .init();
+    Ok(())
+}
+
+fn log_filter(common: &Common, default: &str) -> Result<String> {
+    if let Some(filter) = &common.log {
+        return Ok(filter.clone());
+    }
+    Ok(common
+        .file_settings()?
+        .log
+        .unwrap_or_else(|| default.to_owned()))
+}
+
+fn log_default(command: &Command) -> &'static str {
+    match command {
+        Command::Register(_)
+        | Command::List(_)
+        | Command::Tell(_)
+        | Command::Watch(_)
+        | Command::Chat(_)
+        | Command::Key(_)
+        | Command::Demo(_) => "warn",
+        Command::Serve(_) => "info",
+    }
+}

@@ -1,0 +1,89 @@
+//! `socp watch`: what arrives.
+
+use crate::cli::Common;
+use crate::face::{Lasting, asked_to_stop, connect};
+use crate::{out, show};
+use clap::Args;
+use color_eyre::eyre::{Result, bail, eyre};
+use socp_client::{Event, EventStream};
+use std::time::Duration;
+
+/// Print what arrives, one line each
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  socp watch
+  socp watch --count 1 --timeout 60 --json")]
+pub(crate) struct WatchArgs {
+    /// End after this many messages
+    #[arg(long, value_name = "N")]
+    count: Option<u64>,
+    /// End after this many seconds; a failure if --count was not reached
+    #[arg(long, value_name = "S")]
+    timeout: Option<u64>,
+}
+
+pub(crate) async fn run(args: WatchArgs, common: &Common) -> Result<()> {
+    let deadline = args.timeout.map(Duration::from_secs);
+    let watching = async {
+        let (client, mut events) = connect(common, Lasting::Reconnecting).await?;
+        let watched = watch(&mut events, args.count, common.json).await;
+        client.close().await;
+        watched
+    };
+    let expired = async {
+        match deadline {
+            Some(wait) => tokio::time::sleep(wait).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        done = watching => done,
+        () = asked_to_stop() => Ok(()),
+        () = expired => match (args.count, args.timeout) {
+            (Some(count), Some(seconds)) => Err(eyre!("fewer than {count} messages came within {seconds} s")),
+            (Some(_) | None, _) => Ok(()),
+        },
+    }
+}
+
+async fn watch(events: &mut EventStream, count: Option<u64>, json: bool) -> Result<()> {
+    let mut left = count.unwrap_or(u64::MAX);
+    let mut last_words = None;
+    while left > 0 {
+        let Some(event) = events.next().await else {
+            bail!(
+                "{}",
+                last_words.unwrap_or_else(|| "the connection has ended".to_owned())
+            );
+        };
+        match &event {
+            Event::Message(_) => left = left.saturating_sub(1),
+            Event::Stopped(stop) => last_words = Some(stop.to_string()),
+            Event::Online { .. }
+            | Event::Offline { .. }
+            | Event::Notice { .. }
+            | Event::Presence(_)
+            | Event::KeyChanged { .. }
+            | Event::Sent { .. }
+            | Event::Failed { .. }
+            | Event::Error { .. }
+            | Event::Listed { .. }
+            | Event::Resolved { .. } => {}
+        }
+        print(&event, json)?;
+    }
+    Ok(())
+}
+
+/// Connections come and go on standard error, so that standard output holds only what arrives.
+fn print(event: &Event, json: bool) -> Result<()> {
+    if json {
+        return show::as_json(event).map_or(Ok(()), |object| Ok(out::json(&object)?));
+    }
+    match (event, show::human(event)) {
+        (Event::Online { .. } | Event::Offline { .. }, Some(line)) => out::note(&line),
+        (Event::Stopped(_), _) | (_, None) => {}
+        (_, Some(line)) => out::line(&line)?,
+    }
+    Ok(())
+}
