@@ -91,7 +91,7 @@ pub enum ClientError {
     #[error("the connection is gone: {0}")]
     Lost(String),
     /// The server will not let us in, or must not be trusted.
-    #[error("{0}")]
+    #[error(transparent)]
     Stopped(#[from] Stop),
     /// Another process of this profile pinned another key at the same moment.
     #[error(
@@ -102,10 +102,10 @@ pub enum ClientError {
         whose: String,
     },
     /// A message was not, or not surely, taken.
-    #[error("{0}")]
+    #[error(transparent)]
     Tell(#[from] TellFault),
     /// A text does not name one user.
-    #[error("{0}")]
+    #[error(transparent)]
     Resolve(#[from] ResolveError),
     /// The directory cannot be had.
     #[error("cannot list users: {0}")]

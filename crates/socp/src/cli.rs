@@ -72,6 +72,12 @@ impl Common {
     /// What the profile directory's `socp.toml` says.
     pub(crate) fn file_settings(&self) -> Result<FileSettings> {
         let path = self.profile_dir()?.join("socp.toml");
+        if !path.exists() {
+            return Ok(FileSettings::default());
+        }
+        if !path.exists() {
+            return Ok(FileSettings::default());
+        }
         Figment::from(Toml::file_exact(&path))
             .extract()
             .wrap_err_with(|| format!("cannot use {}", path.display()))

@@ -23,8 +23,26 @@ pub(crate) fn raw(text: &str) -> io::Result<()> {
 
 /// Says in one line on standard error why the program failed.
 pub(crate) fn failure(report: &Report) {
-    let causes: Vec<String> = report.chain().map(ToString::to_string).collect();
-    note(&format!("socp: {}", causes.join(": ")));
+    note(&format!("socp: {}", reasons(report)));
+}
+
+/// The failure and its causes. Some errors repeat their cause, some explain themselves over several lines.
+fn reasons(report: &Report) -> String {
+    let mut said = String::new();
+    for cause in report.chain() {
+        let cause = cause
+            .to_string()
+            .lines()
+            .map(str::trim)
+            .collect::<Vec<_>>()
+            .join(" ");
+        if said.is_empty() {
+            said = cause;
+        } else if !said.contains(&cause) {
+            said = format!("{said}: {cause}");
+        }
+    }
+    said
 }
 
 /// Writes one line to standard error.
@@ -38,4 +56,21 @@ pub(crate) fn note(text: &str) {
 pub(crate) fn is_broken_pipe(report: &Report) -> bool {
     let is_it = |error: &io::Error| error.kind() == ErrorKind::BrokenPipe;
     report.downcast_ref::<io::Error>().is_some_and(is_it)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::reasons;
+    use color_eyre::eyre::eyre;
+
+    #[test]
+    fn causes_are_named_once_and_on_one_line() {
+        let report = eyre!("no such file\n  in here")
+            .wrap_err("cannot read: no such file in here")
+            .wrap_err("cannot start");
+        assert_eq!(
+            reasons(&report),
+            "cannot start: cannot read: no such file in here"
+        );
+    }
 }

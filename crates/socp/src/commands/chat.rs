@@ -89,7 +89,7 @@ impl Chat {
         match parse(line) {
             Line::Nothing => {}
             Line::Quit => is_last = true,
-            Line::Help => self.screen.remark("HELP", HELP)?,
+            Line::Help => self.screen.hint(HELP)?,
             Line::List => self.list().await?,
             Line::Tell { user, text } => self.tell(user, text).await?,
             Line::Text(text) => match self.partner.clone() {
@@ -139,10 +139,9 @@ impl Chat {
             .as_ref()
             .is_none_or(|partner| partner.user_id != person.user_id);
         if is_new {
-            self.screen.hint(&format!(
-                "what you type now goes to {}",
-                show::address(&person)
-            ))?;
+            let address = show::address(&person);
+            self.screen
+                .hint(&format!("what you type now goes to {address}"))?;
         }
         self.partner = Some(person);
         Ok(())

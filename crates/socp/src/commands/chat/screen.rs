@@ -95,10 +95,12 @@ impl Screen {
         self.line(&show::remark(text))
     }
 
-    /// For people only.
+    /// Something good to know.
     pub(super) fn hint(&self, text: &str) -> Result<()> {
         if self.json {
-            return Ok(());
+            return Ok(out::json(
+                &json!({ "event": "notice", "from": null, "text": text }),
+            )?);
         }
         self.line(&format!("[{}] * {text}", show::clock_now()))
     }

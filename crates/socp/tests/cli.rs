@@ -1,0 +1,214 @@
+//! The command line where no server is needed: arguments in, output and status out.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, its helpers too"
+)]
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+const COMMANDS: &[&[&str]] = &[
+    &[],
+    &["register"],
+    &["list"],
+    &["tell"],
+    &["watch"],
+    &["chat"],
+    &["key"],
+    &["key", "show"],
+    &["key", "fingerprint"],
+];
+
+/// Nothing listens there: port 1 is for root.
+const NOWHERE: &str = "ws://127.0.0.1:1";
+
+fn socp(profile: &Path, args: &[&str], stdin: &str) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_socp"))
+        .args(args)
+        .env("SOCP_PROFILE", profile)
+        .env_remove("SOCP_SERVER")
+        .env_remove("SOCP_LOG")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A program that fails before it reads closes the pipe.
+    drop(child.stdin.take().unwrap().write_all(stdin.as_bytes()));
+    child.wait_with_output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// Status 1, nothing on standard output, one line that says all of `said` on standard error.
+#[track_caller]
+fn assert_fails(output: &Output, said: &[&str]) {
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert_eq!(text(&output.stdout), "");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    assert!(stderr.starts_with("socp: "), "{stderr}");
+    for word in said {
+        assert!(stderr.contains(word), "{word:?} is missing in {stderr}");
+    }
+}
+
+fn registered(args: &[&str], stdin: &str) -> (tempfile::TempDir, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let output = socp(dir.path(), &[&["register"], args].concat(), stdin);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    (dir, text(&output.stdout).trim().to_owned())
+}
+
+#[test]
+fn every_command_has_help_with_an_example() {
+    let dir = tempfile::tempdir().unwrap();
+    for command in COMMANDS {
+        let output = socp(dir.path(), &[command, &["--help"][..]].concat(), "");
+        let help = text(&output.stdout);
+        assert_eq!(output.status.code(), Some(0), "{command:?}");
+        assert!(help.contains("Example:\n  socp "), "{command:?}: {help}");
+    }
+}
+
+#[test]
+fn wrong_usage_exits_with_2() {
+    let dir = tempfile::tempdir().unwrap();
+    let wrong: &[&[&str]] = &[
+        &[],
+        &["nonsense"],
+        &["tell"],
+        &["tell", "bob"],
+        &["list", "--nonsense"],
+        &["watch", "--count", "many"],
+        &["key"],
+    ];
+    for args in wrong {
+        assert_eq!(
+            socp(dir.path(), args, "").status.code(),
+            Some(2),
+            "{args:?}"
+        );
+    }
+}
+
+#[test]
+fn without_an_identity_every_command_says_how_to_make_one() {
+    let dir = tempfile::tempdir().unwrap();
+    for args in [
+        &["list"][..],
+        &["tell", "bob", "hi"],
+        &["watch"],
+        &["chat"],
+        &["key", "show"],
+    ] {
+        assert_fails(
+            &socp(dir.path(), args, ""),
+            &["no identity", "socp register"],
+        );
+    }
+}
+
+#[test]
+fn register_prints_the_id_once_and_refuses_a_second_time() {
+    let (dir, user) = registered(&["--name", "alice"], "");
+    assert_eq!(user.len(), 36);
+    assert_fails(&socp(dir.path(), &["register"], ""), &["already", &user]);
+    let shown = socp(dir.path(), &["key", "show", "--json"], "");
+    let shown: serde_json::Value = serde_json::from_slice(&shown.stdout).unwrap();
+    assert_eq!(
+        (shown["user_id"].as_str(), shown["name"].as_str()),
+        (Some(&*user), Some("alice"))
+    );
+    let fingerprint = socp(dir.path(), &["key", "fingerprint"], "");
+    assert_eq!(text(&fingerprint.stdout).trim(), shown["fingerprint"]);
+}
+
+#[test]
+fn register_as_json_is_one_object() {
+    let (_dir, line) = registered(&["--name", "alice", "--display", "Alice L.", "--json"], "");
+    let object: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(object["display_name"], "Alice L.");
+    assert!(object["user_id"].is_string() && object["fingerprint"].is_string());
+}
+
+#[test]
+fn names_and_addresses_that_cannot_be_used_make_no_identity() {
+    let table: [(&[&str], &str); 4] = [
+        (&["--name", "a b"], "--name"),
+        (&["--name", "a@b"], "--name"),
+        (&["--server", "http://x"], "ws://"),
+        (&["--server", "wss://x"], "not supported by this version"),
+    ];
+    for (args, said) in table {
+        let dir = tempfile::tempdir().unwrap();
+        assert_fails(
+            &socp(dir.path(), &[&["register"], args].concat(), ""),
+            &[said],
+        );
+        assert_fails(&socp(dir.path(), &["key", "show"], ""), &["no identity"]);
+    }
+}
+
+#[test]
+fn an_unreachable_server_is_one_clear_line() {
+    let (dir, _) = registered(&[], "");
+    assert_fails(
+        &socp(dir.path(), &["list"], ""),
+        &["no server is known", "--server"],
+    );
+    for args in [
+        &["list"][..],
+        &["tell", "bob", "hi"],
+        &["watch"],
+        &["chat", "--plain"],
+    ] {
+        let output = socp(dir.path(), &[args, &["--server", NOWHERE]].concat(), "");
+        assert_fails(&output, &["cannot reach ws://127.0.0.1:1/"]);
+    }
+}
+
+#[test]
+fn settings_count_flag_first_then_environment_then_file() {
+    let (dir, _) = registered(&[], "");
+    std::fs::write(
+        dir.path().join("socp.toml"),
+        "server = 'ws://127.0.0.1:2'\n",
+    )
+    .unwrap();
+    assert_fails(&socp(dir.path(), &["list"], ""), &["127.0.0.1:2"]);
+    assert_fails(
+        &socp(dir.path(), &["list", "--server", NOWHERE], ""),
+        &["127.0.0.1:1"],
+    );
+    std::fs::write(dir.path().join("socp.toml"), "sever = 'ws://127.0.0.1:2'\n").unwrap();
+    assert_fails(&socp(dir.path(), &["list"], ""), &["socp.toml", "sever"]);
+}
+
+#[test]
+fn a_password_protects_the_key() {
+    let (dir, _) = registered(
+        &["--password-stdin", "--server", NOWHERE],
+        "correct horse\n",
+    );
+    assert_fails(
+        &socp(dir.path(), &["list"], ""),
+        &["password", "--password-stdin"],
+    );
+    let with = |password| socp(dir.path(), &["list", "--password-stdin"], password);
+    assert_fails(&with("wrong horse\n"), &["wrong password"]);
+    assert_fails(&with("correct horse\n"), &["cannot reach"]);
+}
+
+#[test]
+fn a_user_without_a_pin_has_no_fingerprint() {
+    let (dir, _) = registered(&[], "");
+    assert_fails(
+        &socp(dir.path(), &["key", "fingerprint", "bob"], ""),
+        &["bob"],
+    );
+}
