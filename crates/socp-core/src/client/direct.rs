@@ -191,25 +191,36 @@ impl Direct {
         }
     }
 
-    /// The server refused the message with this reference.
-    pub(super) fn on_refused(&mut self, refused: &str, error: &ErrorNotice, out: &mut Outbox) {
+    /// The server refused the message with this reference; false if there is none such.
+    pub(super) fn on_refused(
+        &mut self,
+        refused: &str,
+        error: &ErrorNotice,
+        out: &mut Outbox,
+    ) -> bool {
         let is_it = |outgoing: &Outgoing| matches!(&outgoing.stage, Stage::Fenced { msg_ref } if msg_ref == refused);
-        for ticket in self.tickets(is_it) {
+        let tickets = self.tickets(is_it);
+        let is_known = !tickets.is_empty();
+        for ticket in tickets {
             let Some(outgoing) = self.outgoing.get(&ticket) else {
                 continue;
             };
             let why = fault_of(error, &outgoing.to);
             self.fail(ticket, why, out);
         }
+        is_known
     }
 
-    /// The server cannot reach this user; which message it means, it does not say.
-    pub(super) fn on_not_found(&mut self, user: &UserId, out: &mut Outbox) {
-        for ticket in self.tickets(|outgoing| {
+    /// The server cannot reach this user; which message it means, it does not say. False if there is none to them.
+    pub(super) fn on_not_found(&mut self, user: &UserId, out: &mut Outbox) -> bool {
+        let tickets = self.tickets(|outgoing| {
             outgoing.to == *user && !matches!(outgoing.stage, Stage::Sealing { .. })
-        }) {
+        });
+        let is_known = !tickets.is_empty();
+        for ticket in tickets {
             self.fail(ticket, TellFault::NotOnline(user.clone()), out);
         }
+        is_known
     }
 
     /// The server refused something that it does not name.

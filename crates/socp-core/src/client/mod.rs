@@ -340,18 +340,21 @@ impl Client {
         let about_user = UserId::try_from(error.detail.as_str())
             .ok()
             .filter(|_| error.code == ErrorCode::UserNotFound);
-        if let Some(msg_ref) = &error.msg_ref {
-            self.direct.on_refused(msg_ref, error, &mut self.out);
+        let is_told = if let Some(msg_ref) = &error.msg_ref {
+            self.direct.on_refused(msg_ref, error, &mut self.out)
         } else if let Some(user) = about_user {
-            self.direct.on_not_found(&user, &mut self.out);
-            self.inbox
-                .on_no_key(&user, &TellFault::UnknownUser(user.clone()), &mut self.out);
+            let fault = TellFault::UnknownUser(user.clone());
+            self.inbox.on_no_key(&user, &fault, &mut self.out);
             self.asks.drop_key(&user);
+            self.direct.on_not_found(&user, &mut self.out)
         } else {
             self.direct.on_doubt(error, &mut self.out);
             self.asks.void();
+            false
+        };
+        if !is_told {
+            let (code, detail) = (error.code.clone(), error.detail.clone());
+            self.out.event(Event::Error { code, detail });
         }
-        let (code, detail) = (error.code.clone(), error.detail.clone());
-        self.out.event(Event::Error { code, detail });
     }
 }

@@ -42,7 +42,10 @@ pub(crate) async fn run(args: TellArgs, common: &Common) -> Result<()> {
 async fn tell(client: &Client, args: &TellArgs) -> Result<(Person, Receipt)> {
     let text = text(&args.text)?;
     let person = client.resolve(&args.user).await?;
-    let receipt = client.tell(person.user_id.clone(), text).await?;
+    let receipt = client
+        .tell(person.user_id.clone(), text)
+        .await
+        .wrap_err_with(|| format!("not sent to {}", show::address(&person)))?;
     Ok((person, receipt))
 }
 
