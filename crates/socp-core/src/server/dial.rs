@@ -47,6 +47,12 @@ impl Dials {
         dial
     }
 
+    fn is_wanted(&self, host: &str, port: u16) -> bool {
+        self.targets
+            .values()
+            .any(|target| target.host == host && target.port == port)
+    }
+
     fn of_server<'a>(&'a self, server: &'a ServerId) -> impl Iterator<Item = DialId> + 'a {
         self.targets
             .iter()
@@ -120,6 +126,9 @@ impl Server {
         if let Some(target) = known.and_then(|dial| self.dials.get_mut(dial)) {
             (target.host, target.port) = (host, port);
             return;
+        }
+        if self.dials.is_wanted(&host, port) {
+            return; // A bootstrap entry: dialled anyway.
         }
         let dial = self
             .dials

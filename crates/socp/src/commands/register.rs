@@ -28,7 +28,11 @@ pub(crate) async fn run(args: RegisterArgs, common: &Common) -> Result<()> {
     let dir = common.profile_dir()?;
     let server = common.server.as_deref().map(ServerUrl::parse).transpose()?;
     refuse_second(&dir)?;
-    let password = if args.no_password { None } else { password::for_new_key(common)? };
+    let password = if args.no_password {
+        None
+    } else {
+        password::for_new_key(common)?
+    };
     let profile = spawn_blocking(move || {
         let (name, display) = (args.name.as_deref(), args.display.as_deref());
         Profile::create(&dir, name, display, password.as_ref())

@@ -39,7 +39,9 @@ const SETTINGS: &[&str] = &[
 /// Every setting can also stand in DIR/socp.toml (with _ for -), or in the environment as SOCP_…; a flag counts most,
 /// then the environment, then the file.
 #[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
-#[command(after_help = "Example:\n  socp serve --listen 127.0.0.1:8765 --data ./srv-a --name srv-a")]
+#[command(
+    after_help = "Example:\n  socp serve --listen 127.0.0.1:8765 --data ./srv-a --name srv-a"
+)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct ServeArgs {
     /// Where to listen; port 0 picks a free one [default: 127.0.0.1:8765]
@@ -92,7 +94,10 @@ pub(crate) struct ServeArgs {
     allow_unsigned_join: bool,
     /// Frames per second that a user may send, or `off` [default: 200]
     #[arg(long, value_name = "off|N", value_parser = read_rate_text)]
-    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "text_or_number")]
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "text_or_number"
+    )]
     rate_limit: Option<String>,
     /// A web origin that may connect; may be given several times
     #[arg(long, value_name = "ORIGIN")]
@@ -121,7 +126,11 @@ pub(crate) async fn run(args: &ServeArgs) -> Result<()> {
     let settings = read_settings(args)?;
     let known = settings.bootstrap.len();
     if !args.introducer && (1..INTRODUCERS_WANTED).contains(&known) {
-        tracing::warn!(known, wanted = INTRODUCERS_WANTED, "few bootstrap entries: if they are gone, nobody lets us in");
+        tracing::warn!(
+            known,
+            wanted = INTRODUCERS_WANTED,
+            "few bootstrap entries: if they are gone, nobody lets us in"
+        );
     }
     let running = socp_server::start(settings).await?;
     say_ready(&running.ready)?;
@@ -136,21 +145,33 @@ fn read_settings(args: &ServeArgs) -> Result<Settings> {
         .merge(Toml::file(&file))
         .merge(Env::prefixed("SOCP_").only(SETTINGS))
         .merge(Serialized::defaults(args));
-    let merged: ServeArgs = layers
-        .extract()
-        .map_err(|error| eyre!("{error} (settings come from flags, SOCP_… variables and {})", file.display()))?;
+    let merged: ServeArgs = layers.extract().map_err(|error| {
+        eyre!(
+            "{error} (settings come from flags, SOCP_… variables and {})",
+            file.display()
+        )
+    })?;
     to_settings(&merged, args.data.clone())
 }
 
 fn to_settings(args: &ServeArgs, data: PathBuf) -> Result<Settings> {
     let listen = args.listen.as_deref().unwrap_or("127.0.0.1:8765");
-    let listen: SocketAddr =
-        listen.parse().map_err(|_| eyre!("--listen {listen:?} is not an address and a port, like 127.0.0.1:8765"))?;
+    let listen: SocketAddr = listen.parse().map_err(|_| {
+        eyre!("--listen {listen:?} is not an address and a port, like 127.0.0.1:8765")
+    })?;
     let mut settings = Settings::new(listen, data);
     settings.name = args.name.as_deref().map(read_name).transpose()?;
     settings.server_id = args.server_id.as_deref().map(read_server_id).transpose()?;
-    settings.public_address = args.public_address.as_deref().map(|text| read_host_port(text, "--public-address")).transpose()?;
-    settings.bootstrap = args.bootstrap.iter().map(|text| read_bootstrap(text)).collect::<Result<_>>()?;
+    settings.public_address = args
+        .public_address
+        .as_deref()
+        .map(|text| read_host_port(text, "--public-address"))
+        .transpose()?;
+    settings.bootstrap = args
+        .bootstrap
+        .iter()
+        .map(|text| read_bootstrap(text))
+        .collect::<Result<_>>()?;
     settings.accept = match args.accept {
         Some(AcceptArg::Open) => Accept::Open,
         Some(AcceptArg::Signed) | None => Accept::Signed,
@@ -185,7 +206,10 @@ fn read_host_port(text: &str, what: &str) -> Result<(String, u16)> {
     let parts = text.rsplit_once(':').filter(|(host, _)| !host.is_empty());
     let (host, port) = parts.ok_or_else(|| eyre!("{what} {text:?} is not HOST:PORT"))?;
     let port = port.parse::<u16>().ok().filter(|port| *port > 0);
-    Ok((host.to_owned(), port.ok_or_else(|| eyre!("{what} {text:?} has no port between 1 and 65535"))?))
+    Ok((
+        host.to_owned(),
+        port.ok_or_else(|| eyre!("{what} {text:?} has no port between 1 and 65535"))?,
+    ))
 }
 
 fn read_bootstrap(text: &str) -> Result<BootstrapEntry> {
@@ -196,15 +220,21 @@ fn read_bootstrap(text: &str) -> Result<BootstrapEntry> {
     if address.starts_with("wss://") {
         bail!("--bootstrap {address:?}: this version speaks ws:// only");
     }
-    let address = address.strip_prefix("ws://").ok_or_else(|| eyre!("--bootstrap {text:?} must begin with ws://"))?;
+    let address = address
+        .strip_prefix("ws://")
+        .ok_or_else(|| eyre!("--bootstrap {text:?} must begin with ws://"))?;
     let (host, port) = read_host_port(address.trim_end_matches('/'), "--bootstrap")?;
-    let key = key.map(|key| read_key(key).wrap_err_with(|| format!("--bootstrap ws://{host}:{port}"))).transpose()?;
+    let key = key
+        .map(|key| read_key(key).wrap_err_with(|| format!("--bootstrap ws://{host}:{port}")))
+        .transpose()?;
     Ok(BootstrapEntry { host, port, key })
 }
 
 fn read_key(text: &str) -> Result<KeyText> {
-    let key = KeyText::try_from(text.to_owned()).map_err(|error| eyre!("the key behind # {error}"))?;
-    PublicKey::from_spki_der(key.der()).map_err(|error| eyre!("the key behind # is not usable: {error}"))?;
+    let key =
+        KeyText::try_from(text.to_owned()).map_err(|error| eyre!("the key behind # {error}"))?;
+    PublicKey::from_spki_der(key.der())
+        .map_err(|error| eyre!("the key behind # is not usable: {error}"))?;
     Ok(key)
 }
 
@@ -217,10 +247,14 @@ fn read_rate(text: &str) -> Result<RateLimit> {
 }
 
 fn read_rate_text(text: &str) -> std::result::Result<String, String> {
-    read_rate(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
+    read_rate(text)
+        .map(|_| text.to_owned())
+        .map_err(|error| error.to_string())
 }
 
-fn text_or_number<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<String>, D::Error> {
+fn text_or_number<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> std::result::Result<Option<String>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum Either {
@@ -243,7 +277,9 @@ fn say_ready(ready: &Ready) -> Result<()> {
         "web": format!("http://{}/", ready.listen),
     });
     let mut stdout = std::io::stdout().lock();
-    writeln!(stdout, "ready {line}").and_then(|()| stdout.flush()).wrap_err("cannot write the ready line to stdout")
+    writeln!(stdout, "ready {line}")
+        .and_then(|()| stdout.flush())
+        .wrap_err("cannot write the ready line to stdout")
 }
 
 /// Ready at the first SIGTERM or SIGINT.
@@ -265,7 +301,10 @@ mod tests {
     #[test]
     fn a_bootstrap_entry_is_an_address_with_or_without_a_key() {
         let entry = read_bootstrap("ws://[::1]:8765/").unwrap();
-        assert_eq!((entry.host.as_str(), entry.port, entry.key), ("[::1]", 8765, None));
+        assert_eq!(
+            (entry.host.as_str(), entry.port, entry.key),
+            ("[::1]", 8765, None)
+        );
         for (bad, said) in [
             ("127.0.0.1:8765", "must begin with ws://"),
             ("wss://h:1", "ws:// only"),
@@ -283,8 +322,16 @@ mod tests {
     #[test]
     fn settings_come_from_the_file_and_flags_count_more() {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("socp.toml"), "name = \"from-file\"\nclock_skew = 7\nrate_limit = 9\n").unwrap();
-        let args = ServeArgs { data: dir.path().to_owned(), name: Some("from-flag".to_owned()), ..ServeArgs::default() };
+        std::fs::write(
+            dir.path().join("socp.toml"),
+            "name = \"from-file\"\nclock_skew = 7\nrate_limit = 9\n",
+        )
+        .unwrap();
+        let args = ServeArgs {
+            data: dir.path().to_owned(),
+            name: Some("from-flag".to_owned()),
+            ..ServeArgs::default()
+        };
         let settings = read_settings(&args).unwrap();
         assert_eq!(settings.name.as_deref(), Some("from-flag"));
         assert_eq!(settings.clock_tolerance_ms, (7000, 7000));
@@ -295,7 +342,15 @@ mod tests {
     fn a_setting_that_does_not_exist_is_named() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("socp.toml"), "lisen = \"127.0.0.1:1\"\n").unwrap();
-        let args = ServeArgs { data: dir.path().to_owned(), ..ServeArgs::default() };
-        assert!(read_settings(&args).unwrap_err().to_string().contains("lisen"));
+        let args = ServeArgs {
+            data: dir.path().to_owned(),
+            ..ServeArgs::default()
+        };
+        assert!(
+            read_settings(&args)
+                .unwrap_err()
+                .to_string()
+                .contains("lisen")
+        );
     }
 }

@@ -1,0 +1,19 @@
+//! End to end: the real binary, real sockets, real files (DESIGN, Proof).
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that cannot go on must fail"
+)]
+
+mod bad_input;
+mod conversation;
+mod demo;
+mod letter;
+mod letter_client;
+mod pages;
+mod process;
+mod secrets;
+mod settings;

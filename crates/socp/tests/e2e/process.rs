@@ -1,0 +1,280 @@
+//! Starting, asking and stopping the program.
+
+use serde_json::Value;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+/// Longest wait for anything; far longer than it takes, so that a busy machine does not fail a test.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A command of the program under test, with nothing inherited that could change it.
+pub(crate) fn socp() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_socp"));
+    let foreign: Vec<_> = std::env::vars_os()
+        .filter(|(name, _)| name.to_string_lossy().starts_with("SOCP_"))
+        .collect();
+    for (name, _) in foreign {
+        command.env_remove(name);
+    }
+    command.env("NO_COLOR", "1");
+    command
+}
+
+/// A child whose standard output is read line by line; killed when dropped.
+pub(crate) struct Process {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Process {
+    pub(crate) fn start(mut command: Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let (sender, lines) = channel();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        std::thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { child, lines }
+    }
+
+    /// The next line of output.
+    pub(crate) fn line(&self) -> String {
+        match self.lines.recv_timeout(PATIENCE) {
+            Ok(line) => line,
+            Err(RecvTimeoutError::Timeout) => panic!("no line came"),
+            Err(RecvTimeoutError::Disconnected) => panic!("the program ended without another line"),
+        }
+    }
+
+    /// The first line that holds `text`.
+    pub(crate) fn line_with(&self, text: &str) -> String {
+        loop {
+            let line = self.line();
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+
+    /// Types a line.
+    pub(crate) fn type_line(&mut self, line: &str) {
+        writeln!(self.child.stdin.as_mut().unwrap(), "{line}").unwrap();
+    }
+
+    /// Ends the input.
+    pub(crate) fn end_input(&mut self) {
+        drop(self.child.stdin.take());
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal by name and waits for the end; its exit code.
+    pub(crate) fn signal_and_wait(&mut self, signal: &str) -> Option<i32> {
+        let status = Command::new("kill")
+            .args([&format!("-{signal}"), &self.id().to_string()])
+            .status()
+            .unwrap();
+        assert!(status.success());
+        self.wait()
+    }
+
+    /// Waits for the end; its exit code.
+    pub(crate) fn wait(&mut self) -> Option<i32> {
+        eventually("the program to end", || self.child.try_wait().unwrap()).code()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ended = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+/// A running `socp serve`.
+pub(crate) struct Served {
+    pub(crate) process: Process,
+    pub(crate) url: String,
+    pub(crate) server_id: String,
+    pub(crate) pubkey: String,
+    pub(crate) data: PathBuf,
+}
+
+impl Served {
+    /// Starts a server on a free port with its data in `dir/name`.
+    pub(crate) fn start(dir: &Path, name: &str, more: &[&str]) -> Self {
+        Self::start_on(dir, name, "127.0.0.1:0", more)
+    }
+
+    /// Starts a server on a given address.
+    pub(crate) fn start_on(dir: &Path, name: &str, listen: &str, more: &[&str]) -> Self {
+        let data = dir.join(name);
+        let mut command = socp();
+        command
+            .args(["serve", "--listen", listen, "--name", name, "--data"])
+            .arg(&data)
+            .args(more);
+        let process = Process::start(command);
+        let ready = process.line();
+        let json = ready
+            .strip_prefix("ready ")
+            .unwrap_or_else(|| panic!("not the ready line: {ready}"));
+        let json: Value = serde_json::from_str(json).unwrap();
+        let text = |key: &str| json[key].as_str().unwrap().to_owned();
+        Self {
+            process,
+            url: text("listen"),
+            server_id: text("server_id"),
+            pubkey: text("pubkey"),
+            data,
+        }
+    }
+
+    /// `host:port`.
+    pub(crate) fn address(&self) -> &str {
+        self.url.strip_prefix("ws://").unwrap()
+    }
+
+    /// What another server is given to join through this one.
+    pub(crate) fn bootstrap(&self) -> String {
+        format!("{}#{}", self.url, self.pubkey)
+    }
+
+    /// Stops politely.
+    pub(crate) fn stop(mut self) {
+        assert_eq!(self.process.signal_and_wait("TERM"), Some(0));
+    }
+}
+
+/// A profile directory and its server.
+pub(crate) struct User {
+    pub(crate) profile: PathBuf,
+    pub(crate) id: String,
+}
+
+impl User {
+    /// Registers a user at a server.
+    pub(crate) fn register(dir: &Path, name: &str, server: &str) -> Self {
+        let profile = dir.join(name);
+        let mut command = socp();
+        command.arg("--profile").arg(&profile).args([
+            "--server",
+            server,
+            "register",
+            "--name",
+            name,
+            "--no-password",
+        ]);
+        let id = stdout_of(&mut command).trim().to_owned();
+        Self { profile, id }
+    }
+
+    /// A command as this user.
+    pub(crate) fn socp(&self, args: &[&str]) -> Command {
+        let mut command = socp();
+        command.arg("--profile").arg(&self.profile).args(args);
+        command
+    }
+
+    /// What a command prints; it must succeed.
+    pub(crate) fn run(&self, args: &[&str]) -> String {
+        stdout_of(&mut self.socp(args))
+    }
+
+    /// Starts `watch --json` and waits until it is online.
+    pub(crate) fn watch(&self, args: &[&str]) -> Process {
+        Process::start(self.socp(&[&["--json", "watch"], args].concat()))
+    }
+
+    /// The ids that `list` prints now.
+    pub(crate) fn listed(&self) -> Vec<String> {
+        let lines = self.run(&["--json", "list"]);
+        lines
+            .lines()
+            .map(|line| {
+                serde_json::from_str::<Value>(line).unwrap()["user_id"]
+                    .as_str()
+                    .unwrap()
+                    .to_owned()
+            })
+            .collect()
+    }
+}
+
+/// Runs a command to its end.
+pub(crate) fn output_of(command: &mut Command) -> Output {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (mut stdout, mut stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+    let read_stderr = std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        stderr.read_to_end(&mut bytes).map(|_| bytes)
+    });
+    let mut bytes = Vec::new();
+    stdout.read_to_end(&mut bytes).unwrap();
+    let status = eventually("the command to end", || child.try_wait().unwrap());
+    Output {
+        status,
+        stdout: bytes,
+        stderr: read_stderr.join().unwrap().unwrap(),
+    }
+}
+
+/// What a command prints; it must succeed.
+pub(crate) fn stdout_of(command: &mut Command) -> String {
+    let output = output_of(command);
+    assert!(
+        output.status.success(),
+        "{command:?} failed: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// A command that must fail with one line on stderr: its exit code and that line.
+pub(crate) fn failure_of(command: &mut Command) -> (i32, String) {
+    let output = output_of(command);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        !output.status.success(),
+        "{command:?} succeeded: {}",
+        String::from_utf8_lossy(&output.stdout)
+    );
+    (output.status.code().unwrap(), stderr)
+}
+
+/// Asks again and again until there is an answer.
+pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(begun.elapsed() < PATIENCE, "waited too long for {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A JSON line.
+pub(crate) fn json(line: &str) -> Value {
+    serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))
+}
