@@ -11,7 +11,8 @@ use super::timers::Timer;
 use crate::clock::Now;
 use rand_core::Rng;
 use socp_proto::limits::{
-    HEARTBEAT_INTERVAL_MS, PEER_CHANGES_PER_S_MAX, SERVERS_COUNT_MAX, WELCOME_CLIENTS_COUNT_MAX,
+    HEARTBEAT_INTERVAL_MS, LINK_SILENCE_MAX_MS, PEER_CHANGES_PER_S_MAX, SERVERS_COUNT_MAX,
+    WELCOME_CLIENTS_COUNT_MAX,
 };
 use socp_proto::payload::{ServerIdentity, ServerWelcome, WelcomeClient, WelcomeServer};
 use socp_proto::{Address, Envelope, ErrorCode, Frame, FrameKind, KeyText, Payload, ServerId};
@@ -69,7 +70,7 @@ impl Server {
             reason = "five kinds come first; any other is out of place"
         )]
         match payload {
-            Payload::UserHello(hello) => {
+            Payload::UserHello(hello) if dial.is_none() => {
                 return self.on_user_hello(now, link, envelope, hello, is_signed);
             }
             Payload::ServerHelloJoin(identity) if dial.is_none() => {
@@ -116,7 +117,7 @@ impl Server {
                     code: notice.code,
                     detail: notice.detail,
                 });
-                self.give_up(link, CloseCode::Normal, "refused");
+                self.give_up(now, link, CloseCode::Normal, "refused");
             }
             _ => self.on_fault(
                 now,
@@ -235,7 +236,7 @@ impl Server {
             reason: why.to_owned(),
         });
         self.send_error(now, link, ErrorCode::BadKey, why.to_owned(), None);
-        self.give_up(link, CloseCode::PolicyViolation, "bad key");
+        self.give_up(now, link, CloseCode::PolicyViolation, "bad key");
     }
 
     /// The introducer lets us in.
@@ -264,11 +265,10 @@ impl Server {
         };
         let dial = *dial;
         let introducer = ServerId::from(envelope.from.clone());
-        if welcome
-            .server_id
-            .as_ref()
-            .is_some_and(|id| *id != introducer)
-        {
+        let assigned = &welcome.assigned_id;
+        let is_taken = *assigned == introducer || self.pins.contains_key(assigned);
+        let is_other = |id: &ServerId| *id != introducer;
+        if is_taken || welcome.server_id.as_ref().is_some_and(is_other) {
             return self.on_fault(
                 now,
                 link,
@@ -293,7 +293,11 @@ impl Server {
             name: welcome.name.clone(),
             caps: welcome.caps.clone(),
         };
-        self.adopt_id(&welcome.assigned_id);
+        // Where another key is pinned for the introducer, `meet` refuses it: its word about our id is not taken.
+        let is_another = self.pins.get(&introducer).is_some_and(|p| p.key != key);
+        if !is_another {
+            self.adopt_id(&welcome.assigned_id);
+        }
         if !self.meet(now, link, introducer.clone(), identity, Reply::Nothing) {
             return;
         }
@@ -396,6 +400,7 @@ impl Server {
         }
         if !self.pins.contains_key(&server) && self.pins.len() >= SERVERS_COUNT_MAX {
             self.give_up(
+                now,
                 link,
                 CloseCode::TryAgainLater,
                 "this server knows too many servers",
@@ -452,6 +457,7 @@ impl Server {
             dial,
             is_native,
             is_announced: dial.is_some(),
+            is_answered: dial.is_some(),
             last_heard: now.mono,
             faults: FaultCount::default(),
             changes: Bucket::new(
@@ -468,6 +474,10 @@ impl Server {
         self.timers.set(
             now.mono.saturating_add(HEARTBEAT_INTERVAL_MS),
             Timer::Heartbeat(link),
+        );
+        self.timers.set(
+            now.mono.saturating_add(LINK_SILENCE_MAX_MS),
+            Timer::Silence(link),
         );
         self.reset_backoff(&server);
         self.take_into_use(link, &server, pin);
@@ -497,7 +507,7 @@ impl Server {
         );
         let dropped = if kept == old { link } else { old };
         self.peers.insert(server.clone(), kept);
-        self.people.move_link(server, kept);
+        self.people.move_link(server, dropped, kept);
         self.note(Note::DuplicateLink {
             server: server.clone(),
             link: dropped,
@@ -511,9 +521,10 @@ impl Server {
 
     /// The newcomer's key is pinned on disk: answer, and tell who is here.
     pub(super) fn answer_newcomer(&mut self, now: Now, link: LinkId, reply: Reply) {
-        if !matches!(self.links.get(&link), Some(Link::Peer(_))) {
+        let Some(Link::Peer(peer)) = self.links.get_mut(&link) else {
             return;
-        }
+        };
+        peer.is_answered = true;
         match reply {
             Reply::Welcome { assigned_id, to } => {
                 let welcome = self.welcome(assigned_id);

@@ -30,6 +30,10 @@ pub(super) struct Greeting {
     pub(super) link: LinkId,
     record: UserRecord,
     is_native: bool,
+    /// The hello was signed and fresh.
+    is_proven: bool,
+    /// The record binds an id that nobody had.
+    is_new: bool,
 }
 
 /// Why a hello is refused.
@@ -57,7 +61,7 @@ impl Server {
                         link,
                     });
                 }
-                self.bind_key(now, link, user, hello, is_native);
+                self.bind_key(now, link, user, hello, is_native, is_proven);
             }
         }
     }
@@ -110,15 +114,13 @@ impl Server {
                 "this id is bound to another key",
             ));
         }
-        if !is_proven
-            && matches!(
-                person,
-                Some(Person {
-                    home: Home::Local(_),
-                    ..
-                })
-            )
-        {
+        self.judge_session(user, is_proven)
+    }
+
+    /// A second session must prove the key (PROTOCOL I.6).
+    fn judge_session(&self, user: &UserId, is_proven: bool) -> Result<(), Refusal> {
+        let home = self.people.get(user).map(|person| &person.home);
+        if !is_proven && matches!(home, Some(Home::Local(_))) {
             return Err(Refusal(
                 ErrorCode::NameInUse,
                 "this id has a session; prove the key to add another",
@@ -137,6 +139,7 @@ impl Server {
             *tries = tries.saturating_add(1);
             if *tries >= HELLO_TRIES_MAX {
                 self.give_up(
+                    now,
                     link,
                     CloseCode::PolicyViolation,
                     "too many hellos were refused",
@@ -154,6 +157,7 @@ impl Server {
         user: UserId,
         hello: UserHello,
         is_native: bool,
+        is_proven: bool,
     ) {
         let meta = hello.meta.unwrap_or_default();
         if let Some(record) = self.records.get(&user) {
@@ -166,6 +170,8 @@ impl Server {
                 link,
                 record,
                 is_native,
+                is_proven,
+                is_new: false,
             };
             return if is_same {
                 self.admit_user(now, greeting)
@@ -190,6 +196,8 @@ impl Server {
             link,
             record,
             is_native,
+            is_proven,
+            is_new: true,
         });
         if waiting.len() == 1 {
             self.outputs.push_back(Output::Endorse { user, statement });
@@ -211,6 +219,7 @@ impl Server {
                 && let Some(record) = self.records.get(user)
             {
                 other.record = record.clone();
+                other.is_new = false;
                 self.store_then_admit(other);
             } else {
                 self.refuse_hello(
@@ -230,12 +239,21 @@ impl Server {
         );
     }
 
+    /// A key that is not on disk would be forgotten at the next start, so it binds nothing now either.
+    pub(super) fn unbind_unsaved(&mut self, greeting: &Greeting) {
+        if greeting.is_new {
+            self.records.remove(&greeting.record.user_id);
+        }
+    }
+
     /// The user's key is on disk: the link is the user's.
     pub(super) fn admit_user(&mut self, now: Now, greeting: Greeting) {
         let Greeting {
             link,
             record,
             is_native,
+            is_proven,
+            is_new: _,
         } = greeting;
         let user = record.user_id.clone();
         let is_open = matches!(self.links.get(&link), Some(Link::New { .. }))
@@ -243,6 +261,10 @@ impl Server {
         self.records.insert(user.clone(), record.clone());
         if !is_open {
             return self.proceed(link);
+        }
+        // Another hello may have got in while this one waited for the disk.
+        if let Err(Refusal(code, detail)) = self.judge_session(&user, is_proven) {
+            return self.refuse_hello(now, link, code, detail);
         }
         let faults = FaultCount::default();
         let state = UserLink {

@@ -148,6 +148,26 @@ impl Fault {
         }
     }
 
+    /// The type of the frame at fault, where it is known.
+    fn frame_kind(&self) -> Option<FrameKind> {
+        match self {
+            Self::Frame(FrameError::Payload { kind, .. })
+            | Self::Signature { kind }
+            | Self::UnknownOrigin { kind }
+            | Self::NotYours { kind }
+            | Self::OutOfPlace { kind }
+            | Self::Clock { kind } => Some(*kind),
+            Self::Content { .. } => Some(FrameKind::MsgDirect),
+            Self::Frame(_)
+            | Self::Key(_)
+            | Self::Binary
+            | Self::Utf8
+            | Self::TooLong
+            | Self::Framing(_)
+            | Self::SlowReader => None,
+        }
+    }
+
     fn msg_ref(&self) -> Option<String> {
         let Self::Content { msg_ref } = self else {
             return None;
@@ -198,22 +218,27 @@ impl Server {
             self.proceed(link);
         }
         if let Some(code) = fault.close_code() {
-            return self.give_up(link, code, close_reason(fault));
+            return self.give_up(now, link, code, close_reason(fault));
         }
-        self.send_error(
-            now,
-            link,
-            fault.error_code(),
-            fault.to_string(),
-            fault.msg_ref(),
-        );
+        // An `ERROR` is never answered by an `ERROR` (PROTOCOL I.10).
+        if fault.frame_kind() != Some(FrameKind::Error) {
+            self.send_error(
+                now,
+                link,
+                fault.error_code(),
+                fault.to_string(),
+                fault.msg_ref(),
+            );
+        }
         match (is_over, is_first) {
             (true, true) => self.give_up(
+                now,
                 link,
                 CloseCode::ProtocolError,
                 "the first frame was refused",
             ),
             (true, false) => self.give_up(
+                now,
                 link,
                 CloseCode::PolicyViolation,
                 "too many frames were refused",
@@ -222,10 +247,17 @@ impl Server {
         }
     }
 
-    /// Closes a link and ignores whatever still comes on it.
-    pub(super) fn give_up(&mut self, link: LinkId, code: CloseCode, reason: &'static str) {
+    /// Closes a link for good: whoever it belonged to is gone from now on, and whatever still comes on it is ignored.
+    pub(super) fn give_up(
+        &mut self,
+        now: Now,
+        link: LinkId,
+        code: CloseCode,
+        reason: &'static str,
+    ) {
         if self.links.contains_key(&link) && self.given_up.insert(link) {
             self.close(link, code, reason);
+            self.lose_link(now, link);
         }
     }
 }

@@ -13,7 +13,7 @@ use socp_proto::limits::{
 use socp_proto::payload::Heartbeat;
 
 impl Server {
-    pub(super) fn on_hello_overdue(&mut self, link: LinkId) {
+    pub(super) fn on_hello_overdue(&mut self, now: Now, link: LinkId) {
         let Some(Link::New { .. }) = self.links.get(&link) else {
             return;
         };
@@ -22,6 +22,7 @@ impl Server {
             reason: "no hello in time".to_owned(),
         });
         self.give_up(
+            now,
             link,
             CloseCode::ProtocolError,
             "no valid first frame in time",
@@ -32,16 +33,24 @@ impl Server {
         let Some(Link::Peer(peer)) = self.links.get(&link) else {
             return;
         };
-        if now.mono.saturating_sub(peer.last_heard) >= LINK_SILENCE_MAX_MS {
-            self.note(Note::Silent { link });
-            return self.give_up(link, CloseCode::GoingAway, "silent for too long");
-        }
         let address = peer.server.clone();
         self.send(&[link], now, &address, &Payload::Heartbeat(Heartbeat {}));
         self.timers.set(
             now.mono.saturating_add(HEARTBEAT_INTERVAL_MS),
             Timer::Heartbeat(link),
         );
+    }
+
+    pub(super) fn on_silence_due(&mut self, now: Now, link: LinkId) {
+        let Some(Link::Peer(peer)) = self.links.get(&link) else {
+            return;
+        };
+        let dead_at = peer.last_heard.saturating_add(LINK_SILENCE_MAX_MS);
+        if dead_at > now.mono {
+            return self.timers.set(dead_at, Timer::Silence(link));
+        }
+        self.note(Note::Silent { link });
+        self.give_up(now, link, CloseCode::GoingAway, "silent for too long");
     }
 
     pub(super) fn on_ping_due(&mut self, now: Now, link: LinkId) {
@@ -51,7 +60,7 @@ impl Server {
         user.pings_unanswered = user.pings_unanswered.saturating_add(1);
         if user.pings_unanswered >= PING_UNANSWERED_COUNT_MAX {
             self.note(Note::Silent { link });
-            return self.give_up(link, CloseCode::GoingAway, "pings went unanswered");
+            return self.give_up(now, link, CloseCode::GoingAway, "pings went unanswered");
         }
         self.outputs.push_back(Output::Ping { link });
         self.timers

@@ -141,8 +141,9 @@ impl Server {
     pub fn handle_timeout(&mut self, now: Now) {
         while let Some(timer) = self.timers.take_due(now.mono) {
             match timer {
-                Timer::Hello(link) => self.on_hello_overdue(link),
+                Timer::Hello(link) => self.on_hello_overdue(now, link),
                 Timer::Heartbeat(link) => self.on_heartbeat_due(now, link),
+                Timer::Silence(link) => self.on_silence_due(now, link),
                 Timer::Ping(link) => self.on_ping_due(now, link),
                 Timer::Dial(dial) => self.on_dial_due(dial),
                 Timer::Stale(server) => self.on_stale(now, &server),
@@ -221,7 +222,9 @@ impl Server {
                 code: notice.code,
                 detail: notice.detail,
             }),
-            Payload::CtrlClose(_) => self.close(link, CloseCode::Normal, "closed at your request"),
+            Payload::CtrlClose(_) => {
+                self.give_up(now, link, CloseCode::Normal, "closed at your request")
+            }
             Payload::ServerAnnounce(identity) | Payload::ServerHelloLink(identity) => {
                 self.on_peer_announce(now, link, &server, identity);
             }
@@ -287,7 +290,9 @@ impl Server {
             }
             Payload::ListRequest(request) => self.on_list_request(now, link, &request),
             Payload::PubkeyRequest(request) => self.on_pubkey_request(now, link, &request.user_id),
-            Payload::CtrlClose(_) => self.close(link, CloseCode::Normal, "closed at your request"),
+            Payload::CtrlClose(_) => {
+                self.give_up(now, link, CloseCode::Normal, "closed at your request")
+            }
             Payload::Heartbeat(_) | Payload::Ack(_) => {}
             Payload::Error(notice) => self.note(Note::UserComplained {
                 link,
@@ -322,11 +327,16 @@ impl Server {
 
     fn on_closed(&mut self, now: Now, link: LinkId) {
         self.given_up.remove(&link);
+        self.lose_link(now, link);
+    }
+
+    /// A link is of no use any more.
+    fn lose_link(&mut self, now: Now, link: LinkId) {
         match self.links.remove(&link) {
             Some(Link::User(UserLink { user, .. })) => self.detach_user(now, link, &user),
             Some(Link::Peer(PeerLink { server, dial, .. })) => {
                 if self.peers.get(&server) == Some(&link) {
-                    self.lose_peer(now, &server);
+                    self.lose_peer(now, &server, link);
                 }
                 self.redial_later(now, dial, Some(&server));
             }
@@ -337,7 +347,7 @@ impl Server {
 
     fn on_stop(&mut self, now: Now) {
         self.is_stopping = true;
-        let peers: Vec<LinkId> = self.peers.values().copied().collect();
+        let peers = self.answered_peers();
         for user in self.people.local_users() {
             self.send_remove(now, &peers, &user);
         }
@@ -425,6 +435,7 @@ impl Server {
         self.note(Note::SaveFailed { reason });
         match self.after_save.remove(&save) {
             Some(AfterSave::Greet(greeting)) => {
+                self.unbind_unsaved(&greeting);
                 self.proceed(greeting.link);
                 self.close(
                     greeting.link,

@@ -297,23 +297,17 @@ fn a_reader_that_does_not_read_is_cut_off_and_nobody_waits() {
     let mut stage = Stage::new();
     let deaf = LetterClient::hello(stage.server.address(), "deaf", test_key("alice"), 32);
     let server = stage.bystander.server_id.clone();
-    let deaf_spki = test_key("alice").spki;
-    // Each message makes the server queue some kilobytes for the one who never reads.
-    let payload_of = |bystander: &LetterClient| {
-        let ts = now_ms();
-        (
-            bystander.sealed(&deaf_spki, "deaf", "are you there?", ts),
-            ts,
-        )
-    };
+    // What the kernel buffers for the one who never reads is some megabytes; the server adds one of its own.
     let mut rounds = 0;
     let gone = loop {
-        for _ in 0..50 {
-            let (mut payload, ts) = payload_of(&stage.bystander);
-            // Unknown fields travel along in the ciphertext's place: large, and still one signature.
-            payload["padding"] = "x".repeat(1024).into();
-            stage.bystander.send_at("MSG_DIRECT", "deaf", payload, ts);
-        }
+        let ts = now_ms();
+        let ciphertext = encode(&vec![7; 600_000]);
+        let covered = format!("{ciphertext}bystanderdeaf{ts}");
+        let key = &stage.bystander.key;
+        let content_sig = sign(&key.private, 32, covered.as_bytes());
+        let payload =
+            json!({"ciphertext": ciphertext, "sender_pub": key.spki, "content_sig": content_sig});
+        stage.bystander.send_at("MSG_DIRECT", "deaf", payload, ts);
         stage.bystander.send("LIST_REQUEST", &server, json!({}));
         let list = stage.bystander.receive_type("LIST_RESPONSE");
         rounds += 1;
