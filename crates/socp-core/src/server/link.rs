@@ -32,6 +32,8 @@ pub(super) struct PeerLink {
     pub(super) is_native: bool,
     /// Whether our `SERVER_ANNOUNCE` went out on it.
     pub(super) is_announced: bool,
+    /// Whether the far end has had our answer to its first frame; nothing else may go out before.
+    pub(super) is_answered: bool,
     pub(super) last_heard: Mono,
     pub(super) faults: FaultCount,
     pub(super) changes: Bucket,

@@ -130,9 +130,25 @@ impl People {
         self.behind.get(server).map_or(0, BTreeSet::len)
     }
 
-    /// The peer's gossip comes on another link from now on.
-    pub(super) fn move_link(&mut self, server: &ServerId, link: LinkId) {
-        self.each_behind(server, |via, _| *via = link);
+    /// The peer's gossip comes on another link from now on, its own and what it passes on.
+    pub(super) fn move_link(&mut self, server: &ServerId, dropped: LinkId, kept: LinkId) {
+        self.each_behind(server, |via, _| *via = kept);
+        for person in self.known.values_mut() {
+            if let Home::Remote { via, .. } = &mut person.home
+                && *via == dropped
+            {
+                *via = kept;
+            }
+        }
+    }
+
+    /// Servers of users that are reached over this link.
+    fn servers_via(&self, link: LinkId) -> BTreeSet<ServerId> {
+        let server = |person: &Person| match &person.home {
+            Home::Remote { server, via, .. } if *via == link => Some(server.clone()),
+            Home::Remote { .. } | Home::Local(_) => None,
+        };
+        self.known.values().filter_map(server).collect()
     }
 
     fn each_behind(
@@ -276,7 +292,7 @@ impl Server {
 
     /// Tells peers and local users that a user whose home is here has come or changed.
     pub(super) fn spread_arrival(&mut self, now: Now, user: &UserId) {
-        let peers: Vec<LinkId> = self.peers.values().copied().collect();
+        let peers = self.answered_peers();
         if let Some(advertise) = self.advertisement(user, false) {
             self.send(
                 &peers,
@@ -286,6 +302,17 @@ impl Server {
             );
         }
         self.tell_users_of_arrival(now, user);
+    }
+
+    /// The links to peers that have had our answer to their first frame. The others are told when they get it.
+    pub(super) fn answered_peers(&self) -> Vec<LinkId> {
+        let links = self.peers.values().copied();
+        links.filter(|link| self.is_answered(*link)).collect()
+    }
+
+    /// Whether this is a peer's link that has had our answer.
+    pub(super) fn is_answered(&self, link: LinkId) -> bool {
+        matches!(self.links.get(&link), Some(Link::Peer(peer)) if peer.is_answered)
     }
 
     fn tell_users_of_arrival(&mut self, now: Now, user: &UserId) {
@@ -320,8 +347,8 @@ impl Server {
             return;
         }
         self.note(Note::UserDown { user: user.clone() });
-        let peers = self.peers.values().copied();
-        let everyone: Vec<LinkId> = peers.chain(self.people.local_links()).collect();
+        let mut everyone = self.answered_peers();
+        everyone.extend(self.people.local_links());
         self.send_remove(now, &everyone, user);
     }
 
@@ -344,7 +371,10 @@ impl Server {
             return; // A local user always wins (PROTOCOL I.5).
         }
         let user = advertise.user_id.clone();
-        if self.settle(link, advertise) {
+        let Some(has_changed) = self.settle(link, advertise) else {
+            return;
+        };
+        if has_changed {
             self.tell_users_of_arrival(now, &user);
         }
         self.forward_gossip(link, envelope);
@@ -373,7 +403,7 @@ impl Server {
             directory_sig: None,
             server_name: None,
         };
-        if self.settle(link, advertise) {
+        if self.settle(link, advertise) == Some(true) {
             self.tell_users_of_arrival(now, &user);
         }
     }
@@ -430,8 +460,8 @@ impl Server {
         true
     }
 
-    /// Writes down where a remote user is; whether that changes what our users see.
-    fn settle(&mut self, link: LinkId, advertise: UserAdvertise) -> bool {
+    /// Writes down where a remote user is; whether that changes what our users see, or nothing if it is refused.
+    fn settle(&mut self, link: LinkId, advertise: UserAdvertise) -> Option<bool> {
         let UserAdvertise {
             user_id,
             server_id,
@@ -452,12 +482,12 @@ impl Server {
                 user: user_id,
                 server: server_id,
             });
-            return false;
+            return None;
         }
         let is_here = matches!(known, Some(Person { home: Home::Remote { server, .. }, .. }) if *server == server_id);
         if !is_here && self.people.count_behind(&server_id) >= PEER_USERS_COUNT_MAX {
             self.note(Note::PeerOverBudget { server: server_id });
-            return false;
+            return None;
         }
         let is_same =
             known.is_some_and(|person| person.is_online() && person.meta == meta) && is_here;
@@ -477,7 +507,7 @@ impl Server {
             directory_sig,
         };
         self.people.insert(user_id, person);
-        !is_same
+        Some(!is_same)
     }
 
     /// Gossip: a user has left that server.
@@ -517,7 +547,8 @@ impl Server {
         let others = self
             .peers
             .iter()
-            .filter(|(server, link)| **link != came_on && envelope.from != **server);
+            .filter(|(server, link)| **link != came_on && envelope.from != **server)
+            .filter(|(_, link)| self.is_answered(**link));
         let to: Vec<LinkId> = others.map(|(_, link)| *link).collect();
         if !to.is_empty() {
             self.outputs.push_back(Output::Forward {
@@ -527,18 +558,24 @@ impl Server {
         }
     }
 
-    /// The link to a peer is lost: its users stay known for a while, but nothing is sent to them.
-    pub(super) fn lose_peer(&mut self, now: Now, server: &ServerId) {
+    /// The link to a peer is lost: its users, and those that only it leads to, stay known for a while, but nothing is
+    /// sent to them.
+    pub(super) fn lose_peer(&mut self, now: Now, server: &ServerId, link: LinkId) {
         self.peers.remove(server);
-        self.people
-            .each_behind(server, |_, stale_since| *stale_since = Some(now.mono));
+        let mut lost = self.people.servers_via(link);
+        lost.retain(|beyond| !self.peers.contains_key(beyond));
+        lost.insert(server.clone());
+        for server in lost {
+            self.people
+                .each_behind(&server, |_, stale_since| *stale_since = Some(now.mono));
+            self.timers.set(
+                now.mono.saturating_add(STALE_USER_MAX_MS),
+                Timer::Stale(server),
+            );
+        }
         self.note(Note::PeerDown {
             server: server.clone(),
         });
-        self.timers.set(
-            now.mono.saturating_add(STALE_USER_MAX_MS),
-            Timer::Stale(server.clone()),
-        );
     }
 
     /// Forgets the users of a server that stayed away.

@@ -85,6 +85,11 @@ impl Server {
         envelope: Envelope,
         deliver: ServerDeliver,
     ) {
+        let reference = msg_ref(&deliver.content_sig);
+        // Before anything is remembered, so that a forgery cannot keep the true message out.
+        if self.is_forged(&deliver) {
+            return self.on_fault(now, link, &Fault::Content { msg_ref: reference });
+        }
         let is_new_frame = self.seen.insert(now.mono, frame_key(&envelope));
         if !is_new_frame
             || !self
@@ -96,13 +101,8 @@ impl Server {
                 kind: envelope.kind,
             });
         }
-        let reference = msg_ref(&deliver.content_sig);
         match self.next_hop(&deliver.user_id, Some((link, &envelope))) {
             Hop::Home(links) => {
-                let pinned = self.key_of(&deliver.sender);
-                if pinned.is_some_and(|key| *key != deliver.sender_pub) {
-                    return self.on_fault(now, link, &Fault::Content { msg_ref: reference });
-                }
                 let ts = deliver.ts.unwrap_or(envelope.ts);
                 self.deliver(link, &links, ts, deliver);
             }
@@ -118,6 +118,14 @@ impl Server {
             }
             Hop::Lost => self.not_found(now, link, deliver.user_id.as_str(), reference),
         }
+    }
+
+    /// Whether a delivery for our user comes with another key than the sender's (PROTOCOL I.7).
+    fn is_forged(&self, deliver: &ServerDeliver) -> bool {
+        let home = self.people.get(&deliver.user_id).map(|person| &person.home);
+        let is_ours = matches!(home, Some(Home::Local(_)));
+        let key = self.key_of(&deliver.sender);
+        is_ours && key.is_some_and(|key| *key != deliver.sender_pub)
     }
 
     /// The order of SOCP §10: a local link, else the home server, else nobody. What came from a server never goes back
@@ -138,6 +146,7 @@ impl Server {
                 stale_since: None,
             } => {
                 let direct = self.peers.get(server).copied();
+                let direct = direct.filter(|link| self.is_answered(*link));
                 let next = direct.unwrap_or(*via);
                 let is_back =
                     came.is_some_and(|(link, envelope)| link == next || envelope.from == *server);

@@ -10,8 +10,10 @@ use std::collections::BTreeSet;
 pub(super) enum Timer {
     /// The link must have said hello by now.
     Hello(LinkId),
-    /// The peer link wants a heartbeat and a look at its silence.
+    /// The peer link wants a heartbeat.
     Heartbeat(LinkId),
+    /// The peer link may have been silent for too long.
+    Silence(LinkId),
     /// The user link wants a ping.
     Ping(LinkId),
     /// The server may be dialled again.

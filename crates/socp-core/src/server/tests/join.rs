@@ -1,0 +1,314 @@
+//! Joining the network and being joined (SOCP §8.1).
+
+use super::super::*;
+use super::world::*;
+use socp_proto::KeyText;
+use socp_proto::payload::ServerWelcome;
+
+fn join(name: &str, to: &str, ts: u64) -> Draft {
+    draft(name, to, ts, &Payload::ServerHelloJoin(identity(name)))
+}
+
+fn welcome(by: &str, assigned: &str) -> ServerWelcome {
+    ServerWelcome {
+        assigned_id: server_id(assigned),
+        clients: Vec::new(),
+        servers: Vec::new(),
+        server_id: Some(server_id(by)),
+        pubkey: Some(key(by)),
+        host: Some(by.to_owned()),
+        port: Some(1),
+        name: None,
+        caps: None,
+    }
+}
+
+/// A server that dialled the test as its introducer, and the wire to it.
+fn joining(key: Option<KeyText>) -> (World, Wire) {
+    let mut world = World::empty();
+    world.listens.insert("x:1".to_owned(), Vec::new());
+    let mut config = config("a");
+    config.bootstrap = vec![entry("x", key)];
+    world.add(config, "a");
+    let wire = world.listens["x:1"][0];
+    assert_eq!(world.take_kinds(wire), [FrameKind::ServerHelloJoin]);
+    (world, wire)
+}
+
+#[test]
+fn a_newcomer_is_welcomed_announces_itself_and_is_answered() {
+    let mut world = World::one("a");
+    let wire = world.connect("a");
+    let hello = signed(join("x", "a:1", BEGIN), "x");
+    world.send(wire, &hello);
+    let frames = world.take(wire);
+    let [frame] = frames.as_slice() else {
+        panic!("{frames:?}");
+    };
+    let Payload::ServerWelcome(welcome) = &frame.payload else {
+        panic!("{frame:?}");
+    };
+    assert_eq!(welcome.assigned_id, server_id("x"));
+    assert_eq!(welcome.server_id, Some(server_id("a")));
+    assert_eq!(welcome.pubkey, Some(key("a")));
+    assert_eq!(world.node("a").pins[&server_id("x")].key, key("x"));
+    world.announce(wire, "x", identity("x"));
+    assert_eq!(world.take_kinds(wire), [FrameKind::ServerAnnounce]);
+    world.announce(wire, "x", identity("x"));
+    assert!(
+        world.take(wire).is_empty(),
+        "the announcement goes out once"
+    );
+}
+
+#[test]
+fn two_servers_pin_each_other_and_share_one_link() {
+    let world = World::mesh(&["a", "b"]);
+    for (here, there) in [("a", "b"), ("b", "a")] {
+        let pin = &world.node(here).pins[&server_id(there)];
+        assert_eq!((&pin.key, pin.host.as_str()), (&key(there), there));
+        assert_eq!(
+            pin.name.as_deref(),
+            Some(format!("server {there}").as_str())
+        );
+        assert_eq!(world.links_between(here, there).len(), 1);
+    }
+}
+
+#[test]
+fn a_third_server_learns_the_second_from_the_welcome_and_links_to_it() {
+    let world = World::mesh(&["a", "b", "c"]);
+    assert_eq!(world.links_between("b", "c").len(), 1);
+    assert_eq!(world.node("b").pins[&server_id("c")].key, key("c"));
+    assert_eq!(world.node("c").pins[&server_id("b")].key, key("b"));
+}
+
+#[test]
+fn a_joiner_whose_id_is_taken_adopts_a_fresh_one() {
+    let mut world = World::mesh(&["a", "b"]);
+    let mut third = config("c");
+    third.server_id = server_id("b");
+    third.bootstrap = vec![entry("a", Some(key("a")))];
+    world.add(third, "c");
+    let id = world.node("c").server.id().clone();
+    assert!(id != server_id("b") && id.as_str().len() == 36, "{id}");
+    assert_eq!(world.node("a").pins[&id].key, key("c"));
+    assert_eq!(world.node("b").pins[&id].key, key("c"));
+    assert_eq!(world.node("a").pins[&server_id("b")].key, key("b"));
+    // It is stored: the next start is under the new id.
+    world.crash("c");
+    world.start("c");
+    assert_eq!(*world.node("c").server.id(), id);
+    assert_eq!(world.links_between("c", "a").len(), 1);
+}
+
+#[test]
+fn a_joiner_that_comes_again_under_the_taken_id_gets_the_same_id_as_before() {
+    let mut world = World::mesh(&["a", "b"]);
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        let wire = world.connect("a");
+        let mut joiner = join("b", "a:1", world.now.unix);
+        joiner.payload = Payload::ServerHelloJoin(identity("x")).to_object();
+        world.send(wire, &signed(joiner, "x"));
+        let Payload::ServerWelcome(welcome) = &world.take(wire)[0].payload else {
+            panic!("no welcome");
+        };
+        ids.push(welcome.assigned_id.clone());
+        world.hang_up(wire);
+    }
+    assert!(ids[0] == ids[1] && ids[0] != server_id("b"), "{ids:?}");
+}
+
+#[test]
+fn the_same_id_with_another_key_is_refused_and_the_pin_stays() {
+    let mut world = World::mesh(&["a", "b"]);
+    let wire = world.connect("a");
+    let mut announce = draft("b", "*", BEGIN, &Payload::ServerAnnounce(identity("thief")));
+    announce.kind = FrameKind::ServerAnnounce;
+    world.send(wire, &signed(announce, "thief"));
+    assert_eq!(world.take_errors(wire), [ErrorCode::BadKey]);
+    assert_eq!(world.closed(wire), Some(1008));
+    assert_eq!(world.node("a").pins[&server_id("b")].key, key("b"));
+    assert!(
+        world
+            .node("a")
+            .has_noted(|note| matches!(note, Note::PinConflict { .. }))
+    );
+    assert_eq!(
+        world.links_between("a", "b").len(),
+        1,
+        "the true b stays linked"
+    );
+}
+
+#[test]
+fn pins_outlast_a_restart() {
+    let mut world = World::mesh(&["a", "b"]);
+    world.crash("a");
+    world.start("a");
+    let wire = world.connect("a");
+    let announce = draft("b", "*", BEGIN, &Payload::ServerAnnounce(identity("thief")));
+    world.send(wire, &signed(announce, "thief"));
+    assert_eq!(world.take_errors(wire), [ErrorCode::BadKey]);
+}
+
+#[test]
+fn an_unsigned_or_stale_join_is_refused() {
+    let mut world = World::one("a");
+    let wire = world.connect("a");
+    world.send(wire, &unsigned(join("x", "a:1", BEGIN)));
+    assert_eq!(world.take_errors(wire), [ErrorCode::InvalidSig]);
+    assert_eq!(world.closed(wire), Some(1002));
+    for ts in [BEGIN - 5 * 60_000 - 1, BEGIN + 2 * 60_000 + 1] {
+        let wire = world.connect("a");
+        world.send(wire, &signed(join("x", "a:1", ts), "x"));
+        assert_eq!(world.take_errors(wire), [ErrorCode::Timeout]);
+        assert_eq!(world.closed(wire), Some(1002));
+    }
+    assert!(world.node("a").pins.is_empty());
+}
+
+#[test]
+fn an_unsigned_join_is_taken_where_the_operator_says_so() {
+    let mut world = World::empty();
+    let mut config = config("a");
+    config.allow_unsigned_join = true;
+    world.add(config, "a");
+    let wire = world.connect("a");
+    world.send(wire, &unsigned(join("x", "a:1", BEGIN)));
+    assert_eq!(world.take_kinds(wire), [FrameKind::ServerWelcome]);
+}
+
+#[test]
+fn an_introducer_with_another_key_than_the_told_one_is_refused() {
+    let (mut world, wire) = joining(Some(key("true x")));
+    world.peer_says(wire, "x", "a", &Payload::ServerWelcome(welcome("x", "a")));
+    assert_eq!(world.take_errors(wire), [ErrorCode::BadKey]);
+    assert_eq!(world.closed(wire), Some(1008));
+    assert!(world.node("a").pins.is_empty());
+    assert!(
+        world
+            .node("a")
+            .has_noted(|note| matches!(note, Note::WrongKey { .. }))
+    );
+}
+
+#[test]
+fn an_introducer_without_a_told_key_is_trusted_on_first_use_with_a_note() {
+    let (mut world, wire) = joining(None);
+    world.peer_says(wire, "x", "a", &Payload::ServerWelcome(welcome("x", "a")));
+    assert_eq!(world.node("a").pins[&server_id("x")].key, key("x"));
+    let node = world.node("a");
+    assert!(node.has_noted(|note| matches!(note, Note::TrustedOnFirstUse { .. })));
+}
+
+#[test]
+fn a_welcome_cannot_assign_the_id_of_the_introducer_or_of_a_known_server() {
+    let (mut world, wire) = joining(Some(key("x")));
+    world.peer_says(wire, "x", "a", &Payload::ServerWelcome(welcome("x", "x")));
+    assert_eq!(*world.node("a").server.id(), server_id("a"));
+    assert!(world.closed(wire).is_some());
+}
+
+#[test]
+fn a_refused_welcome_leaves_our_id_alone() {
+    let (mut world, wire) = joining(None);
+    let other = world.peer("x", "a");
+    world.hang_up(other);
+    let mut stolen = welcome("thief", "fresh");
+    stolen.server_id = Some(server_id("x"));
+    let envelope = draft("x", "a", BEGIN, &Payload::ServerWelcome(stolen));
+    world.send(wire, &signed(envelope, "thief"));
+    assert_eq!(world.take_errors(wire), [ErrorCode::BadKey]);
+    assert_eq!(*world.node("a").server.id(), server_id("a"));
+}
+
+#[test]
+fn a_dialled_server_cannot_turn_into_a_user() {
+    let (mut world, wire) = joining(None);
+    world.hello(wire, "u", plain_hello("u"));
+    assert_eq!(world.take_errors(wire), [ErrorCode::UnknownType]);
+    assert_eq!(world.closed(wire), Some(1002));
+    world.wait(2_000);
+    assert_eq!(world.listens["x:1"].len(), 2, "it is dialled again");
+}
+
+#[test]
+fn nobody_is_told_of_users_before_the_welcome() {
+    let mut world = World::one("a");
+    let known = world.user("u", "a");
+    world.hang_up(known.wire);
+    world.node_mut("a").is_slow = true;
+    let joiner = world.connect("a");
+    world.send(joiner, &signed(join("x", "a:1", BEGIN), "x"));
+    let announcer = world.connect("a");
+    world.announce(announcer, "y", identity("y"));
+    let again = world.connect("a");
+    world.hello(again, "u", plain_hello("u"));
+    assert!(world.take(joiner).is_empty() && world.take(announcer).is_empty());
+    world.answer_slow("a", 9);
+    let expected = [FrameKind::ServerWelcome, FrameKind::UserAdvertise];
+    assert_eq!(world.take_kinds(joiner), expected);
+    let expected = [FrameKind::ServerAnnounce, FrameKind::UserAdvertise];
+    assert_eq!(world.take_kinds(announcer), expected);
+}
+
+#[test]
+fn two_links_between_a_pair_become_one_and_presence_survives() {
+    for seed in 0..200 {
+        let mut world = World::mesh(&["a", "b"]);
+        let user = world.user("u", "b");
+        world.shuffle = seed;
+        // Both lose the link at once and both dial.
+        world.crash("a");
+        world.start("a");
+        world.wait(5_000);
+        assert_eq!(world.links_between("a", "b").len(), 1, "seed {seed}");
+        for (here, there) in [("a", "b"), ("b", "a")] {
+            let link = world.node(here).server.peers.get(&server_id(there));
+            let links = world.links_between(here, there);
+            assert_eq!(link, links.first(), "seed {seed}: {here} uses another link");
+        }
+        assert_eq!(world.list("a"), ["u"], "seed {seed}");
+        world.hang_up(user.wire);
+        assert!(world.list("a").is_empty(), "seed {seed}");
+    }
+}
+
+#[test]
+fn servers_that_lose_each_other_find_each_other_again_in_any_order() {
+    for seed in 0..200 {
+        let mut world = World::mesh(&["a", "b", "c"]);
+        world.user("u", "b");
+        world.shuffle = seed;
+        world.part("a", "b");
+        world.part("b", "c");
+        world.wait(5_000);
+        for (here, there) in [("a", "b"), ("b", "c"), ("a", "c")] {
+            let links = world.links_between(here, there);
+            assert_eq!(links.len(), 1, "seed {seed}: {here} and {there}");
+        }
+        assert_eq!(world.list("a"), ["u"], "seed {seed}");
+        assert_eq!(world.list("c"), ["u"], "seed {seed}");
+    }
+}
+
+#[test]
+fn a_server_that_knows_its_introducer_from_before_keeps_one_link_to_it() {
+    for seed in 0..200 {
+        let mut world = World::mesh(&["a", "b"]);
+        world.user("u", "a");
+        world.crash("b");
+        world.shuffle = seed;
+        let noted = world.node("b").notes.len();
+        world.start("b");
+        assert_eq!(world.links_between("a", "b").len(), 1, "seed {seed}");
+        let is_down = |note: &Note| matches!(note, Note::PeerDown { .. });
+        assert!(
+            !world.node("b").notes[noted..].iter().any(is_down),
+            "seed {seed}"
+        );
+        assert_eq!(world.list("b"), ["u"], "seed {seed}");
+    }
+}

@@ -1,0 +1,278 @@
+//! Who is where (SOCP §8.2).
+
+use super::super::*;
+use super::world::*;
+
+fn lists(world: &mut World, node: &'static str) -> Vec<String> {
+    world.list(node)
+}
+
+#[test]
+fn a_user_elsewhere_is_advertised_to_users_here_and_removed_on_leaving() {
+    let mut world = World::mesh(&["a", "b"]);
+    let here = world.user("u", "a");
+    let there = world.user("v", "b");
+    let frames = world.take(here.wire);
+    let [frame] = frames.as_slice() else {
+        panic!("{frames:?}");
+    };
+    assert_eq!(frame.envelope.from, server_id("a"), "our own signed frame");
+    let Payload::UserAdvertise(advertise) = &frame.payload else {
+        panic!("{frame:?}");
+    };
+    assert_eq!(advertise.user_id, user_id("v"));
+    assert_eq!(advertise.server_id, server_id("b"));
+    assert_eq!(advertise.pubkey, Some(key("v")));
+    assert_eq!(advertise.server_name.as_deref(), Some("server b"));
+    world.hang_up(there.wire);
+    assert_eq!(world.take_kinds(here.wire), [FrameKind::UserRemove]);
+    assert_eq!(lists(&mut world, "a"), ["u"]);
+}
+
+#[test]
+fn a_newcomer_is_told_who_is_online_after_its_welcome() {
+    let mut world = World::mesh(&["a", "b"]);
+    world.user("u", "a");
+    world.user("v", "b");
+    let wire = world.connect("a");
+    world.hello(wire, "w", plain_hello("w"));
+    let frames = world.take(wire);
+    assert_eq!(frames[0].envelope.kind, FrameKind::Ack);
+    let told = frames.iter().filter_map(|frame| match &frame.payload {
+        Payload::UserAdvertise(advertise) => Some(advertise.user_id.as_str().to_owned()),
+        _ => None,
+    });
+    let told: Vec<String> = told.collect();
+    assert!(
+        told.starts_with(&["u".to_owned(), "v".to_owned()]),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn users_who_were_there_before_the_link_are_known_after_it() {
+    let mut world = World::one("a");
+    world.user("u", "a");
+    let mut second = config("b");
+    second.bootstrap = vec![entry("a", Some(key("a")))];
+    world.add(second, "b");
+    assert_eq!(lists(&mut world, "b"), ["u"]);
+}
+
+#[test]
+fn a_local_user_beats_gossip() {
+    let mut world = World::one("a");
+    let user = world.user("u", "a");
+    let peer = world.peer("x", "a");
+    world.peer_says(peer, "x", "*", &advert("u", "x"));
+    world.peer_says(peer, "x", "*", &remove("u", "x"));
+    assert!(world.take(user.wire).is_empty());
+    assert_eq!(lists(&mut world, "a"), ["u"]);
+}
+
+#[test]
+fn a_user_who_comes_here_from_another_server_is_local_then() {
+    let mut world = World::mesh(&["a", "b"]);
+    let old = world.user("u", "b");
+    world.user("u", "a");
+    world.hang_up(old.wire);
+    assert_eq!(lists(&mut world, "a"), ["u"]);
+}
+
+#[test]
+fn a_stale_remove_is_ignored() {
+    let mut world = World::one("a");
+    let x = world.peer("x", "a");
+    let y = world.peer("y", "a");
+    world.peer_says(x, "x", "*", &advert("u", "x"));
+    world.peer_says(y, "y", "*", &advert("u", "y"));
+    world.peer_says(x, "x", "*", &remove("u", "x"));
+    assert_eq!(lists(&mut world, "a"), ["u"]);
+    world.peer_says(y, "y", "*", &remove("u", "y"));
+    assert!(lists(&mut world, "a").is_empty());
+}
+
+#[test]
+fn gossip_of_others_about_our_users_is_dropped() {
+    let mut world = World::one("a");
+    let x = world.peer("x", "a");
+    world.user("u", "a");
+    world.peer_says(x, "x", "*", &remove("u", "a"));
+    world.peer_says(x, "x", "*", &advert("v", "a"));
+    assert_eq!(lists(&mut world, "a"), ["u"]);
+    // Even our own words, signed by us, count for nothing when they come back.
+    let ours = signed(draft("a", "*", BEGIN, &remove("u", "a")), "a");
+    world.send(x, &ours);
+    assert_eq!(lists(&mut world, "a"), ["u"]);
+}
+
+#[test]
+fn an_advertisement_by_another_than_the_users_server_is_refused() {
+    let mut world = World::one("a");
+    let x = world.peer("x", "a");
+    world.peer("y", "a");
+    world.take(x);
+    world.peer_says(x, "x", "*", &advert("u", "y"));
+    assert_eq!(world.take_errors(x), [ErrorCode::InvalidSig]);
+    assert!(lists(&mut world, "a").is_empty());
+}
+
+#[test]
+fn gossip_about_a_linked_server_counts_only_on_its_own_link() {
+    let mut world = World::one("a");
+    let x = world.peer("x", "a");
+    let y = world.peer("y", "a");
+    world.peer_says(x, "y", "*", &advert("u", "y"));
+    assert!(lists(&mut world, "a").is_empty());
+    world.peer_says(y, "y", "*", &advert("u", "y"));
+    assert_eq!(lists(&mut world, "a"), ["u"]);
+}
+
+#[test]
+fn the_key_of_a_known_user_does_not_change_by_gossip() {
+    let mut world = World::one("a");
+    let x = world.peer("x", "a");
+    let y = world.peer("y", "a");
+    world.peer_says(x, "x", "*", &advert("u", "x"));
+    let Payload::UserAdvertise(mut stolen) = advert("u", "y") else {
+        panic!("not an advertisement");
+    };
+    stolen.pubkey = Some(key("thief"));
+    world.take(x);
+    world.peer_says(y, "y", "*", &Payload::UserAdvertise(stolen.clone()));
+    let conflict =
+        |note: &Note| matches!(note, Note::KeyConflict { user, .. } if *user == user_id("u"));
+    assert!(world.node("a").has_noted(conflict));
+    assert!(world.take(x).is_empty(), "what is refused is not passed on");
+    let user = world.user("v", "a");
+    let request = socp_proto::payload::PubkeyRequest {
+        user_id: user_id("u"),
+    };
+    world.say(user, "a", &Payload::PubkeyRequest(request));
+    let Payload::PubkeyResponse(response) = &world.take(user.wire)[0].payload else {
+        panic!("no response");
+    };
+    assert_eq!(response.pubkey, Some(key("u")));
+    assert_eq!(response.server_id, Some(server_id("x")));
+}
+
+#[test]
+fn a_local_users_key_holds_against_gossip_after_the_user_left() {
+    let mut world = World::one("a");
+    let user = world.user("u", "a");
+    world.hang_up(user.wire);
+    let x = world.peer("x", "a");
+    let Payload::UserAdvertise(mut stolen) = advert("u", "x") else {
+        panic!("not an advertisement");
+    };
+    stolen.pubkey = Some(key("thief"));
+    world.peer_says(x, "x", "*", &Payload::UserAdvertise(stolen));
+    assert!(lists(&mut world, "a").is_empty());
+}
+
+#[test]
+fn gossip_too_old_or_from_the_future_is_refused() {
+    let mut world = World::one("a");
+    let x = world.peer("x", "a");
+    for ts in [BEGIN - 5 * 60_000 - 1, BEGIN + 2 * 60_000 + 1] {
+        let gossip = signed(draft("x", "*", ts, &advert("u", "x")), "x");
+        world.send(x, &gossip);
+        assert_eq!(world.take_errors(x), [ErrorCode::Timeout]);
+    }
+    assert!(lists(&mut world, "a").is_empty());
+    for (user, ts) in [("u", BEGIN - 5 * 60_000), ("v", BEGIN + 2 * 60_000)] {
+        let gossip = signed(draft("x", "*", ts, &advert(user, "x")), "x");
+        world.send(x, &gossip);
+    }
+    assert_eq!(lists(&mut world, "a"), ["u", "v"]);
+}
+
+#[test]
+fn replayed_gossip_changes_nothing() {
+    let mut world = World::one("a");
+    let x = world.peer("x", "a");
+    let gossip = signed(draft("x", "*", BEGIN, &advert("u", "x")), "x");
+    world.send(x, &gossip);
+    world.peer_says(x, "x", "*", &remove("u", "x"));
+    world.send(x, &gossip);
+    assert!(lists(&mut world, "a").is_empty());
+}
+
+#[test]
+fn gossip_is_passed_on_unchanged_and_never_back() {
+    let mut world = World::one("a");
+    let x = world.peer("x", "a");
+    let y = world.peer("y", "a");
+    world.take(x);
+    let gossip = signed(draft("x", "*", BEGIN, &advert("u", "x")), "x");
+    world.send(x, &gossip);
+    assert!(world.take(x).is_empty());
+    let frames = world.take(y);
+    assert_eq!(frames.len(), 1);
+    assert_eq!(frames[0].envelope, gossip);
+    world.send(x, &gossip);
+    assert!(world.take(y).is_empty(), "once only");
+}
+
+#[test]
+fn users_of_a_lost_server_are_not_listed_and_come_back_once() {
+    let mut world = World::mesh(&["a", "b"]);
+    let here = world.user("u", "a");
+    world.user("v", "b");
+    assert_eq!(lists(&mut world, "a"), ["u", "v"]);
+    world.part("a", "b");
+    assert_eq!(lists(&mut world, "a"), ["u"]);
+    let message = world.tell(here, "v", b"to nobody");
+    let frames = world.take(here.wire);
+    let Some(Payload::Error(notice)) = frames.last().map(|frame| &frame.payload) else {
+        panic!("{frames:?}");
+    };
+    assert_eq!(notice.code, ErrorCode::UserNotFound);
+    let reference = socp_proto::payload::msg_ref(&message.content_sig);
+    assert_eq!(notice.msg_ref, Some(reference));
+    world.wait(5_000);
+    let frames = world.take(here.wire);
+    let adverts = frames.iter().filter(|frame| {
+        matches!(&frame.payload, Payload::UserAdvertise(advertise) if advertise.user_id == user_id("v"))
+    });
+    assert_eq!(adverts.count(), 1, "{frames:?}");
+    assert_eq!(lists(&mut world, "a"), ["u", "v"]);
+}
+
+#[test]
+fn users_of_a_server_that_stays_away_are_removed_after_ten_minutes() {
+    let mut world = World::mesh(&["a", "b"]);
+    let here = world.user("u", "a");
+    world.answer_pings(here.wire, true);
+    world.user("v", "b");
+    world.take(here.wire);
+    world.crash("b");
+    world.wait(10 * 60_000 - 1);
+    assert!(world.take(here.wire).is_empty());
+    world.wait(1);
+    assert_eq!(world.take_kinds(here.wire), [FrameKind::UserRemove]);
+}
+
+#[test]
+fn users_beyond_a_lost_middle_server_are_not_listed() {
+    let mut world = World::one("a");
+    let middle = world.peer("m", "a");
+    let far = world.peer("z", "a");
+    world.hang_up(far); // Its key is pinned, it has no link.
+    world.peer_says(middle, "z", "*", &advert("u", "z"));
+    assert_eq!(lists(&mut world, "a"), ["u"]);
+    world.hang_up(middle);
+    assert!(lists(&mut world, "a").is_empty());
+}
+
+#[test]
+fn presence_changes_beyond_the_budget_are_dropped_and_noted() {
+    let mut world = World::one("a");
+    let x = world.peer("x", "a");
+    let count = 500 * 10 + 5;
+    for number in 0..count {
+        world.peer_says(x, "x", "*", &remove(&format!("u{number}"), "x"));
+    }
+    let over = |note: &&Note| matches!(note, Note::PeerOverBudget { .. });
+    assert_eq!(world.node("a").notes.iter().filter(over).count(), 5);
+}
