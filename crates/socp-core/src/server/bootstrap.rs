@@ -308,9 +308,6 @@ impl Server {
             });
         }
         self.announce(now, link);
-        if let Some(Link::Peer(peer)) = self.links.get_mut(&link) {
-            peer.is_announced = true;
-        }
         self.learn_from_welcome(now, link, &introducer, welcome);
     }
 

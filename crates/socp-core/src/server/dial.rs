@@ -47,10 +47,11 @@ impl Dials {
         dial
     }
 
+    /// Whether a bootstrap entry has this address. An address that another server had before is another matter.
     fn is_wanted(&self, host: &str, port: u16) -> bool {
         self.targets
             .values()
-            .any(|target| target.host == host && target.port == port)
+            .any(|target| target.is_introducer && target.host == host && target.port == port)
     }
 
     fn of_server<'a>(&'a self, server: &'a ServerId) -> impl Iterator<Item = DialId> + 'a {

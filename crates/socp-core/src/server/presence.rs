@@ -491,7 +491,8 @@ impl Server {
         }
         let is_same =
             known.is_some_and(|person| person.is_online() && person.meta == meta) && is_here;
-        let enc_pubkey = enc_pubkey.or_else(|| pubkey.clone());
+        let enc_known = known.and_then(|person| person.enc_pubkey.clone());
+        let enc_pubkey = enc_pubkey.or_else(|| pubkey.clone()).or(enc_known);
         let pubkey = pubkey.or_else(|| key.cloned());
         let home = Home::Remote {
             server: server_id,

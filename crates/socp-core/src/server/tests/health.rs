@@ -181,8 +181,57 @@ fn a_restarted_server_is_back_without_anyone_doing_anything() {
     world.stop("a");
     world.crash("a");
     world.wait(120_000);
-    world.start("a");
+    world.start(&["a"]);
     world.wait(60_000);
     assert_eq!(world.links_between("a", "b").len(), 1);
     assert_eq!(world.node("a").server.people.local_users(), []);
+}
+
+#[test]
+fn a_user_whose_link_was_given_up_is_gone_at_once_and_may_come_back() {
+    let mut world = World::one("a");
+    let watcher = world.user("w", "a");
+    let slow = world.user("u", "a");
+    world.take(watcher.wire);
+    let link = slow.wire.link;
+    let fault = Fault::SlowReader;
+    let now = world.now;
+    // The driver learns of the end later than the core decides it.
+    let server = &mut world.node_mut("a").server;
+    server.handle(now, Input::Refused { link, fault });
+    assert!(server.people.get(&user_id("u")).is_none());
+    world.user("u", "a");
+    world.take(watcher.wire);
+    world.handle("a", Input::Closed { link });
+    world.settle();
+    assert!(world.take(watcher.wire).is_empty());
+    assert_eq!(world.list("a"), ["u", "w"]);
+}
+
+#[test]
+fn a_peer_whose_link_was_given_up_is_counted_lost_once() {
+    let mut world = World::mesh(&["a", "b"]);
+    world.user("u", "b");
+    let link = world.links_between("a", "b")[0];
+    let fault = Fault::SlowReader;
+    world.refuse(Wire { node: "a", link }, fault);
+    let is_down = |note: &&Note| matches!(note, Note::PeerDown { .. });
+    for name in ["a", "b"] {
+        assert_eq!(world.node(name).notes.iter().filter(is_down).count(), 1);
+    }
+    world.wait(2_000);
+    assert_eq!(world.links_between("a", "b").len(), 1);
+    assert_eq!(world.list("a"), ["u"]);
+}
+
+#[test]
+fn nothing_is_said_or_taken_after_the_stop() {
+    let mut world = World::one("a");
+    let (u, v) = (world.user("u", "a"), world.user("v", "a"));
+    world.stop("a");
+    world.take(v.wire);
+    world.tell(u, "v", b"too late");
+    let late = world.connect("a");
+    world.hello(late, "w", plain_hello("w"));
+    assert!(world.take(v.wire).is_empty() && world.take(late).is_empty());
 }

@@ -166,7 +166,7 @@ fn an_id_belongs_to_its_first_key_even_after_a_restart() {
             "round {round}"
         );
         world.crash("a");
-        world.start("a");
+        world.start(&["a"]);
     }
     world.user("u", "a");
 }

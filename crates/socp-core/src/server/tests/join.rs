@@ -97,7 +97,7 @@ fn a_joiner_whose_id_is_taken_adopts_a_fresh_one() {
     assert_eq!(world.node("a").pins[&server_id("b")].key, key("b"));
     // It is stored: the next start is under the new id.
     world.crash("c");
-    world.start("c");
+    world.start(&["c"]);
     assert_eq!(*world.node("c").server.id(), id);
     assert_eq!(world.links_between("c", "a").len(), 1);
 }
@@ -146,7 +146,7 @@ fn the_same_id_with_another_key_is_refused_and_the_pin_stays() {
 fn pins_outlast_a_restart() {
     let mut world = World::mesh(&["a", "b"]);
     world.crash("a");
-    world.start("a");
+    world.start(&["a"]);
     let wire = world.connect("a");
     let announce = draft("b", "*", BEGIN, &Payload::ServerAnnounce(identity("thief")));
     world.send(wire, &signed(announce, "thief"));
@@ -262,7 +262,7 @@ fn two_links_between_a_pair_become_one_and_presence_survives() {
         world.shuffle = seed;
         // Both lose the link at once and both dial.
         world.crash("a");
-        world.start("a");
+        world.start(&["a"]);
         world.wait(5_000);
         assert_eq!(world.links_between("a", "b").len(), 1, "seed {seed}");
         for (here, there) in [("a", "b"), ("b", "a")] {
@@ -302,7 +302,7 @@ fn a_server_that_knows_its_introducer_from_before_keeps_one_link_to_it() {
         world.crash("b");
         world.shuffle = seed;
         let noted = world.node("b").notes.len();
-        world.start("b");
+        world.start(&["b"]);
         assert_eq!(world.links_between("a", "b").len(), 1, "seed {seed}");
         let is_down = |note: &Note| matches!(note, Note::PeerDown { .. });
         assert!(
@@ -311,4 +311,83 @@ fn a_server_that_knows_its_introducer_from_before_keeps_one_link_to_it() {
         );
         assert_eq!(world.list("b"), ["u"], "seed {seed}");
     }
+}
+
+/// Both ends agree on their one link, and know each other's users.
+fn is_whole(world: &mut World, seed: u64) {
+    for (here, there) in [("a", "b"), ("b", "a")] {
+        let links = world.links_between(here, there);
+        assert_eq!(links.len(), 1, "seed {seed}: {here} and {there}");
+        let used = world.node(here).server.peers.get(&server_id(there));
+        assert_eq!(used, links.first(), "seed {seed}: {here} uses another");
+    }
+    assert_eq!(world.list("a"), ["u", "v"], "seed {seed}");
+    assert_eq!(world.list("b"), ["u", "v"], "seed {seed}");
+}
+
+#[test]
+fn servers_that_dial_each_other_at_the_same_moment_keep_the_same_link() {
+    let mut doubles = 0;
+    for seed in 1..300 {
+        let mut world = World::mesh(&["a", "b"]);
+        world.crash("a");
+        world.crash("b");
+        world.shuffle = seed;
+        world.start(&["a", "b"]);
+        let double = |note: &Note| matches!(note, Note::DuplicateLink { .. });
+        doubles += usize::from(world.node("a").has_noted(double));
+        world.user("u", "a");
+        world.user("v", "b");
+        is_whole(&mut world, seed);
+        // One of the two may have been closed before the other was up; from then on nothing is lost.
+        let noted = world.node("a").notes.len();
+        world.wait(120_000);
+        let was_lost = |note: &Note| matches!(note, Note::PeerDown { .. });
+        assert!(
+            !world.node("a").notes[noted..].iter().any(was_lost),
+            "seed {seed}"
+        );
+    }
+    assert!(doubles > 20, "only {doubles} worlds had two links");
+}
+
+#[test]
+fn users_who_come_while_servers_link_are_known_everywhere() {
+    for seed in 1..300 {
+        let mut world = World::mesh(&["a", "b"]);
+        world.crash("b");
+        world.shuffle = seed;
+        let (here, there) = (world.connect("a"), world.connect("b"));
+        world.hello(here, "u", plain_hello("u"));
+        world.start(&["b"]);
+        world.take(there);
+        let late = world.connect("b");
+        world.hello(late, "v", plain_hello("v"));
+        is_whole(&mut world, seed);
+    }
+}
+
+#[test]
+fn a_server_at_the_address_of_an_earlier_one_is_dialled_with_its_own_key() {
+    let mut world = World::one("a");
+    world.listens.insert("x:1".to_owned(), Vec::new());
+    let at_x = |name: &str| socp_proto::payload::ServerIdentity {
+        host: "x".to_owned(),
+        port: 1,
+        ..identity(name)
+    };
+    for name in ["old", "new"] {
+        let wire = world.connect("a");
+        world.announce(wire, name, at_x(name));
+        world.announce(wire, name, at_x(name));
+        world.hang_up(wire);
+    }
+    world.wait(10_000);
+    // Whoever answers there, as the newer one, is linked by one of the dials.
+    for wire in world.listens["x:1"].clone() {
+        world.announce(wire, "new", at_x("new"));
+    }
+    let is_up =
+        |note: &&Note| matches!(note, Note::PeerUp { server, .. } if *server == server_id("new"));
+    assert_eq!(world.node("a").notes.iter().filter(is_up).count(), 2);
 }

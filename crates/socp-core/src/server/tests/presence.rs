@@ -2,6 +2,7 @@
 
 use super::super::*;
 use super::world::*;
+use socp_proto::Meta;
 
 fn lists(world: &mut World, node: &'static str) -> Vec<String> {
     world.list(node)
@@ -275,4 +276,71 @@ fn presence_changes_beyond_the_budget_are_dropped_and_noted() {
     }
     let over = |note: &&Note| matches!(note, Note::PeerOverBudget { .. });
     assert_eq!(world.node("a").notes.iter().filter(over).count(), 5);
+}
+
+#[test]
+fn a_user_of_two_servers_stays_listed_when_the_one_before_is_lost() {
+    let mut world = World::one("a");
+    let x = world.peer("x", "a");
+    let y = world.peer("y", "a");
+    world.peer_says(x, "x", "*", &advert("u", "x"));
+    world.peer_says(y, "y", "*", &advert("u", "y"));
+    world.hang_up(x);
+    assert_eq!(lists(&mut world, "a"), ["u"]);
+    world.hang_up(y);
+    assert!(lists(&mut world, "a").is_empty());
+}
+
+#[test]
+fn users_whose_server_has_a_link_of_its_own_outlast_the_middle() {
+    let mut world = World::one("a");
+    let middle = world.peer("m", "a");
+    let far = world.peer("z", "a");
+    world.hang_up(far);
+    world.peer_says(middle, "z", "*", &advert("u", "z"));
+    let z = world.peer("z", "a");
+    world.hang_up(middle);
+    assert_eq!(lists(&mut world, "a"), ["u"]);
+    let v = world.user("v", "a");
+    world.take(z);
+    world.tell(v, "u", b"sealed");
+    assert_eq!(world.take_kinds(z), [FrameKind::ServerDeliver]);
+}
+
+#[test]
+fn a_middle_servers_second_link_still_leads_beyond() {
+    let mut world = World::one("a");
+    let far = world.peer("z", "a");
+    world.hang_up(far);
+    let first = world.peer("m", "a");
+    world.peer_says(first, "z", "*", &advert("u", "z"));
+    let second = world.peer("m", "a");
+    assert_eq!(world.closed(first), Some(1000));
+    let v = world.user("v", "a");
+    world.take(second);
+    world.tell(v, "u", b"sealed");
+    assert_eq!(world.take_kinds(second), [FrameKind::ServerDeliver]);
+}
+
+#[test]
+fn a_user_without_keys_in_the_gossip_keeps_those_that_are_known() {
+    let mut world = World::one("a");
+    let x = world.peer("x", "a");
+    world.peer_says(x, "x", "*", &advert("u", "x"));
+    let Payload::UserAdvertise(mut bare) = advert("u", "x") else {
+        panic!("not an advertisement");
+    };
+    bare.pubkey = None;
+    bare.meta = Meta::named(Some("u"), None).unwrap();
+    world.peer_says(x, "x", "*", &Payload::UserAdvertise(bare));
+    let asker = world.user("v", "a");
+    let request = socp_proto::payload::PubkeyRequest {
+        user_id: user_id("u"),
+    };
+    world.say(asker, "a", &Payload::PubkeyRequest(request));
+    let Payload::PubkeyResponse(response) = &world.take(asker.wire)[0].payload else {
+        panic!("no response");
+    };
+    assert_eq!(response.pubkey, Some(key("u")));
+    assert_eq!(response.enc_pubkey, Some(key("u")));
 }

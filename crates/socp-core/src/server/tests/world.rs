@@ -259,16 +259,18 @@ impl World {
         self.settle();
     }
 
-    /// The server begins again with what it saved.
-    pub(super) fn start(&mut self, name: &'static str) {
+    /// Servers begin again, at the same moment, with what they saved.
+    pub(super) fn start(&mut self, names: &[&'static str]) {
         let now = self.now;
-        let node = self.node_mut(name);
-        let (pins, users) = (node.pins.values().cloned(), node.users.values().cloned());
-        node.server = Server::new(now, node.config.clone(), pins.collect(), users.collect());
-        node.keyring.clear();
-        node.is_up = true;
-        node.has_stopped = false;
-        self.perform(name);
+        for name in names {
+            let node = self.node_mut(name);
+            let (pins, users) = (node.pins.values().cloned(), node.users.values().cloned());
+            node.server = Server::new(now, node.config.clone(), pins.collect(), users.collect());
+            node.keyring.clear();
+            node.is_up = true;
+            node.has_stopped = false;
+            self.perform(name);
+        }
         self.settle();
     }
 
@@ -472,21 +474,58 @@ impl World {
     /// Delivers everything and fires every timer that is due.
     pub(super) fn settle(&mut self) {
         for _ in 0..100_000 {
-            if !self.deliver_one() && !self.fire() {
+            let is_at_rest = match self.random(3) {
+                0 => !self.deliver_one() && !self.fire() && !self.answer_one(),
+                1 => !self.fire() && !self.answer_one() && !self.deliver_one(),
+                _ => !self.answer_one() && !self.deliver_one() && !self.fire(),
+            };
+            if is_at_rest {
                 return;
             }
         }
         panic!("the world does not come to rest");
     }
 
+    /// A number below `count`; 0 in a world that is not shuffled.
+    fn random(&mut self, count: usize) -> usize {
+        if self.shuffle == 0 {
+            return 0;
+        }
+        // Knuth's generator for MMIX; any would do.
+        self.shuffle = self
+            .shuffle
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(self.shuffle >> 40).unwrap() % count
+    }
+
+    /// Answers a save or a signature of a server that is not slow.
+    fn answer_one(&mut self) -> bool {
+        let waiting: Vec<&'static str> = self
+            .nodes
+            .iter()
+            .filter(|(_, node)| !node.is_slow && !node.slow.is_empty())
+            .map(|(name, _)| *name)
+            .collect();
+        if waiting.is_empty() {
+            return false;
+        }
+        let name = waiting[self.random(waiting.len())];
+        let answer = self.node_mut(name).slow.pop_front().unwrap();
+        self.handle(name, answer);
+        true
+    }
+
     fn fire(&mut self) -> bool {
         let now = self.now;
-        let due = self.nodes.iter().find(|(_, node)| {
-            node.is_up && node.server.poll_timeout().is_some_and(|at| at <= now.mono)
-        });
-        let Some(name) = due.map(|(name, _)| *name) else {
+        let is_due =
+            |node: &Node| node.is_up && node.server.poll_timeout().is_some_and(|at| at <= now.mono);
+        let due = self.nodes.iter().filter(|(_, node)| is_due(node));
+        let due: Vec<&'static str> = due.map(|(name, _)| *name).collect();
+        if due.is_empty() {
             return false;
-        };
+        }
+        let name = due[self.random(due.len())];
         self.node_mut(name).server.handle_timeout(now);
         self.perform(name);
         true
@@ -511,15 +550,7 @@ impl World {
         if ready.is_empty() {
             return false;
         }
-        let mut choice = 0;
-        if self.shuffle != 0 {
-            // Numerical Recipes' generator; any would do.
-            self.shuffle = self
-                .shuffle
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
-            choice = usize::try_from(self.shuffle >> 40).unwrap() % ready.len();
-        }
+        let choice = self.random(ready.len());
         let Wire { node, link } = ready[choice];
         let end = self.node_mut(node).links.get_mut(&link).unwrap();
         match end.inbox.pop_front().unwrap() {
@@ -629,13 +660,7 @@ impl World {
                 Output::Stopped => self.node_mut(name).has_stopped = true,
             }
         }
-        for answer in answers {
-            if self.node(name).is_slow {
-                self.node_mut(name).slow.push_back(answer);
-            } else {
-                self.handle(name, answer);
-            }
-        }
+        self.node_mut(name).slow.extend(answers);
         for (dial, address, key) in dials {
             self.dialled(name, dial, &address, key);
         }
