@@ -54,6 +54,8 @@ pub struct Server {
     /// Keys of users whose home this is; for life (SOCP §13).
     records: BTreeMap<UserId, UserRecord>,
     people: People,
+    /// The `ts` of our last word about our users.
+    last_gossip_ts: u64,
     seen: SeenCache,
     dials: Dials,
     timers: Timers,
@@ -81,6 +83,7 @@ impl Server {
                 .map(|record| (record.user_id.clone(), record))
                 .collect(),
             people: People::default(),
+            last_gossip_ts: 0,
             seen: SeenCache::new(),
             dials: Dials::default(),
             timers: Timers::default(),

@@ -7,11 +7,16 @@ use super::{Fault, Server};
 use crate::clock::{Mono, Now};
 use crate::seen::frame_key;
 use crate::server::io::Output;
-use socp_proto::limits::{PEER_USERS_COUNT_MAX, STALE_USER_MAX_MS, WELCOME_CLIENTS_COUNT_MAX};
+use socp_proto::limits::{
+    CLOCK_AHEAD_MAX_MS, PEER_USERS_COUNT_MAX, STALE_USER_MAX_MS, WELCOME_CLIENTS_COUNT_MAX,
+};
 use socp_proto::payload::{UserAdvertise, UserRemove, WelcomeClient};
 use socp_proto::{Address, Base64Url, Envelope, KeyText, Meta, Payload, ServerId, UserId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+
+/// How far `ts` of our gossip may run ahead of our clock; well within what peers allow (our choice).
+const GOSSIP_AHEAD_MAX_MS: u64 = CLOCK_AHEAD_MAX_MS / 2;
 
 /// Everyone we know to be online, or to have been a moment ago.
 #[derive(Debug, Default)]
@@ -245,11 +250,12 @@ impl People {
 impl Server {
     /// Sends a new peer every user whose home is here (PROTOCOL I.5).
     pub(super) fn send_presence(&mut self, now: Now, link: LinkId) {
+        let ts = self.next_gossip_ts(now);
         for user in self.people.local_users() {
             if let Some(advertise) = self.advertisement(&user, false) {
-                self.send(
+                self.send_at(
                     &[link],
-                    now,
+                    ts,
                     Address::everyone(),
                     &Payload::UserAdvertise(advertise),
                 );
@@ -293,10 +299,11 @@ impl Server {
     /// Tells peers and local users that a user whose home is here has come or changed.
     pub(super) fn spread_arrival(&mut self, now: Now, user: &UserId) {
         let peers = self.answered_peers();
+        let ts = self.next_gossip_ts(now);
         if let Some(advertise) = self.advertisement(user, false) {
-            self.send(
+            self.send_at(
                 &peers,
-                now,
+                ts,
                 Address::everyone(),
                 &Payload::UserAdvertise(advertise),
             );
@@ -333,12 +340,18 @@ impl Server {
             user_id: user.clone(),
             server_id,
         };
-        self.send(
-            links,
-            now,
-            Address::everyone(),
-            &Payload::UserRemove(remove),
-        );
+        let ts = self.next_gossip_ts(now);
+        self.send_at(links, ts, Address::everyone(), &Payload::UserRemove(remove));
+    }
+
+    /// The `ts` of what we say about our users: never the same twice, or the peers' seen caches would take the second
+    /// arrival within a millisecond for the first. It falls back to the clock where that was set back.
+    fn next_gossip_ts(&mut self, now: Now) -> u64 {
+        let next = self.last_gossip_ts.saturating_add(1);
+        let is_near = next <= now.unix.saturating_add(GOSSIP_AHEAD_MAX_MS);
+        let next = if is_near { next } else { 0 };
+        self.last_gossip_ts = next.max(now.unix);
+        self.last_gossip_ts
     }
 
     /// One link of a local user is gone.

@@ -391,3 +391,21 @@ fn a_server_at_the_address_of_an_earlier_one_is_dialled_with_its_own_key() {
         |note: &&Note| matches!(note, Note::PeerUp { server, .. } if *server == server_id("new"));
     assert_eq!(world.node("a").notes.iter().filter(is_up).count(), 2);
 }
+
+#[test]
+fn users_who_come_while_servers_dial_each_other_are_known_everywhere() {
+    for seed in 1..300 {
+        let mut world = World::mesh(&["a", "b"]);
+        world.crash("a");
+        world.crash("b");
+        world.shuffle = seed;
+        world.begin(&["a", "b"]);
+        for (user, node) in [("u", "a"), ("v", "b")] {
+            let wire = world.connect(node);
+            let hello = Payload::UserHello(plain_hello(user));
+            world.post(wire, &unsigned(draft(user, "*", BEGIN, &hello)));
+        }
+        world.settle();
+        is_whole(&mut world, seed);
+    }
+}

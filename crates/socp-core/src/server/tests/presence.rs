@@ -344,3 +344,14 @@ fn a_user_without_keys_in_the_gossip_keeps_those_that_are_known() {
     assert_eq!(response.pubkey, Some(key("u")));
     assert_eq!(response.enc_pubkey, Some(key("u")));
 }
+
+#[test]
+fn a_user_who_leaves_and_comes_back_within_a_millisecond_is_known_elsewhere() {
+    let mut world = World::mesh(&["a", "b"]);
+    for _ in 0..3 {
+        let user = world.user("u", "b");
+        world.hang_up(user.wire);
+    }
+    world.user("u", "b");
+    assert_eq!(lists(&mut world, "a"), ["u"]);
+}

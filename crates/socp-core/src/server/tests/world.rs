@@ -261,6 +261,12 @@ impl World {
 
     /// Servers begin again, at the same moment, with what they saved.
     pub(super) fn start(&mut self, names: &[&'static str]) {
+        self.begin(names);
+        self.settle();
+    }
+
+    /// The same, but nothing has happened yet.
+    pub(super) fn begin(&mut self, names: &[&'static str]) {
         let now = self.now;
         for name in names {
             let node = self.node_mut(name);
@@ -271,7 +277,6 @@ impl World {
             node.has_stopped = false;
             self.perform(name);
         }
-        self.settle();
     }
 
     /// Breaks a connection: both ends learn it, what was on its way is lost.
@@ -305,7 +310,6 @@ impl World {
         let link = self.new_link(node, None, None);
         self.wires.insert(link, WireBox::default());
         self.handle(node, Input::Accepted { link });
-        self.settle();
         Wire { node, link }
     }
 
@@ -362,6 +366,11 @@ impl World {
     /// Sends an envelope out of a wire and lets the world come to rest.
     pub(super) fn send(&mut self, wire: Wire, envelope: &Envelope) {
         self.send_text(wire, envelope.to_text());
+    }
+
+    /// Sends an envelope, but nothing has happened yet.
+    pub(super) fn post(&mut self, wire: Wire, envelope: &Envelope) {
+        self.push(wire.node, wire.link, Item::Text(envelope.to_text()));
     }
 
     pub(super) fn send_text(&mut self, wire: Wire, text: String) {
