@@ -17,8 +17,6 @@ enum Hop {
     Home(Vec<LinkId>),
     /// To this server, over this link.
     Server(ServerId, LinkId),
-    /// Nowhere.
-    Lost,
 }
 
 impl Server {
@@ -39,6 +37,12 @@ impl Server {
         if !is_own_key || !is_verified {
             return self.on_fault(now, link, &Fault::Content { msg_ref: reference });
         }
+        let recipient = UserId::try_from(envelope.to.as_str()).ok();
+        let hop = recipient.and_then(|user| Some((self.next_hop(&user, None)?, user)));
+        let Some((hop, recipient)) = hop else {
+            // Not remembered as seen: the author may send it again when its reader is back.
+            return self.not_found(now, link, envelope.to.as_str(), reference);
+        };
         if !self
             .seen
             .insert(now.mono, content_key(&message.content_sig.decode()))
@@ -48,9 +52,6 @@ impl Server {
                 kind: envelope.kind,
             });
         }
-        let Ok(recipient) = UserId::try_from(envelope.to.as_str()) else {
-            return self.not_found(now, link, envelope.to.as_str(), reference);
-        };
         let deliver = ServerDeliver {
             user_id: recipient.clone(),
             ciphertext: message.ciphertext,
@@ -59,7 +60,7 @@ impl Server {
             content_sig: message.content_sig,
             ts: Some(envelope.ts),
         };
-        match self.next_hop(&recipient, None) {
+        match hop {
             Hop::Home(links) => self.deliver(link, &links, envelope.ts, deliver),
             Hop::Server(server, next) => {
                 self.send_at(
@@ -73,7 +74,6 @@ impl Server {
                     is_local: false,
                 });
             }
-            Hop::Lost => self.not_found(now, link, recipient.as_str(), reference),
         }
     }
 
@@ -90,6 +90,9 @@ impl Server {
         if self.is_forged(&deliver) {
             return self.on_fault(now, link, &Fault::Content { msg_ref: reference });
         }
+        let Some(hop) = self.next_hop(&deliver.user_id, Some((link, &envelope))) else {
+            return self.not_found(now, link, deliver.user_id.as_str(), reference);
+        };
         let is_new_frame = self.seen.insert(now.mono, frame_key(&envelope));
         if !is_new_frame
             || !self
@@ -101,7 +104,7 @@ impl Server {
                 kind: envelope.kind,
             });
         }
-        match self.next_hop(&deliver.user_id, Some((link, &envelope))) {
+        match hop {
             Hop::Home(links) => {
                 let ts = deliver.ts.unwrap_or(envelope.ts);
                 self.deliver(link, &links, ts, deliver);
@@ -116,7 +119,6 @@ impl Server {
                     is_local: false,
                 });
             }
-            Hop::Lost => self.not_found(now, link, deliver.user_id.as_str(), reference),
         }
     }
 
@@ -130,16 +132,14 @@ impl Server {
 
     /// The order of SOCP §10: a local link, else the home server, else nobody. What came from a server never goes back
     /// there or to its origin.
-    fn next_hop(&self, recipient: &UserId, came: Option<(LinkId, &Envelope)>) -> Hop {
-        let Some(Person { home, .. }) = self.people.get(recipient) else {
-            return Hop::Lost;
-        };
+    fn next_hop(&self, recipient: &UserId, came: Option<(LinkId, &Envelope)>) -> Option<Hop> {
+        let Person { home, .. } = self.people.get(recipient)?;
         match home {
-            Home::Local(links) => Hop::Home(links.iter().copied().collect()),
+            Home::Local(links) => Some(Hop::Home(links.iter().copied().collect())),
             Home::Remote {
                 stale_since: Some(_),
                 ..
-            } => Hop::Lost,
+            } => None,
             Home::Remote {
                 server,
                 via,
@@ -152,9 +152,9 @@ impl Server {
                     came.is_some_and(|(link, envelope)| link == next || envelope.from == *server);
                 let is_peer = matches!(self.links.get(&next), Some(Link::Peer(_)));
                 if is_back || !is_peer {
-                    Hop::Lost
+                    None
                 } else {
-                    Hop::Server(server.clone(), next)
+                    Some(Hop::Server(server.clone(), next))
                 }
             }
         }

@@ -294,3 +294,33 @@ fn old_content_is_delivered_since_its_ts_is_the_authors() {
     world.send(x, &envelope);
     assert_eq!(delivered(&world.take(v.wire))[0].0, ts);
 }
+
+#[test]
+fn a_message_that_found_nobody_may_be_sent_again() {
+    let mut world = World::mesh(&["a", "b"]);
+    let u = world.user("u", "a");
+    let message = Payload::MsgDirect(direct("u", "v", BEGIN, b"sealed"));
+    let envelope = unsigned(draft("u", "v", BEGIN, &message));
+    for _ in 0..2 {
+        world.send(u.wire, &envelope);
+        assert_eq!(world.take_errors(u.wire), [ErrorCode::UserNotFound]);
+    }
+    let v = world.user("v", "b");
+    world.send(u.wire, &envelope);
+    world.send(u.wire, &envelope);
+    assert_eq!(world.take_kinds(v.wire), [FrameKind::UserDeliver]);
+}
+
+#[test]
+fn a_delivery_that_found_nobody_may_be_sent_again() {
+    let mut world = World::one("a");
+    let x = world.peer("x", "a");
+    let deliver = Payload::ServerDeliver(server_deliver("u", "v", BEGIN, b"sealed"));
+    let envelope = signed(draft("x", "a", BEGIN, &deliver), "x");
+    world.send(x, &envelope);
+    assert_eq!(world.take_errors(x), [ErrorCode::UserNotFound]);
+    let v = world.user("v", "a");
+    world.send(x, &envelope);
+    world.send(x, &envelope);
+    assert_eq!(world.take_kinds(v.wire), [FrameKind::UserDeliver]);
+}
