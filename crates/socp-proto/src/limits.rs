@@ -11,6 +11,8 @@ pub const JSON_DEPTH_MAX: usize = 32;
 pub const ID_BYTES_MAX: usize = 64;
 /// Longest envelope `to` in bytes: a host name of 253, a colon, a port, and room for brackets (our choice).
 pub const ADDRESS_BYTES_MAX: usize = 272;
+/// Longest host in bytes: the longest DNS name (RFC 1035 §2.3.4, less the framing of its wire form).
+pub const HOST_BYTES_MAX: usize = 253;
 /// Longest base64url text of a public key in bytes; RSA-4096 needs 734, RSA-8192 must still get its clear refusal (our choice).
 pub const KEY_TEXT_BYTES_MAX: usize = 2048;
 /// Largest canonical `meta` in bytes (PROTOCOL I.11).
@@ -93,5 +95,11 @@ pub const PENDING_COUNT_MAX: usize = 4_000;
 pub const PEER_USERS_COUNT_MAX: usize = 5_000;
 /// Presence changes accepted from one peer in a second (PROTOCOL I.11).
 pub const PEER_CHANGES_PER_S_MAX: u32 = 500;
+/// Longest `detail` of an `ERROR` of ours in characters, since it may repeat what somebody sent (our choice).
+pub const ERROR_DETAIL_CHARS_MAX: usize = 256;
+/// Bytes of servers, and again of users, in one `SERVER_WELCOME`, so that it fits into a message (our choice).
+pub const WELCOME_LIST_BYTES_MAX: usize = FRAME_BYTES_MAX * 2 / 5;
+/// Users whose home is one server; each record takes some kilobytes of memory and disk (our choice).
+pub const LOCAL_USERS_COUNT_MAX: usize = 100_000;
 /// Servers that are pinned and known; a newcomer beyond that is refused (our choice).
 pub const SERVERS_COUNT_MAX: usize = 10_000;

@@ -10,7 +10,6 @@ use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{ConnectInfo, FromRequestParts, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
-use axum::routing::get;
 use axum::serve::ListenerExt as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -39,11 +38,7 @@ pub(crate) fn router(
         page,
         allow_origin: settings.allow_origin.clone().into(),
     };
-    Router::new()
-        .route("/healthz", get(healthz))
-        .route("/readyz", get(readyz))
-        .fallback(upgrade_or_page)
-        .with_state(front)
+    Router::new().fallback(upgrade_or_page).with_state(front)
 }
 
 /// Serves until told to stop.
@@ -68,23 +63,19 @@ pub(crate) async fn serve(
         .await
 }
 
-async fn healthz(request: Request) -> Response {
-    // A WebSocket may come on any path, even this one; health is for those who ask plainly.
-    let _ = request;
-    "alive\n".into_response()
-}
-
-async fn readyz(State(front): State<Front>) -> Response {
-    match front.health.failure() {
-        None => "ready\n".into_response(),
-        Some(reason) => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            format!("store: {reason}\n"),
-        )
-            .into_response(),
+fn plain_answer(path: &str, front: &Front) -> Response {
+    match path {
+        "/" => Html(front.page.to_string()).into_response(),
+        "/healthz" => "alive\n".into_response(),
+        "/readyz" => match front.health.failure() {
+            None => "ready\n".into_response(),
+            Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("store: {reason}\n")).into_response(),
+        },
+        _ => (StatusCode::NOT_FOUND, "nothing here; SOCP speaks WebSocket\n").into_response(),
     }
 }
 
+/// A WebSocket may come on any path, even those of health.
 async fn upgrade_or_page(
     State(front): State<Front>,
     ConnectInfo(address): ConnectInfo<SocketAddr>,
@@ -93,14 +84,7 @@ async fn upgrade_or_page(
     let (mut parts, _) = request.into_parts();
     let is_upgrade = parts.headers.contains_key(header::SEC_WEBSOCKET_KEY);
     if !is_upgrade {
-        return match parts.uri.path() {
-            "/" => Html(front.page.to_string()).into_response(),
-            _ => (
-                StatusCode::NOT_FOUND,
-                "nothing here; SOCP speaks WebSocket\n",
-            )
-                .into_response(),
-        };
+        return plain_answer(parts.uri.path(), &front);
     }
     if !is_allowed_origin(&parts.headers, &front.allow_origin) {
         return (

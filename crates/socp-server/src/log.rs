@@ -1,7 +1,7 @@
 //! The core's notes as log lines: `info` per state change, `warn` for the operator, `debug` per decision.
 
 use socp_core::server::Note;
-use tracing::{debug, info, warn};
+use tracing::{debug, info, trace, warn};
 
 /// Logs one note. User ids only at `debug`.
 pub(crate) fn note(note: &Note) {
@@ -71,30 +71,16 @@ pub(crate) fn note(note: &Note) {
         Note::KeyConflict { server, .. } => {
             warn!(%server, "a peer advertises a known user with another key; refused")
         }
-        Note::PeerComplained {
-            server,
-            code,
-            detail,
-        } => {
-            debug!(%server, %code, detail = detail.escape_debug().to_string(), "a peer complained");
-        }
-        Note::DuplicateLink { server, link } => {
-            debug!(%server, link = link.0, "second link given up")
-        }
-        Note::UserUp { user, link } => debug!(%user, link = link.0, "user online"),
-        Note::UserDown { user } => debug!(%user, "user offline"),
-        Note::Duplicate { link, kind } => {
-            debug!(link = link.0, kind = kind.name(), "duplicate dropped")
-        }
-        Note::Ignored { link, kind } => debug!(link = link.0, kind = kind.name(), "ignored"),
-        Note::Refused { link, reason } => debug!(
-            link = link.0,
-            reason = reason.escape_debug().to_string(),
-            "refused"
-        ),
-        Note::UserComplained { link, code } => debug!(link = link.0, %code, "a user complained"),
-        Note::Undeliverable { link } => debug!(link = link.0, "undeliverable"),
-        Note::Routed { link, is_local } => tracing::trace!(link = link.0, is_local, "routed"),
-        Note::Silent { link } => debug!(link = link.0, "silent for too long"),
+        Note::PeerComplained { .. }
+        | Note::DuplicateLink { .. }
+        | Note::UserUp { .. }
+        | Note::UserDown { .. }
+        | Note::Duplicate { .. }
+        | Note::Ignored { .. }
+        | Note::Refused { .. }
+        | Note::UserComplained { .. }
+        | Note::Undeliverable { .. }
+        | Note::Silent { .. } => debug!(?note),
+        Note::Routed { .. } => trace!(?note),
     }
 }

@@ -1,4 +1,4 @@
-//! Threads for RSA: a signature costs milliseconds, which no reactor thread may spend (DESIGN, The cut).
+//! Threads for RSA: a signature costs milliseconds, which no reactor thread may spend.
 
 use crate::error::ServerError;
 use std::num::NonZero;

@@ -12,6 +12,8 @@ use socp_proto::{Envelope, Fingerprint, Frame, KeyText, Payload, ServerId, escap
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
+/// What checking a content signature counts for: it may take every form that programs sign (PROTOCOL I.7).
+const CONTENT_VERIFICATIONS: usize = 4;
 /// Frames of one link that may be verified at the same time.
 const IN_VERIFICATION_MAX: usize = 32;
 
@@ -218,7 +220,8 @@ impl Reader<'_> {
                 }))
                 .await;
         }
-        for _ in 0..usize::from(has_sig).saturating_add(usize::from(has_content)) {
+        let content_cost = if has_content { CONTENT_VERIFICATIONS } else { 0 };
+        for _ in 0..content_cost.saturating_add(usize::from(has_sig)) {
             self.count_verification();
         }
         let checked = self.wiring.pool.run(move || {

@@ -10,7 +10,7 @@ use socp_proto::payload::{ListRequest, ListResponse, OnlineUser, UserAdvertise, 
 use socp_proto::{Payload, UserId};
 use std::collections::BTreeMap;
 
-/// Shortest prefix of an id that may stand for it (INTERFACE, Client).
+/// Shortest prefix of an id that may stand for it.
 const PREFIX_BYTES_MIN: usize = 4;
 /// Length of an id of ours, a UUID (PROTOCOL I.1).
 const UUID_BYTES: usize = 36;

@@ -12,10 +12,12 @@ use crate::clock::Now;
 use rand_core::Rng;
 use socp_proto::limits::{
     HEARTBEAT_INTERVAL_MS, LINK_SILENCE_MAX_MS, PEER_CHANGES_PER_S_MAX, SERVERS_COUNT_MAX,
-    WELCOME_CLIENTS_COUNT_MAX,
+    WELCOME_CLIENTS_COUNT_MAX, WELCOME_LIST_BYTES_MAX,
 };
-use socp_proto::payload::{ServerIdentity, ServerWelcome, WelcomeClient, WelcomeServer};
-use socp_proto::{Address, Envelope, ErrorCode, Frame, FrameKind, KeyText, Payload, ServerId};
+use socp_proto::payload::{ServerIdentity, ServerWelcome, WelcomeServer};
+use socp_proto::{
+    Address, Envelope, ErrorCode, Frame, FrameKind, KeyText, Payload, ServerId, UserId,
+};
 
 impl Server {
     /// The first thing we say on a link that we dialled.
@@ -156,15 +158,13 @@ impl Server {
         self.meet(now, link, assigned_id, identity, reply);
     }
 
-    /// The wished id, unless another key has it; a key that is known keeps the id it has.
+    /// The id that a key has here already; else the wished one, unless another key has it.
     fn free_id(&mut self, wished: &ServerId, key: &KeyText) -> ServerId {
-        let is_taken = *wished == self.config.server_id
-            || self.pins.get(wished).is_some_and(|pin| pin.key != *key);
-        if !is_taken {
-            return wished.clone();
-        }
         if let Some(pin) = self.pins.values().find(|pin| pin.key == *key) {
             return pin.server_id.clone();
+        }
+        if !self.pins.contains_key(wished) && !self.is_taken_by_other_than_server(wished) {
+            return wished.clone();
         }
         let mut bytes = [0; 16];
         self.rng.fill_bytes(&mut bytes);
@@ -385,6 +385,18 @@ impl Server {
             self.refuse_key(now, link, "this is the same server, or one that has its id");
             return false;
         }
+        if self.is_taken_by_other_than_server(&server) {
+            self.refuse_key(now, link, "this id is a user's");
+            return false;
+        }
+        if self
+            .pins
+            .values()
+            .any(|pin| pin.key == key && pin.server_id != server)
+        {
+            self.refuse_key(now, link, "this key is pinned for another id");
+            return false;
+        }
         if let Some(pin) = self.pins.get(&server).filter(|pin| pin.key != key) {
             let (pinned, offered) = (pin.key.fingerprint(), key.fingerprint());
             self.note(Note::PinConflict {
@@ -427,6 +439,14 @@ impl Server {
             self.save(Record::Pin(pin), then);
         }
         true
+    }
+
+    /// Whether an id is ours or a user's.
+    fn is_taken_by_other_than_server(&self, server: &ServerId) -> bool {
+        let user = UserId::from(socp_proto::Id::from(server));
+        *server == self.config.server_id
+            || self.records.contains_key(&user)
+            || self.people.get(&user).is_some()
     }
 
     fn on_pin_known(&mut self, now: Now, then: AfterSave) {
@@ -556,9 +576,19 @@ impl Server {
                 port: pin.port,
                 pubkey: pin.key.clone(),
             });
-        // A welcome must fit into one message: each server takes a kilobyte at most.
-        let servers: Vec<WelcomeServer> = servers.take(WELCOME_CLIENTS_COUNT_MAX).collect();
-        let clients: Vec<WelcomeClient> = self.people.welcome_clients(&self.config, &self.pins);
+        let key_bytes = |key: &KeyText| key.as_str().len();
+        let servers = within_bytes(servers, |server| {
+            key_bytes(&server.pubkey).saturating_add(server.host.len())
+        });
+        let clients = self.people.welcome_clients(&self.config, &self.pins);
+        let clients = within_bytes(clients.into_iter(), |client| {
+            let host_bytes = client.host.as_ref().map_or(0, String::len);
+            client
+                .pubkey
+                .as_ref()
+                .map_or(0, key_bytes)
+                .saturating_add(host_bytes)
+        });
         ServerWelcome {
             clients,
             servers,
@@ -606,4 +636,18 @@ impl Server {
         self.want_link(now, server);
         self.announce_once(now, link);
     }
+}
+
+/// As many as fit into their part of a welcome; `bytes` counts what varies in size.
+fn within_bytes<T>(items: impl Iterator<Item = T>, bytes: impl Fn(&T) -> usize) -> Vec<T> {
+    let mut left = WELCOME_LIST_BYTES_MAX;
+    let fits = |item: &T| {
+        // Two ids of 64 bytes and the names of the fields.
+        let Some(rest) = left.checked_sub(bytes(item).saturating_add(256)) else {
+            return false;
+        };
+        left = rest;
+        true
+    };
+    items.take_while(fits).collect()
 }

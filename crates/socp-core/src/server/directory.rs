@@ -9,8 +9,8 @@ use super::timers::Timer;
 use crate::clock::Now;
 use crate::seen::SeenKey;
 use socp_proto::limits::{
-    FRAME_BYTES_MAX, HELLO_AGE_MAX_MS, HELLO_TRIES_MAX, LIST_PAGE_COUNT_MAX, OUTBOUND_BYTES_MAX,
-    PING_INTERVAL_MS,
+    FRAME_BYTES_MAX, HELLO_AGE_MAX_MS, HELLO_TRIES_MAX, LIST_PAGE_COUNT_MAX, LOCAL_USERS_COUNT_MAX,
+    OUTBOUND_BYTES_MAX, PING_INTERVAL_MS,
 };
 use socp_proto::payload::{
     Ack, ListRequest, ListResponse, OnlineUser, PubkeyResponse, UserHello, directory_statement,
@@ -104,6 +104,12 @@ impl Server {
                 "this id is bound to another key",
             ));
         }
+        if !self.records.contains_key(user) && self.records.len() >= LOCAL_USERS_COUNT_MAX {
+            return Err(Refusal(
+                ErrorCode::RateLimited,
+                "this server has no room for more users",
+            ));
+        }
         let person = self.people.get(user);
         if person
             .and_then(|person| person.pubkey.as_ref())
@@ -159,8 +165,9 @@ impl Server {
         is_native: bool,
         is_proven: bool,
     ) {
-        let meta = hello.meta.unwrap_or_default();
         if let Some(record) = self.records.get(&user) {
+            // A hello without a profile leaves the one there is.
+            let meta = hello.meta.unwrap_or_else(|| record.meta.clone());
             let is_same = record.meta == meta;
             let record = UserRecord {
                 meta,
@@ -179,6 +186,7 @@ impl Server {
                 self.store_then_admit(greeting)
             };
         }
+        let meta = hello.meta.unwrap_or_default();
         let enc_pubkey = hello.enc_pubkey.unwrap_or_else(|| hello.pubkey.clone());
         let version = 1;
         let statement = directory_statement(&user, &hello.pubkey, &enc_pubkey, version);

@@ -103,6 +103,12 @@ pub enum Fault {
         /// The frame's type.
         kind: FrameKind,
     },
+    /// A type that this version does not carry; no fault of who sends it, so it is not counted.
+    #[error("{} is not carried by this server", kind.name())]
+    Unsupported {
+        /// The frame's type.
+        kind: FrameKind,
+    },
     /// A `ts` too far from our clock.
     #[error("{}: `ts` is too far from this server's clock", kind.name())]
     Clock {
@@ -127,6 +133,7 @@ impl Fault {
             | Self::Content { .. }
             | Self::NotYours { .. }
             | Self::OutOfPlace { .. }
+            | Self::Unsupported { .. }
             | Self::Clock { .. } => None,
         }
     }
@@ -140,7 +147,7 @@ impl Fault {
             | Self::UnknownOrigin { .. }
             | Self::Content { .. }
             | Self::NotYours { .. } => ErrorCode::InvalidSig,
-            Self::OutOfPlace { .. } => ErrorCode::UnknownType,
+            Self::OutOfPlace { .. } | Self::Unsupported { .. } => ErrorCode::UnknownType,
             Self::Clock { .. } => ErrorCode::Timeout,
             Self::Binary | Self::Utf8 | Self::TooLong | Self::Framing(_) | Self::SlowReader => {
                 ErrorCode::BadFrame
@@ -156,6 +163,7 @@ impl Fault {
             | Self::UnknownOrigin { kind }
             | Self::NotYours { kind }
             | Self::OutOfPlace { kind }
+            | Self::Unsupported { kind }
             | Self::Clock { kind } => Some(*kind),
             Self::Content { .. } => Some(FrameKind::MsgDirect),
             Self::Frame(_)
@@ -205,6 +213,7 @@ impl Server {
             return;
         };
         let is_over = match state {
+            Link::Peer(_) | Link::User(_) if matches!(fault, Fault::Unsupported { .. }) => false,
             Link::New { .. } => true,
             Link::Peer(peer) => peer.faults.is_one_too_many(now.mono),
             Link::User(user) => user.faults.is_one_too_many(now.mono),
@@ -276,6 +285,7 @@ fn close_reason(fault: &Fault) -> &'static str {
         | Fault::Content { .. }
         | Fault::NotYours { .. }
         | Fault::OutOfPlace { .. }
+        | Fault::Unsupported { .. }
         | Fault::Clock { .. } => "protocol error",
     }
 }

@@ -35,6 +35,7 @@ use link::{Link, PeerLink, UserLink};
 use presence::People;
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
+use socp_proto::limits::ERROR_DETAIL_CHARS_MAX;
 use socp_proto::{Address, Draft, ErrorCode, Frame, FrameKind, Payload, ServerId, UserId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use timers::{Timer, Timers};
@@ -311,8 +312,14 @@ impl Server {
             | Payload::UserHello(_)
             | Payload::ListResponse(_)
             | Payload::PubkeyResponse(_)
-            | Payload::UserDeliver(_)
-            | Payload::MsgPublicChannel(_)
+            | Payload::UserDeliver(_) => self.on_fault(
+                now,
+                link,
+                &Fault::OutOfPlace {
+                    kind: envelope.kind,
+                },
+            ),
+            Payload::MsgPublicChannel(_)
             | Payload::PublicChannelAdd(_)
             | Payload::PublicChannelUpdated(_)
             | Payload::PublicChannelKeyShare(_)
@@ -321,7 +328,7 @@ impl Server {
             | Payload::FileEnd(_) => self.on_fault(
                 now,
                 link,
-                &Fault::OutOfPlace {
+                &Fault::Unsupported {
                     kind: envelope.kind,
                 },
             ),
@@ -402,6 +409,7 @@ impl Server {
             .links
             .get(&link)
             .map_or_else(Address::everyone, Link::address);
+        let detail = detail.chars().take(ERROR_DETAIL_CHARS_MAX).collect();
         let notice = socp_proto::payload::ErrorNotice {
             code,
             detail,

@@ -241,7 +241,7 @@ impl People {
             }
         };
         self.online_after(None)
-            .take(WELCOME_CLIENTS_COUNT_MAX / 2)
+            .take(WELCOME_CLIENTS_COUNT_MAX)
             .map(client)
             .collect()
     }
@@ -488,9 +488,12 @@ impl Server {
         let known = self.people.get(&user_id);
         let bound = self.records.get(&user_id).map(|record| &record.pubkey);
         let key = known.and_then(|person| person.pubkey.as_ref()).or(bound);
-        if let (Some(key), Some(offered)) = (key, &pubkey)
-            && key != offered
-        {
+        let enc_known = known.and_then(|person| person.enc_pubkey.as_ref());
+        let enc_offered = enc_pubkey.as_ref().or(pubkey.as_ref());
+        let is_server = self
+            .pins
+            .contains_key(&ServerId::from(socp_proto::Id::from(&user_id)));
+        if is_server || differ(key, pubkey.as_ref()) || differ(enc_known, enc_offered) {
             self.note(Note::KeyConflict {
                 user: user_id,
                 server: server_id,
@@ -504,8 +507,7 @@ impl Server {
         }
         let is_same =
             known.is_some_and(|person| person.is_online() && person.meta == meta) && is_here;
-        let enc_known = known.and_then(|person| person.enc_pubkey.clone());
-        let enc_pubkey = enc_pubkey.or_else(|| pubkey.clone()).or(enc_known);
+        let enc_pubkey = enc_offered.or(enc_known).cloned();
         let pubkey = pubkey.or_else(|| key.cloned());
         let home = Home::Remote {
             server: server_id,
@@ -629,4 +631,9 @@ impl Server {
             }
         }
     }
+}
+
+/// Whether both are known and not the same.
+fn differ(known: Option<&KeyText>, offered: Option<&KeyText>) -> bool {
+    matches!((known, offered), (Some(known), Some(offered)) if known != offered)
 }

@@ -4,12 +4,14 @@ use super::Shape;
 use crate::caps::Capabilities;
 use crate::id::{ServerId, UserId};
 use crate::key::KeyText;
-use serde::{Deserialize, Serialize};
+use crate::limits::HOST_BYTES_MAX;
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Who and where a server is: `SERVER_HELLO_JOIN`, `SERVER_ANNOUNCE`, `SERVER_HELLO_LINK`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerIdentity {
     /// Host name or address under which others may dial it.
+    #[serde(deserialize_with = "bounded_host")]
     pub host: String,
     /// Its port there.
     pub port: u16,
@@ -47,7 +49,11 @@ pub struct ServerWelcome {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pubkey: Option<KeyText>,
     /// The introducer's host.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "bounded_host_if_any"
+    )]
     pub host: Option<String>,
     /// The introducer's port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -70,7 +76,11 @@ pub struct WelcomeClient {
     /// The user.
     pub user_id: UserId,
     /// The host of the user's server.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "bounded_host_if_any"
+    )]
     pub host: Option<String>,
     /// The port of the user's server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -89,9 +99,41 @@ pub struct WelcomeServer {
     /// The server.
     pub server_id: ServerId,
     /// Its host.
+    #[serde(deserialize_with = "bounded_host")]
     pub host: String,
     /// Its port.
     pub port: u16,
     /// Its key.
     pub pubkey: KeyText,
+}
+
+fn bounded_host<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let host = String::deserialize(deserializer)?;
+    if host.len() > HOST_BYTES_MAX || !host.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(serde::de::Error::custom(format!(
+            "host is not a name or address of at most {HOST_BYTES_MAX} printable ASCII characters"
+        )));
+    }
+    Ok(host)
+}
+
+fn bounded_host_if_any<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    bounded_host(deserializer).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::json::parse_object;
+    use crate::payload::{FrameKind, Payload};
+
+    #[test]
+    fn a_host_is_bounded_wherever_it_stands() {
+        for (host, is_fine) in [("chat.example".to_owned(), true), ("h".repeat(254), false), ("a b".to_owned(), false)] {
+            let server = format!(r#"{{"server_id":"s","host":"{host}","port":1,"pubkey":"AAAA"}}"#);
+            let announce = parse_object(&server).unwrap();
+            assert_eq!(Payload::parse(FrameKind::ServerAnnounce, &announce).is_ok(), is_fine, "{host}");
+            let welcome = parse_object(&format!(r#"{{"assigned_id":"x","servers":[{server}]}}"#)).unwrap();
+            assert_eq!(Payload::parse(FrameKind::ServerWelcome, &welcome).is_ok(), is_fine, "{host}");
+        }
+    }
 }

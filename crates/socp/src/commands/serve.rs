@@ -267,7 +267,7 @@ fn text_or_number<'de, D: serde::Deserializer<'de>>(
     }))
 }
 
-/// The one line that scripts wait for (INTERFACE, Server).
+/// The one line that scripts wait for.
 fn say_ready(ready: &Ready) -> Result<()> {
     let line = serde_json::json!({
         "listen": format!("ws://{}", ready.listen),

@@ -1,4 +1,4 @@
-//! End to end: the real binary, real sockets, real files (DESIGN, Proof).
+//! End to end: the real binary, real sockets, real files (docs/TESTING.md).
 
 #![allow(
     clippy::unwrap_used,
