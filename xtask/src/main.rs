@@ -48,11 +48,7 @@ fn run(words: &[&str], out: &mut impl Write, err: &mut impl Write) -> io::Result
             return Ok(ExitCode::from(2));
         }
     };
-    Ok(if passed {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// The workspace's folder. Cargo says where this crate lies when it runs it; a copy of the program that is started by
@@ -92,17 +88,9 @@ mod tests {
         for words in [&["tset"][..], &["test", "--fast"], &[]] {
             let (mut out, mut err) = (Vec::new(), Vec::new());
             let status = run(words, &mut out, &mut err).unwrap();
-            assert_eq!(
-                format!("{status:?}"),
-                format!("{:?}", ExitCode::from(2)),
-                "{words:?}"
-            );
+            assert_eq!(format!("{status:?}"), format!("{:?}", ExitCode::from(2)), "{words:?}");
             assert!(out.is_empty());
-            assert!(
-                String::from_utf8(err)
-                    .unwrap()
-                    .contains("Usage: cargo xtask")
-            );
+            assert!(String::from_utf8(err).unwrap().contains("Usage: cargo xtask"));
         }
     }
 

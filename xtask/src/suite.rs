@@ -28,10 +28,7 @@ enum Step {
     /// Check the house rules in this process.
     Tidy,
     /// Leave something out and say so.
-    Skip {
-        name: &'static str,
-        how: &'static str,
-    },
+    Skip { name: &'static str, how: &'static str },
 }
 
 /// Runs every step and streams what they print.
@@ -71,14 +68,7 @@ fn plan(tools: Tools) -> Vec<Step> {
         }
     };
     let lint = if tools.clippy {
-        Step::Cargo(&[
-            "clippy",
-            "--workspace",
-            "--all-targets",
-            "--",
-            "-D",
-            "warnings",
-        ])
+        Step::Cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])
     } else {
         Step::Skip {
             name: "cargo clippy",
@@ -193,15 +183,9 @@ mod tests {
 
     #[test]
     fn missing_tools_are_skipped_with_a_notice_and_the_tests_still_run() {
-        assert_eq!(
-            names(NONE).last().unwrap(),
-            "cargo test --workspace --tests"
-        );
+        assert_eq!(names(NONE).last().unwrap(), "cargo test --workspace --tests");
         let mut out = Vec::new();
-        for step in plan(NONE)
-            .iter()
-            .filter(|step| matches!(step, Step::Skip { .. }))
-        {
+        for step in plan(NONE).iter().filter(|step| matches!(step, Step::Skip { .. })) {
             assert!(perform(step, Path::new("."), &mut out).unwrap());
         }
         let text = String::from_utf8(out).unwrap();
@@ -211,9 +195,7 @@ mod tests {
 
     #[test]
     fn a_program_that_does_not_exist_does_not_answer() {
-        assert!(!answers(
-            Command::new("no-such-program-anywhere").arg("--version")
-        ));
+        assert!(!answers(Command::new("no-such-program-anywhere").arg("--version")));
     }
 
     #[test]
@@ -226,9 +208,6 @@ mod tests {
         });
         assert!(!passed.unwrap());
         assert_eq!(performed, ["cargo fmt --all --check", "cargo xtask tidy"]);
-        assert_eq!(
-            String::from_utf8(out).unwrap(),
-            "test: failed at `cargo xtask tidy`\n"
-        );
+        assert_eq!(String::from_utf8(out).unwrap(), "test: failed at `cargo xtask tidy`\n");
     }
 }

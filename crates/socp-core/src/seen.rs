@@ -62,12 +62,7 @@ impl SeenCache {
 
 /// The key of a frame: its kind, `ts`, `from`, `to` and canonical payload (SOCP §10).
 pub(crate) fn frame_key(envelope: &Envelope) -> SeenKey {
-    let head = [
-        envelope.kind.name(),
-        envelope.from.as_str(),
-        envelope.to.as_str(),
-    ]
-    .join("\n");
+    let head = [envelope.kind.name(), envelope.from.as_str(), envelope.to.as_str()].join("\n");
     let text = format!("{head}\n{}\n{}", envelope.ts, envelope.signed_text());
     socp_proto::sha256(text.as_bytes())
 }

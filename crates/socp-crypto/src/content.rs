@@ -94,10 +94,7 @@ impl ContentScheme {
 /// # Errors
 ///
 /// [`CryptoError::Internal`] if the library fails.
-pub fn sign_content(
-    key: &PrivateKey,
-    parts: ContentParts<'_>,
-) -> Result<[u8; SIGNATURE_BYTES], CryptoError> {
+pub fn sign_content(key: &PrivateKey, parts: ContentParts<'_>) -> Result<[u8; SIGNATURE_BYTES], CryptoError> {
     sign_content_as(key, parts, ContentScheme::OURS)
 }
 
@@ -111,8 +108,7 @@ pub fn sign_content_as(
     parts: ContentParts<'_>,
     scheme: ContentScheme,
 ) -> Result<[u8; SIGNATURE_BYTES], CryptoError> {
-    let preimage = content_preimage(scheme.family, parts)
-        .ok_or(CryptoError::Internal("ciphertext not base64url"))?;
+    let preimage = content_preimage(scheme.family, parts).ok_or(CryptoError::Internal("ciphertext not base64url"))?;
     if scheme.prehashed {
         return key.sign(sha256_of(&[&preimage]).as_ref());
     }
@@ -155,13 +151,9 @@ pub fn verify_content(
             sha256_of(&[digest.as_ref()]),
         )
     });
-    let (schemes, digests): (Vec<ContentScheme>, Vec<Digest>) =
-        known.iter().copied().chain(twice).unzip();
+    let (schemes, digests): (Vec<ContentScheme>, Vec<Digest>) = known.iter().copied().chain(twice).unzip();
     let index = key.verify_first(&digests, signature)?;
-    schemes
-        .get(index)
-        .copied()
-        .ok_or(CryptoError::Internal("scheme index"))
+    schemes.get(index).copied().ok_or(CryptoError::Internal("scheme index"))
 }
 
 impl ContentFamily {
@@ -318,15 +310,7 @@ mod tests {
 
     #[test]
     fn raw_form_tolerates_padding_and_needs_base64url() {
-        let raw = |ciphertext| {
-            content_preimage(
-                ContentFamily::Raw,
-                ContentParts {
-                    ciphertext,
-                    ..PARTS
-                },
-            )
-        };
+        let raw = |ciphertext| content_preimage(ContentFamily::Raw, ContentParts { ciphertext, ..PARTS });
         assert_eq!(raw("AA==").unwrap(), b"\x00ab7");
         assert_eq!(raw("A+/="), None);
     }

@@ -15,10 +15,7 @@ use crate::error::KeyFault;
 pub(crate) fn check_spki(der: &[u8]) -> Result<&[u8], KeyFault> {
     let spki = SubjectPublicKeyInfoRef::from_der(der).map_err(|_| KeyFault::Encoding)?;
     check_algorithm(&spki.algorithm)?;
-    let bits = spki
-        .subject_public_key
-        .as_bytes()
-        .ok_or(KeyFault::Encoding)?;
+    let bits = spki.subject_public_key.as_bytes().ok_or(KeyFault::Encoding)?;
     let numbers = RsaPublicKeyRef::from_der(bits).map_err(|_| KeyFault::Encoding)?;
     check_numbers(&numbers.modulus, &numbers.public_exponent)?;
     // Two encodings of one key would be two fingerprints of one key.
@@ -35,8 +32,7 @@ pub(crate) fn check_spki(der: &[u8]) -> Result<&[u8], KeyFault> {
 pub(crate) fn check_pkcs8(der: &[u8]) -> Result<(), KeyFault> {
     let info = PrivateKeyInfoRef::try_from(der).map_err(|_: Pkcs8Error| KeyFault::Encoding)?;
     check_algorithm(&info.algorithm)?;
-    let numbers =
-        RsaPrivateKeyRef::from_der(info.private_key.as_bytes()).map_err(|_| KeyFault::Encoding)?;
+    let numbers = RsaPrivateKeyRef::from_der(info.private_key.as_bytes()).map_err(|_| KeyFault::Encoding)?;
     check_numbers(&numbers.modulus, &numbers.public_exponent)
 }
 
@@ -76,11 +72,7 @@ fn bit_length(bytes: &[u8]) -> usize {
 
 /// A big-endian number of at most eight bytes.
 fn small_number(bytes: &[u8]) -> Option<u64> {
-    (bytes.len() <= 8).then(|| {
-        bytes
-            .iter()
-            .fold(0, |number, byte| (number << 8) | u64::from(*byte))
-    })
+    (bytes.len() <= 8).then(|| bytes.iter().fold(0, |number, byte| (number << 8) | u64::from(*byte)))
 }
 
 const MODULUS_BITS: usize = 4096;

@@ -58,11 +58,7 @@ impl SealedKey {
     ///
     /// [`KeyFileFault::Parameters`] for a cost that [`SealedKey::open`] would refuse, [`KeyFileFault::ShortSecret`], or
     /// [`CryptoError::Internal`] if a library fails.
-    pub fn seal_with_cost(
-        key: &PrivateKey,
-        unlock: UnlockSecret<'_>,
-        cost: Argon2Cost,
-    ) -> Result<Self, CryptoError> {
+    pub fn seal_with_cost(key: &PrivateKey, unlock: UnlockSecret<'_>, cost: Argon2Cost) -> Result<Self, CryptoError> {
         let kdf = Kdf::fresh(unlock, cost)?;
         let cipher = cipher(&*kdf.derive(unlock)?)?;
         let iv = random_bytes::<IV_BYTES>()?;
@@ -101,11 +97,7 @@ impl SealedKey {
         let cipher = cipher(&*self.kdf.derive(unlock)?)?;
         let mut buffer = Zeroizing::new(self.ciphertext.0.clone());
         let pkcs8 = cipher
-            .open_in_place(
-                nonce,
-                Aad::from(authenticated(&self.kdf, self.version)?),
-                &mut buffer,
-            )
+            .open_in_place(nonce, Aad::from(authenticated(&self.kdf, self.version)?), &mut buffer)
             .map_err(|_| CryptoError::WrongPassword)?;
         PrivateKey::from_pkcs8_der(pkcs8)
     }
@@ -137,14 +129,11 @@ impl SealedKey {
         if text.len() > FILE_MAX_BYTES {
             return Err(KeyFileFault::Foreign.into());
         }
-        let value: serde_json::Value = serde_json::from_str(text)
-            .map_err(|_| KeyFileFault::Damaged("it is not complete JSON"))?;
+        let value: serde_json::Value =
+            serde_json::from_str(text).map_err(|_| KeyFileFault::Damaged("it is not complete JSON"))?;
         let version = value.get("version").and_then(serde_json::Value::as_u64);
         // A later version may have dropped any other field.
-        let (Some(version), true) = (
-            version,
-            value.get("kdf").is_some() || version > Some(VERSION),
-        ) else {
+        let (Some(version), true) = (version, value.get("kdf").is_some() || version > Some(VERSION)) else {
             return Err(KeyFileFault::Foreign.into());
         };
         if version > VERSION {
@@ -154,8 +143,8 @@ impl SealedKey {
             return Err(KeyFileFault::Foreign.into());
         }
         // From the text, not from `value`: only that way duplicate fields are seen and refused.
-        let sealed: Self = serde_json::from_str(text)
-            .map_err(|_| KeyFileFault::Damaged("a field is missing or malformed"))?;
+        let sealed: Self =
+            serde_json::from_str(text).map_err(|_| KeyFileFault::Damaged("a field is missing or malformed"))?;
         sealed.kdf.check()?;
         Ok(sealed)
     }
@@ -169,13 +158,11 @@ struct Authenticated<'a> {
 }
 
 fn authenticated(kdf: &Kdf, version: u64) -> Result<Vec<u8>, CryptoError> {
-    serde_json::to_vec(&Authenticated { kdf, version })
-        .map_err(|_| CryptoError::Internal("key file header to JSON"))
+    serde_json::to_vec(&Authenticated { kdf, version }).map_err(|_| CryptoError::Internal("key file header to JSON"))
 }
 
 fn cipher(key: &[u8; 32]) -> Result<LessSafeKey, CryptoError> {
-    let key =
-        UnboundKey::new(&AES_256_GCM, key).map_err(|_| CryptoError::Internal("AES-256 key"))?;
+    let key = UnboundKey::new(&AES_256_GCM, key).map_err(|_| CryptoError::Internal("AES-256 key"))?;
     Ok(LessSafeKey::new(key))
 }
 

@@ -8,9 +8,7 @@ use std::sync::Arc;
 
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der};
 use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::rsa::{
-    KeySize, OAEP_SHA256_MGF1SHA256, OaepPrivateDecryptingKey, PrivateDecryptingKey,
-};
+use aws_lc_rs::rsa::{KeySize, OAEP_SHA256_MGF1SHA256, OaepPrivateDecryptingKey, PrivateDecryptingKey};
 use aws_lc_rs::signature::{KeyPair, RSA_PSS_SHA256, RsaKeyPair};
 use zeroize::Zeroizing;
 
@@ -36,8 +34,7 @@ impl PrivateKey {
     ///
     /// [`CryptoError::Internal`] if the library fails.
     pub fn generate() -> Result<Self, CryptoError> {
-        let pair = RsaKeyPair::generate(KeySize::Rsa4096)
-            .map_err(|_| CryptoError::Internal("key generation"))?;
+        let pair = RsaKeyPair::generate(KeySize::Rsa4096).map_err(|_| CryptoError::Internal("key generation"))?;
         let der = pkcs8_of(&pair)?;
         Self::from_pair(pair, der.as_ref())
     }
@@ -55,8 +52,7 @@ impl PrivateKey {
 
     fn from_pair(pair: RsaKeyPair, der: &[u8]) -> Result<Self, CryptoError> {
         let opening = PrivateDecryptingKey::from_pkcs8(der).map_err(|_| KeyFault::Numbers)?;
-        let opening = OaepPrivateDecryptingKey::new(opening)
-            .map_err(|_| CryptoError::Internal("OAEP key"))?;
+        let opening = OaepPrivateDecryptingKey::new(opening).map_err(|_| CryptoError::Internal("OAEP key"))?;
         let spki: PublicKeyX509Der<'_> = pair
             .public_key()
             .as_der()
@@ -75,9 +71,7 @@ impl PrivateKey {
     ///
     /// [`CryptoError::Internal`] if the library fails.
     pub fn to_pkcs8_der(&self) -> Result<SecretBytes, CryptoError> {
-        Ok(SecretBytes::new(
-            pkcs8_of(&self.0.signing)?.as_ref().to_vec(),
-        ))
+        Ok(SecretBytes::new(pkcs8_of(&self.0.signing)?.as_ref().to_vec()))
     }
 
     /// Returns the public half.
@@ -99,12 +93,7 @@ impl PrivateKey {
         let mut signature = [0; SIGNATURE_BYTES];
         self.0
             .signing
-            .sign(
-                &RSA_PSS_SHA256,
-                &SystemRandom::new(),
-                message,
-                &mut signature,
-            )
+            .sign(&RSA_PSS_SHA256, &SystemRandom::new(), message, &mut signature)
             .map_err(|_| CryptoError::Internal("PSS signing"))?;
         Ok(signature)
     }
@@ -116,11 +105,7 @@ impl PrivateKey {
     /// # Errors
     ///
     /// [`CryptoError::TooLong`] over the limit; [`CryptoError::Decrypt`] for anything else that is wrong with it.
-    pub fn open(
-        &self,
-        ciphertext: &[u8],
-        max_plaintext: usize,
-    ) -> Result<SecretBytes, CryptoError> {
+    pub fn open(&self, ciphertext: &[u8], max_plaintext: usize) -> Result<SecretBytes, CryptoError> {
         let blocks_max = max_plaintext.div_ceil(BLOCK_PLAINTEXT_MAX_BYTES).max(1);
         let ciphertext_max = blocks_max.saturating_mul(BLOCK_BYTES);
         if ciphertext.len() > ciphertext_max {
@@ -136,8 +121,7 @@ impl PrivateKey {
             return Err(CryptoError::Decrypt);
         }
         // Reserved in full, so that growing never leaves a copy of the plaintext behind.
-        let mut plaintext =
-            Zeroizing::new(Vec::with_capacity(blocks.len() * BLOCK_PLAINTEXT_MAX_BYTES));
+        let mut plaintext = Zeroizing::new(Vec::with_capacity(blocks.len() * BLOCK_PLAINTEXT_MAX_BYTES));
         let mut buffer = Zeroizing::new([0; BLOCK_BYTES]);
         for block in blocks {
             let piece = self
@@ -169,6 +153,5 @@ impl fmt::Debug for PrivateKey {
 
 /// The library's buffer zeroes itself when dropped.
 fn pkcs8_of(pair: &RsaKeyPair) -> Result<Pkcs8V1Der<'static>, CryptoError> {
-    pair.as_der()
-        .map_err(|_| CryptoError::Internal("private key encoding"))
+    pair.as_der().map_err(|_| CryptoError::Internal("private key encoding"))
 }

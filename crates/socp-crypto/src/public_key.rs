@@ -14,9 +14,7 @@ use std::sync::{Arc, OnceLock};
 
 use aws_lc_rs::digest::Digest;
 use aws_lc_rs::rsa::{OAEP_SHA256_MGF1SHA256, OaepPublicEncryptingKey, PublicEncryptingKey};
-use aws_lc_rs::signature::{
-    ParsedPublicKey, RSA_PSS_2048_8192_SHA256, RsaParameters, RsaPssSaltLength,
-};
+use aws_lc_rs::signature::{ParsedPublicKey, RSA_PSS_2048_8192_SHA256, RsaParameters, RsaPssSaltLength};
 use rsa::pkcs8::DecodePublicKey;
 use rsa::signature::hazmat::PrehashVerifier;
 use rsa::{RsaPublicKey, pss};
@@ -62,8 +60,7 @@ impl PublicKey {
     /// [`CryptoError::BadKey`] says which rule the key breaks.
     pub fn from_spki_der(der: &[u8]) -> Result<Self, CryptoError> {
         check_spki(der)?;
-        let salt_32 =
-            ParsedPublicKey::new(&RSA_PSS_2048_8192_SHA256, der).map_err(|_| KeyFault::Numbers)?;
+        let salt_32 = ParsedPublicKey::new(&RSA_PSS_2048_8192_SHA256, der).map_err(|_| KeyFault::Numbers)?;
         Ok(Self(Arc::new(Inner {
             spki_der: der.into(),
             fingerprint: sha256(der),
@@ -93,18 +90,13 @@ impl PublicKey {
     ///
     /// [`CryptoError::BadSignature`] if it is not this key's signature over `message`.
     pub fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), CryptoError> {
-        self.verify_first(&[sha256_of(&[message])], signature)
-            .map(drop)
+        self.verify_first(&[sha256_of(&[message])], signature).map(drop)
     }
 
     /// Finds the first of several message digests that the signature covers, and returns its index.
     ///
     /// The fast verifiers go over all digests before the slow one is asked about any.
-    pub(crate) fn verify_first(
-        &self,
-        digests: &[Digest],
-        signature: &[u8],
-    ) -> Result<usize, CryptoError> {
+    pub(crate) fn verify_first(&self, digests: &[Digest], signature: &[u8]) -> Result<usize, CryptoError> {
         if signature.len() != SIGNATURE_BYTES {
             return Err(CryptoError::BadSignature);
         }
@@ -130,8 +122,7 @@ impl PublicKey {
         if plaintext.is_empty() {
             return seal_block(key, plaintext).map(Vec::from);
         }
-        let mut ciphertext =
-            Vec::with_capacity(plaintext.len().div_ceil(BLOCK_PLAINTEXT_MAX_BYTES) * BLOCK_BYTES);
+        let mut ciphertext = Vec::with_capacity(plaintext.len().div_ceil(BLOCK_PLAINTEXT_MAX_BYTES) * BLOCK_BYTES);
         for piece in plaintext.chunks(BLOCK_PLAINTEXT_MAX_BYTES) {
             ciphertext.extend_from_slice(&seal_block(key, piece)?);
         }
@@ -149,11 +140,7 @@ impl Eq for PublicKey {}
 
 impl fmt::Debug for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "PublicKey({})",
-            data_encoding::HEXLOWER.encode(&self.0.fingerprint)
-        )
+        write!(f, "PublicKey({})", data_encoding::HEXLOWER.encode(&self.0.fingerprint))
     }
 }
 
@@ -188,30 +175,21 @@ impl Inner {
     fn verifies(&self, salt: Salt, digest: &Digest, signature: &[u8]) -> Result<bool, CryptoError> {
         Ok(match salt {
             Salt::Digest => self.salt_32.verify_digest_sig(digest, signature).is_ok(),
-            Salt::Max => self
-                .salt_max_key()?
-                .verify_digest_sig(digest, signature)
-                .is_ok(),
+            Salt::Max => self.salt_max_key()?.verify_digest_sig(digest, signature).is_ok(),
             Salt::Any => match pss::Signature::try_from(signature) {
-                Ok(signature) => self
-                    .salt_any_key()?
-                    .verify_prehash(digest.as_ref(), &signature)
-                    .is_ok(),
+                Ok(signature) => self.salt_any_key()?.verify_prehash(digest.as_ref(), &signature).is_ok(),
                 Err(_) => false,
             },
         })
     }
 
     fn salt_max_key(&self) -> Result<&ParsedPublicKey, CryptoError> {
-        parsed_once(&self.salt_max, || {
-            ParsedPublicKey::new(&PSS_SALT_MAX, &self.spki_der)
-        })
+        parsed_once(&self.salt_max, || ParsedPublicKey::new(&PSS_SALT_MAX, &self.spki_der))
     }
 
     fn salt_any_key(&self) -> Result<&AnySaltKey, CryptoError> {
         parsed_once(&self.salt_any, || {
-            RsaPublicKey::from_public_key_der(&self.spki_der)
-                .map(AnySaltKey::new_with_auto_salt_len)
+            RsaPublicKey::from_public_key_der(&self.spki_der).map(AnySaltKey::new_with_auto_salt_len)
         })
     }
 
@@ -225,22 +203,15 @@ impl Inner {
 }
 
 /// Fills `cell` at first use. Failing is a library's fault: the key has passed our rules and aws-lc's.
-fn parsed_once<T, E>(
-    cell: &OnceLock<T>,
-    parse: impl FnOnce() -> Result<T, E>,
-) -> Result<&T, CryptoError> {
+fn parsed_once<T, E>(cell: &OnceLock<T>, parse: impl FnOnce() -> Result<T, E>) -> Result<&T, CryptoError> {
     if let Some(parsed) = cell.get() {
         return Ok(parsed);
     }
-    let parsed =
-        parse().map_err(|_| CryptoError::Internal("an accepted public key no longer parses"))?;
+    let parsed = parse().map_err(|_| CryptoError::Internal("an accepted public key no longer parses"))?;
     Ok(cell.get_or_init(|| parsed))
 }
 
-fn seal_block(
-    key: &OaepPublicEncryptingKey,
-    piece: &[u8],
-) -> Result<[u8; BLOCK_BYTES], CryptoError> {
+fn seal_block(key: &OaepPublicEncryptingKey, piece: &[u8]) -> Result<[u8; BLOCK_BYTES], CryptoError> {
     let mut block = [0; BLOCK_BYTES];
     let written = key
         .encrypt(&OAEP_SHA256_MGF1SHA256, piece, &mut block, None)
@@ -252,8 +223,7 @@ fn seal_block(
     Ok(block)
 }
 
-static PSS_SALT_MAX: RsaParameters =
-    RSA_PSS_2048_8192_SHA256.with_pss_salt_length(RsaPssSaltLength::Max);
+static PSS_SALT_MAX: RsaParameters = RSA_PSS_2048_8192_SHA256.with_pss_salt_length(RsaPssSaltLength::Max);
 
 const SALT_32: u8 = 0;
 const SALT_MAX: u8 = 1;
@@ -269,30 +239,21 @@ mod tests {
 
     #[test]
     fn the_salt_that_succeeded_last_is_tried_first() {
-        static MAX: RsaSignatureEncoding =
-            RSA_PSS_SHA256.with_pss_salt_length(RsaPssSaltLength::Max);
-        static ODD: RsaSignatureEncoding =
-            RSA_PSS_SHA256.with_pss_salt_length(RsaPssSaltLength::Custom(20));
+        static MAX: RsaSignatureEncoding = RSA_PSS_SHA256.with_pss_salt_length(RsaPssSaltLength::Max);
+        static ODD: RsaSignatureEncoding = RSA_PSS_SHA256.with_pss_salt_length(RsaPssSaltLength::Custom(20));
         let pair = RsaKeyPair::generate(KeySize::Rsa4096).unwrap();
         let key = PublicKey::from_spki_der(pair.public_key().as_der().unwrap().as_ref()).unwrap();
         let verify = |encoding: &'static RsaSignatureEncoding| {
             let mut signature = [0; SIGNATURE_BYTES];
-            pair.sign(encoding, &SystemRandom::new(), b"m", &mut signature)
-                .unwrap();
+            pair.sign(encoding, &SystemRandom::new(), b"m", &mut signature).unwrap();
             key.verify(b"m", &signature).unwrap();
             key.0.salts_to_try()[0]
         };
         assert!(matches!(key.0.salts_to_try()[0], Salt::Digest));
         assert!(matches!(verify(&MAX), Salt::Max));
-        assert!(
-            matches!(verify(&ODD), Salt::Max),
-            "the slow verifier is never first"
-        );
+        assert!(matches!(verify(&ODD), Salt::Max), "the slow verifier is never first");
         assert!(key.verify(b"other", &[0; SIGNATURE_BYTES]).is_err());
-        assert!(
-            matches!(key.0.salts_to_try()[0], Salt::Max),
-            "failures teach nothing"
-        );
+        assert!(matches!(key.0.salts_to_try()[0], Salt::Max), "failures teach nothing");
         assert!(matches!(verify(&RSA_PSS_SHA256), Salt::Digest));
         let clone = key.clone();
         verify(&MAX);

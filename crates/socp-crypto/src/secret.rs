@@ -120,10 +120,7 @@ mod tests {
             format!("{:?}", SecretBytes::new(b"hunter2".to_vec())),
             "SecretBytes(..)"
         );
-        assert_eq!(
-            format!("{:#?}", Password::new("hunter2".to_owned())),
-            "Password(..)"
-        );
+        assert_eq!(format!("{:#?}", Password::new("hunter2".to_owned())), "Password(..)");
     }
 
     #[test]

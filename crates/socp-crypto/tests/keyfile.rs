@@ -7,9 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use socp_crypto::keyfile::Argon2Cost;
-use socp_crypto::{
-    CryptoError, KeyFileFault, Password, PrivateKey, SealedKey, SecretBytes, UnlockSecret,
-};
+use socp_crypto::{CryptoError, KeyFileFault, Password, PrivateKey, SealedKey, SecretBytes, UnlockSecret};
 
 #[test]
 fn password_opens_what_it_sealed() {
@@ -19,14 +17,8 @@ fn password_opens_what_it_sealed() {
     let read = SealedKey::from_json(&sealed.to_json().unwrap()).unwrap();
     assert_eq!(read, sealed);
     let opened = read.open(UnlockSecret::Password(&password)).unwrap();
-    assert_eq!(
-        opened.to_pkcs8_der().unwrap(),
-        key().to_pkcs8_der().unwrap()
-    );
-    assert_eq!(
-        open_with(&read, "Correct horse"),
-        CryptoError::WrongPassword
-    );
+    assert_eq!(opened.to_pkcs8_der().unwrap(), key().to_pkcs8_der().unwrap());
+    assert_eq!(open_with(&read, "Correct horse"), CryptoError::WrongPassword);
     assert_eq!(open_with(&read, ""), CryptoError::WrongPassword);
 }
 
@@ -49,13 +41,8 @@ fn secret_opens_what_it_sealed() {
 fn the_wrong_kind_of_secret_is_named() {
     let secret = SecretBytes::random().unwrap();
     let by_secret = SealedKey::seal(key(), UnlockSecret::Secret(&secret)).unwrap();
-    assert_eq!(
-        open_with(&by_secret, "pw"),
-        KeyFileFault::NeedsSecret.into()
-    );
-    let error = by_password()
-        .open(UnlockSecret::Secret(&secret))
-        .unwrap_err();
+    assert_eq!(open_with(&by_secret, "pw"), KeyFileFault::NeedsSecret.into());
+    let error = by_password().open(UnlockSecret::Secret(&secret)).unwrap_err();
     assert_eq!(error, KeyFileFault::NeedsPassword.into());
     let short = SecretBytes::new(vec![1; 31]);
     let error = SealedKey::seal(key(), UnlockSecret::Secret(&short)).unwrap_err();
@@ -76,18 +63,11 @@ fn a_change_to_any_field_is_noticed() {
         ("/kdf/p", json!(2)),
         ("/kdf/salt", flipped(&salt)),
         ("/iv", flipped(document()["iv"].as_str().unwrap())),
-        (
-            "/ciphertext",
-            flipped(document()["ciphertext"].as_str().unwrap()),
-        ),
+        ("/ciphertext", flipped(document()["ciphertext"].as_str().unwrap())),
         ("/ciphertext", json!("")),
     ] {
         let sealed = SealedKey::from_json(&changed(pointer, value)).unwrap();
-        assert_eq!(
-            open_with(&sealed, "pw"),
-            CryptoError::WrongPassword,
-            "{pointer}"
-        );
+        assert_eq!(open_with(&sealed, "pw"), CryptoError::WrongPassword, "{pointer}");
     }
 }
 
@@ -128,18 +108,10 @@ fn absurd_parameters_are_refused_before_any_work() {
         assert_eq!(open_with(&sealed, "pw"), error, "{pointer}");
     }
     assert!(started.elapsed() < Duration::from_secs(5));
-    let cost = Argon2Cost {
-        m_kib: 64,
-        t: 1,
-        p: 1,
-    };
+    let cost = Argon2Cost { m_kib: 64, t: 1, p: 1 };
     let password = Password::new("pw".to_owned());
-    let error =
-        SealedKey::seal_with_cost(key(), UnlockSecret::Password(&password), cost).unwrap_err();
-    assert!(matches!(
-        error,
-        CryptoError::KeyFile(KeyFileFault::Parameters(_))
-    ));
+    let error = SealedKey::seal_with_cost(key(), UnlockSecret::Password(&password), cost).unwrap_err();
+    assert!(matches!(error, CryptoError::KeyFile(KeyFileFault::Parameters(_))));
 }
 
 #[test]
@@ -157,10 +129,7 @@ fn later_foreign_and_damaged_files_are_told_apart() {
     ] {
         assert_eq!(read_fault(foreign), KeyFileFault::Foreign, "{foreign:.40}");
     }
-    assert_eq!(
-        read_fault(&changed("/version", json!(0))),
-        KeyFileFault::Foreign
-    );
+    assert_eq!(read_fault(&changed("/version", json!(0))), KeyFileFault::Foreign);
     let whole = by_password().to_json().unwrap();
     let mut faults = vec![
         read_fault(""),
@@ -204,8 +173,7 @@ fn the_document_is_canonical_and_shows_no_secret() {
 #[test]
 fn sealing_twice_never_repeats_salt_or_iv() {
     let password = Password::new("pw".to_owned());
-    let seal =
-        || SealedKey::seal_with_cost(key(), UnlockSecret::Password(&password), CHEAP).unwrap();
+    let seal = || SealedKey::seal_with_cost(key(), UnlockSecret::Password(&password), CHEAP).unwrap();
     let values = [seal(), seal()].map(|sealed| serde_json::to_value(sealed).unwrap());
     let [one, two] = &values;
     for pointer in ["/kdf/salt", "/iv", "/ciphertext"] {
@@ -243,9 +211,7 @@ fn flipped(text: &str) -> Value {
     Value::String(
         text.chars()
             .skip(1)
-            .fold(first.to_string(), |text, character| {
-                text + &character.to_string()
-            }),
+            .fold(first.to_string(), |text, character| text + &character.to_string()),
     )
 }
 

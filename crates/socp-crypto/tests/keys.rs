@@ -8,8 +8,7 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{RSA_PSS_SHA256, RsaKeyPair, RsaPssSaltLength, RsaSignatureEncoding};
 use socp_crypto::content::sign_content_as;
 use socp_crypto::{
-    ContentParts, ContentScheme, CryptoError, KeyFault, PrivateKey, PublicKey, sign_content,
-    verify_content,
+    ContentParts, ContentScheme, CryptoError, KeyFault, PrivateKey, PublicKey, sign_content, verify_content,
 };
 
 #[test]
@@ -25,10 +24,7 @@ fn generated_key_keeps_the_rules_and_round_trips() {
 fn debug_output_is_the_fingerprint() {
     let fingerprint = data_encoding::HEXLOWER.encode(&key().public_key().fingerprint());
     assert_eq!(format!("{:?}", key()), format!("PrivateKey({fingerprint})"));
-    assert_eq!(
-        format!("{:?}", key().public_key()),
-        format!("PublicKey({fingerprint})")
-    );
+    assert_eq!(format!("{:?}", key().public_key()), format!("PublicKey({fingerprint})"));
 }
 
 #[test]
@@ -36,25 +32,16 @@ fn signature_covers_message_and_key() {
     let public = key().public_key();
     let signature = key().sign(b"message").unwrap();
     assert_eq!(public.verify(b"message", &signature), Ok(()));
-    assert_eq!(
-        public.verify(b"messagf", &signature),
-        Err(CryptoError::BadSignature)
-    );
+    assert_eq!(public.verify(b"messagf", &signature), Err(CryptoError::BadSignature));
     assert_eq!(
         public.verify(b"message", &signature[1..]),
         Err(CryptoError::BadSignature)
     );
-    assert_eq!(
-        public.verify(b"message", &[]),
-        Err(CryptoError::BadSignature)
-    );
+    assert_eq!(public.verify(b"message", &[]), Err(CryptoError::BadSignature));
     for index in [0, 255, 511] {
         let mut tampered = signature;
         tampered[index] ^= 1;
-        assert_eq!(
-            public.verify(b"message", &tampered),
-            Err(CryptoError::BadSignature)
-        );
+        assert_eq!(public.verify(b"message", &tampered), Err(CryptoError::BadSignature));
     }
 }
 
@@ -68,11 +55,7 @@ fn every_salt_length_verifies_in_any_order() {
         let mut signature = [0; 512];
         pair.sign(encoding, &SystemRandom::new(), b"message", &mut signature)
             .unwrap();
-        assert_eq!(
-            public.verify(b"message", &signature),
-            Ok(()),
-            "{encoding:?}"
-        );
+        assert_eq!(public.verify(b"message", &signature), Ok(()), "{encoding:?}");
         assert_eq!(
             public.verify(b"other", &signature),
             Err(CryptoError::BadSignature),
@@ -96,22 +79,13 @@ fn opening_is_bounded_by_the_plaintext_wanted() {
     let two_blocks = key().public_key().seal(&[7; 447]).unwrap();
     assert_eq!(
         key().open(&two_blocks, 446),
-        Err(CryptoError::TooLong {
-            len: 1024,
-            max: 512
-        })
+        Err(CryptoError::TooLong { len: 1024, max: 512 })
     );
     // Within the same number of blocks the excess shows only after decryption.
     let one_block = key().public_key().seal(&[7; 10]).unwrap();
-    assert_eq!(
-        key().open(&one_block, 9),
-        Err(CryptoError::TooLong { len: 10, max: 9 })
-    );
+    assert_eq!(key().open(&one_block, 9), Err(CryptoError::TooLong { len: 10, max: 9 }));
     assert_eq!(key().open(&one_block, 10).unwrap().expose(), [7; 10]);
-    assert_eq!(
-        key().open(&one_block, usize::MAX).unwrap().expose(),
-        [7; 10]
-    );
+    assert_eq!(key().open(&one_block, usize::MAX).unwrap().expose(), [7; 10]);
 }
 
 #[test]
@@ -142,10 +116,7 @@ fn content_signature_covers_every_part() {
     };
     let signature = sign_content(key(), parts).unwrap();
     let public = key().public_key();
-    assert_eq!(
-        verify_content(public, parts, &signature),
-        Ok(ContentScheme::OURS)
-    );
+    assert_eq!(verify_content(public, parts, &signature), Ok(ContentScheme::OURS));
     for changed in [
         ContentParts {
             ciphertext: "AAED",
@@ -155,10 +126,7 @@ fn content_signature_covers_every_part() {
             from: "mallory",
             ..parts
         },
-        ContentParts {
-            to: "carol",
-            ..parts
-        },
+        ContentParts { to: "carol", ..parts },
         ContentParts { ts: 8, ..parts },
     ] {
         assert_eq!(
@@ -178,10 +146,7 @@ fn each_scheme_is_recognised() {
     };
     for scheme in ContentScheme::ALL {
         let signature = sign_content_as(key(), parts, scheme).unwrap();
-        assert_eq!(
-            verify_content(key().public_key(), parts, &signature),
-            Ok(scheme)
-        );
+        assert_eq!(verify_content(key().public_key(), parts, &signature), Ok(scheme));
     }
 }
 
@@ -197,10 +162,7 @@ fn ciphertext_without_raw_form_is_verified_in_the_other_schemes() {
         let Ok(signature) = sign_content_as(key(), parts, scheme) else {
             continue;
         };
-        assert_eq!(
-            verify_content(key().public_key(), parts, &signature),
-            Ok(scheme)
-        );
+        assert_eq!(verify_content(key().public_key(), parts, &signature), Ok(scheme));
     }
     assert_eq!(
         verify_content(key().public_key(), parts, &[0; 512]),
@@ -212,8 +174,7 @@ fn ciphertext_without_raw_form_is_verified_in_the_other_schemes() {
 fn private_keys_are_held_to_the_same_rules() {
     let refused = |der: &[u8]| PrivateKey::from_pkcs8_der(der).map(drop).unwrap_err();
     let small = RsaKeyPair::generate(aws_lc_rs::rsa::KeySize::Rsa2048).unwrap();
-    let small: aws_lc_rs::encoding::Pkcs8V1Der<'_> =
-        aws_lc_rs::encoding::AsDer::as_der(&small).unwrap();
+    let small: aws_lc_rs::encoding::Pkcs8V1Der<'_> = aws_lc_rs::encoding::AsDer::as_der(&small).unwrap();
     assert_eq!(refused(small.as_ref()), KeyFault::ModulusBits(2048).into());
     let message = refused(small.as_ref()).to_string();
     assert_eq!(
@@ -226,10 +187,7 @@ fn private_keys_are_held_to_the_same_rules() {
     assert_eq!(refused(&with_tail), KeyFault::Encoding.into());
     assert_eq!(refused(&der.expose()[1..]), KeyFault::Encoding.into());
     assert_eq!(refused(b""), KeyFault::Encoding.into());
-    assert_eq!(
-        refused(key().public_key().spki_der()),
-        KeyFault::Encoding.into()
-    );
+    assert_eq!(refused(key().public_key().spki_der()), KeyFault::Encoding.into());
 
     let ed25519 = aws_lc_rs::signature::Ed25519KeyPair::generate()
         .unwrap()
@@ -253,9 +211,7 @@ fn key() -> &'static PrivateKey {
     KEY.get_or_init(|| PrivateKey::generate().unwrap())
 }
 
-static SALT_0: RsaSignatureEncoding =
-    RSA_PSS_SHA256.with_pss_salt_length(RsaPssSaltLength::Custom(0));
-static SALT_20: RsaSignatureEncoding =
-    RSA_PSS_SHA256.with_pss_salt_length(RsaPssSaltLength::Custom(20));
+static SALT_0: RsaSignatureEncoding = RSA_PSS_SHA256.with_pss_salt_length(RsaPssSaltLength::Custom(0));
+static SALT_20: RsaSignatureEncoding = RSA_PSS_SHA256.with_pss_salt_length(RsaPssSaltLength::Custom(20));
 static SALT_32: RsaSignatureEncoding = RSA_PSS_SHA256;
 static SALT_MAX: RsaSignatureEncoding = RSA_PSS_SHA256.with_pss_salt_length(RsaPssSaltLength::Max);

@@ -14,8 +14,8 @@ use std::path::Path;
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use serde_json::Value;
 use socp_crypto::content::{
-    ContentFamily, ContentParts, ContentScheme, FileChunkParts, FileStartParts, channel_preimage,
-    file_chunk_preimage, file_start_preimage, key_share_preimage, verify_content,
+    ContentFamily, ContentParts, ContentScheme, FileChunkParts, FileStartParts, channel_preimage, file_chunk_preimage,
+    file_start_preimage, key_share_preimage, verify_content,
 };
 use socp_crypto::digest::sha256;
 use socp_crypto::{CryptoError, KeyFault, PrivateKey, PublicKey};
@@ -50,11 +50,7 @@ fn keys_json() {
             KeyFault::Numbers => "numbers",
         };
         // Padding is a matter of base64url, which our decoder does not tell apart.
-        assert_eq!(
-            reason,
-            text(&case, "reason").replace("padding", "encoding"),
-            "{name}"
-        );
+        assert_eq!(reason, text(&case, "reason").replace("padding", "encoding"), "{name}");
     }
     assert!(refused > 30);
 }
@@ -62,10 +58,7 @@ fn keys_json() {
 #[test]
 fn private_keys_of_keys_json_round_trip_and_sign() {
     let mut seen = 0;
-    for case in cases("keys.json")
-        .iter()
-        .filter(|case| case["pkcs8_b64u"].is_string())
-    {
+    for case in cases("keys.json").iter().filter(|case| case["pkcs8_b64u"].is_string()) {
         let der = bytes(case, "pkcs8_b64u");
         let key = PrivateKey::from_pkcs8_der(&der).unwrap();
         assert_eq!(key.to_pkcs8_der().unwrap().expose(), der);
@@ -120,11 +113,7 @@ fn channel_json() {
     let keys = public_keys();
     for case in cases("channel.json") {
         let preimage = match text(&case, "kind") {
-            "message" => channel_preimage(
-                text(&case, "ciphertext"),
-                text(&case, "from"),
-                number(&case, "ts"),
-            ),
+            "message" => channel_preimage(text(&case, "ciphertext"), text(&case, "from"), number(&case, "ts")),
             "key_share" => {
                 let shares: Value = serde_json::from_str(text(&case, "shares")).unwrap();
                 key_share_preimage(&shares.to_string(), &bytes(&case, "creator_pub"))
@@ -174,12 +163,7 @@ fn oaep_json() {
     for case in cases("oaep.json") {
         let opened = keys[text(&case, "key")].open(&bytes(&case, "ciphertext_b64u"), 4096);
         if case["valid"] == true {
-            assert_eq!(
-                opened.unwrap().expose(),
-                plaintext(&case),
-                "{}",
-                case["name"]
-            );
+            assert_eq!(opened.unwrap().expose(), plaintext(&case), "{}", case["name"]);
         } else {
             assert_eq!(opened, Err(CryptoError::Decrypt), "{}", case["name"]);
         }
@@ -193,27 +177,16 @@ fn refs_json() {
         match text(&case, "kind") {
             "msg_ref" => {
                 let digest = sha256(&bytes(&case, "content_sig"));
-                assert_eq!(
-                    BASE64URL_NOPAD.encode(&digest[..16]),
-                    text(&case, "msg_ref")
-                );
+                assert_eq!(BASE64URL_NOPAD.encode(&digest[..16]), text(&case, "msg_ref"));
             }
             "fingerprint" => {
                 let key = PublicKey::from_spki_der(&bytes(&case, "spki_b64u")).unwrap();
-                assert_eq!(
-                    HEXLOWER.encode(&key.fingerprint()),
-                    text(&case, "fingerprint_hex")
-                );
+                assert_eq!(HEXLOWER.encode(&key.fingerprint()), text(&case, "fingerprint_hex"));
             }
             "directory" => {
                 let fields = ["user_id", "pubkey", "enc_pubkey", "version"];
-                let statement: BTreeMap<_, _> =
-                    fields.iter().map(|field| (field, &case[field])).collect();
-                check_signature(
-                    &keys,
-                    &case,
-                    serde_json::to_string(&statement).unwrap().as_bytes(),
-                );
+                let statement: BTreeMap<_, _> = fields.iter().map(|field| (field, &case[field])).collect();
+                check_signature(&keys, &case, serde_json::to_string(&statement).unwrap().as_bytes());
             }
             other => panic!("{other}"),
         }
@@ -246,9 +219,7 @@ fn scheme(case: &Value) -> ContentScheme {
 fn plaintext(case: &Value) -> Vec<u8> {
     match case["plaintext_utf8"].as_str() {
         Some(text) => text.as_bytes().to_vec(),
-        None => HEXLOWER
-            .decode(text(case, "plaintext_hex").as_bytes())
-            .unwrap(),
+        None => HEXLOWER.decode(text(case, "plaintext_hex").as_bytes()).unwrap(),
     }
 }
 
@@ -290,9 +261,7 @@ fn private_keys() -> BTreeMap<String, PrivateKey> {
 }
 
 fn accepted() -> impl Iterator<Item = Value> {
-    cases("keys.json")
-        .into_iter()
-        .filter(|case| case["accept"] == true)
+    cases("keys.json").into_iter().filter(|case| case["accept"] == true)
 }
 
 fn cases(file: &str) -> Vec<Value> {
@@ -320,7 +289,5 @@ fn number(case: &Value, field: &str) -> u64 {
 }
 
 fn bytes(case: &Value, field: &str) -> Vec<u8> {
-    BASE64URL_NOPAD
-        .decode(text(case, field).as_bytes())
-        .unwrap()
+    BASE64URL_NOPAD.decode(text(case, field).as_bytes()).unwrap()
 }

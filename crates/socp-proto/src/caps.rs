@@ -61,10 +61,7 @@ mod tests {
     fn only_what_both_have_is_shared() {
         let ours = caps(&["proof/1", "ack/1"]).unwrap();
         let theirs = caps(&["ack/1", "warp/9"]).unwrap();
-        assert_eq!(
-            ours.shared_with(&theirs).iter().collect::<Vec<_>>(),
-            ["ack/1"]
-        );
+        assert_eq!(ours.shared_with(&theirs).iter().collect::<Vec<_>>(), ["ack/1"]);
         assert!(!ours.has("warp/9"));
     }
 

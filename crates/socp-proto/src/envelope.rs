@@ -159,8 +159,7 @@ impl Frame {
         let ts = take_ts(&mut object)?;
         let payload_object = take_payload(&mut object)?;
         let sig = take_sig(&mut object)?;
-        let payload = Payload::parse(kind, &payload_object)
-            .map_err(|reason| FrameError::Payload { kind, reason })?;
+        let payload = Payload::parse(kind, &payload_object).map_err(|reason| FrameError::Payload { kind, reason })?;
         let envelope = Envelope {
             kind,
             from,
@@ -217,9 +216,7 @@ fn take_payload(object: &mut Object) -> Result<Object, FrameError> {
 fn take_sig(object: &mut Object) -> Result<Base64Url, FrameError> {
     match object.remove("sig") {
         None => Ok(Base64Url::encode(&[])),
-        Some(Value::String(text)) => {
-            Base64Url::try_from(text).map_err(|reason| wrong("sig", reason))
-        }
+        Some(Value::String(text)) => Base64Url::try_from(text).map_err(|reason| wrong("sig", reason)),
         Some(_) => Err(wrong("sig", "is not a string")),
     }
 }
@@ -251,14 +248,8 @@ mod tests {
     fn each_missing_or_wrong_field_is_named() {
         let table = [
             (r#"{"from":"a","to":"b","ts":1}"#, "`type` is missing"),
-            (
-                r#"{"type":7,"from":"a","to":"b","ts":1}"#,
-                "`type` is not a string",
-            ),
-            (
-                r#"{"type":"HEARTBEAT","to":"b","ts":1}"#,
-                "`from` is missing",
-            ),
+            (r#"{"type":7,"from":"a","to":"b","ts":1}"#, "`type` is not a string"),
+            (r#"{"type":"HEARTBEAT","to":"b","ts":1}"#, "`from` is missing"),
             (
                 r#"{"type":"HEARTBEAT","from":"a b","to":"b","ts":1}"#,
                 "`from` contains characters",
@@ -267,10 +258,7 @@ mod tests {
                 r#"{"type":"HEARTBEAT","from":"a","to":[],"ts":1}"#,
                 "`to` is not a string",
             ),
-            (
-                r#"{"type":"HEARTBEAT","from":"a","to":"b"}"#,
-                "`ts` is missing",
-            ),
+            (r#"{"type":"HEARTBEAT","from":"a","to":"b"}"#, "`ts` is missing"),
             (
                 r#"{"type":"HEARTBEAT","from":"a","to":"b","ts":-1}"#,
                 "`ts` is not an integer",
@@ -312,10 +300,7 @@ mod tests {
 
     #[test]
     fn a_long_unknown_type_is_cut_in_the_answer() {
-        let text = format!(
-            r#"{{"type":"{}","from":"a","to":"b","ts":1}}"#,
-            "X".repeat(9_000)
-        );
+        let text = format!(r#"{{"type":"{}","from":"a","to":"b","ts":1}}"#, "X".repeat(9_000));
         assert!(Frame::parse(&text).unwrap_err().to_string().len() < 80);
     }
 }

@@ -32,10 +32,7 @@ fn check(text: &str, max: usize) -> Result<(), InvalidId> {
         return Err(InvalidId::Empty);
     }
     if text.len() > max {
-        return Err(InvalidId::TooLong {
-            len: text.len(),
-            max,
-        });
+        return Err(InvalidId::TooLong { len: text.len(), max });
     }
     if !text.bytes().all(|b| b.is_ascii_graphic()) {
         return Err(InvalidId::Character);

@@ -44,13 +44,22 @@ pub fn parse_object(text: &str) -> Result<Object, JsonFault> {
         fault: &fault,
     }
     .deserialize(&mut reader);
-    let value = parsed.map_err(|_| fault.get().unwrap_or(JsonFault::Syntax))?;
+    let value = parsed.map_err(|error| fault.get().unwrap_or_else(|| from_reader(&error)))?;
     reader.end().map_err(|_| JsonFault::Syntax)?;
     match value {
         Value::Object(object) => Ok(object),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
             Err(JsonFault::NotObject)
         }
+    }
+}
+
+/// The reader itself refuses a float beyond every range before our visitor sees it.
+fn from_reader(error: &serde_json::Error) -> JsonFault {
+    if error.to_string().starts_with("number out of range") {
+        JsonFault::Number
+    } else {
+        JsonFault::Syntax
     }
 }
 
@@ -164,6 +173,7 @@ mod tests {
             ("{\"a\":1.0}", JsonFault::Number),
             ("{\"a\":1e3}", JsonFault::Number),
             ("{\"a\":18446744073709551616}", JsonFault::Number),
+            ("{\"a\":1e400}", JsonFault::Number),
         ];
         for (text, fault) in table {
             assert_eq!(parse_object(text), Err(fault), "{text}");
@@ -172,18 +182,9 @@ mod tests {
 
     #[test]
     fn depth_is_counted_from_the_outermost_object() {
-        let nested = |levels: usize| {
-            format!(
-                "{{\"a\":{}{}}}",
-                "[".repeat(levels - 1),
-                "]".repeat(levels - 1)
-            )
-        };
+        let nested = |levels: usize| format!("{{\"a\":{}{}}}", "[".repeat(levels - 1), "]".repeat(levels - 1));
         assert!(parse_object(&nested(JSON_DEPTH_MAX)).is_ok());
-        assert_eq!(
-            parse_object(&nested(JSON_DEPTH_MAX + 1)),
-            Err(JsonFault::Depth)
-        );
+        assert_eq!(parse_object(&nested(JSON_DEPTH_MAX + 1)), Err(JsonFault::Depth));
         assert_eq!(parse_object(&nested(100_000)), Err(JsonFault::Depth));
     }
 }

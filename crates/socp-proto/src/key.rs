@@ -36,9 +36,7 @@ impl Base64Url {
     #[must_use]
     pub fn decode(&self) -> Vec<u8> {
         // The constructor proved that the text decodes.
-        BASE64URL_NOPAD
-            .decode(self.0.as_bytes())
-            .unwrap_or_default()
+        BASE64URL_NOPAD.decode(self.0.as_bytes()).unwrap_or_default()
     }
 
     /// Whether there are no bytes at all.
@@ -156,15 +154,9 @@ impl TryFrom<String> for KeyText {
         if text.is_empty() || text.len() > KEY_TEXT_BYTES_MAX {
             return Err(InvalidBase64);
         }
-        let der = BASE64URL_NOPAD
-            .decode(text.as_bytes())
-            .map_err(|_| InvalidBase64)?;
+        let der = BASE64URL_NOPAD.decode(text.as_bytes()).map_err(|_| InvalidBase64)?;
         let fingerprint = Fingerprint::of(&der);
-        Ok(Self(Arc::new(KeyParts {
-            text,
-            der,
-            fingerprint,
-        })))
+        Ok(Self(Arc::new(KeyParts { text, der, fingerprint })))
     }
 }
 
@@ -194,16 +186,9 @@ mod tests {
 
     #[test]
     fn only_base64url_without_padding_is_read() {
-        assert_eq!(
-            Base64Url::try_from("_-8".to_owned()).unwrap().decode(),
-            [0xff, 0xef]
-        );
+        assert_eq!(Base64Url::try_from("_-8".to_owned()).unwrap().decode(), [0xff, 0xef]);
         for bad in ["/+8", "_-8=", "_-9", "a", "a b", "é"] {
-            assert_eq!(
-                Base64Url::try_from(bad.to_owned()),
-                Err(InvalidBase64),
-                "{bad}"
-            );
+            assert_eq!(Base64Url::try_from(bad.to_owned()), Err(InvalidBase64), "{bad}");
         }
     }
 

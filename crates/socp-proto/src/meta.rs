@@ -46,22 +46,14 @@ impl Meta {
     /// The name to show, if the user gave one; else the id is shown (SOCP §15.2).
     #[must_use]
     pub fn display_name(&self) -> Option<&str> {
-        self.0
-            .get("display_name")?
-            .as_str()
-            .filter(|name| !name.is_empty())
+        self.0.get("display_name")?.as_str().filter(|name| !name.is_empty())
     }
 
     /// The user's handle: `extras.name`, else the name shown.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
-        let handle = self
-            .0
-            .get("extras")
-            .and_then(|extras| extras.get("name")?.as_str());
-        handle
-            .filter(|name| !name.is_empty())
-            .or_else(|| self.display_name())
+        let handle = self.0.get("extras").and_then(|extras| extras.get("name")?.as_str());
+        handle.filter(|name| !name.is_empty()).or_else(|| self.display_name())
     }
 
     /// The canonical text.
@@ -85,9 +77,7 @@ impl TryFrom<Object> for Meta {
             Some(Value::String(text)) => fits(text),
             Some(Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => false,
         };
-        if !text_within("display_name", |t| {
-            t.chars().count() <= DISPLAY_NAME_CHARS_MAX
-        }) {
+        if !text_within("display_name", |t| t.chars().count() <= DISPLAY_NAME_CHARS_MAX) {
             return Err(InvalidMeta::DisplayName);
         }
         if !text_within("avatar_url", |t| t.len() <= AVATAR_URL_BYTES_MAX) {
@@ -112,14 +102,8 @@ mod tests {
     #[test]
     fn the_handle_falls_back_to_the_name_shown() {
         let both = Meta::named(Some("alice"), Some("Alice L.")).unwrap();
-        assert_eq!(
-            (both.name(), both.display_name()),
-            (Some("alice"), Some("Alice L."))
-        );
-        assert_eq!(
-            meta(r#"{"display_name":"Bob"}"#).unwrap().name(),
-            Some("Bob")
-        );
+        assert_eq!((both.name(), both.display_name()), (Some("alice"), Some("Alice L.")));
+        assert_eq!(meta(r#"{"display_name":"Bob"}"#).unwrap().name(), Some("Bob"));
         assert_eq!(meta("{}").unwrap().name(), None);
     }
 

@@ -22,10 +22,7 @@ pub use direct::{DirectMessage, ServerDeliver, UserDeliver, msg_ref};
 pub use file::{FileChunk, FileEnd, FileMode, FileStart};
 pub use presence::{UserAdvertise, UserRemove};
 pub use server::{ServerIdentity, ServerWelcome, WelcomeClient, WelcomeServer};
-pub use user::{
-    ListRequest, ListResponse, OnlineUser, PubkeyRequest, PubkeyResponse, UserHello,
-    directory_statement,
-};
+pub use user::{ListRequest, ListResponse, OnlineUser, PubkeyRequest, PubkeyResponse, UserHello, directory_statement};
 
 use crate::json::Object;
 use serde::Serialize;
@@ -49,10 +46,7 @@ pub enum InvalidPayload {
 }
 
 fn read<T: Shape>(object: &Object) -> Result<T, InvalidPayload> {
-    if let Some(field) = T::FOREIGN_FIELDS
-        .iter()
-        .find(|field| object.contains_key(**field))
-    {
+    if let Some(field) = T::FOREIGN_FIELDS.iter().find(|field| object.contains_key(**field)) {
         return Err(InvalidPayload::Foreign(field));
     }
     T::deserialize(object).map_err(|error| InvalidPayload::Field(error.to_string()))

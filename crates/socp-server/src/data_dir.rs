@@ -102,19 +102,12 @@ fn lock(dir: &Path) -> Result<File, ServerError> {
         .map_err(data_error(&path))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(ServerError::DataInUse {
-            path: dir.to_owned(),
-        }),
+        Err(TryLockError::WouldBlock) => Err(ServerError::DataInUse { path: dir.to_owned() }),
         Err(TryLockError::Error(source)) => Err(ServerError::Data { path, source }),
     }
 }
 
-fn check_identity(
-    settings: &Settings,
-    id: &ServerId,
-    pinned: &KeyText,
-    key: &KeyText,
-) -> Result<(), ServerError> {
+fn check_identity(settings: &Settings, id: &ServerId, pinned: &KeyText, key: &KeyText) -> Result<(), ServerError> {
     let dir = settings.data.display();
     if pinned != key {
         return Err(ServerError::Identity(format!(
@@ -135,9 +128,7 @@ fn fresh_id() -> Result<ServerId, ServerError> {
         reason,
     };
     let bytes = random_bytes::<16>().map_err(|error| failed(error.to_string()))?;
-    let id = uuid::Builder::from_random_bytes(bytes)
-        .into_uuid()
-        .to_string();
+    let id = uuid::Builder::from_random_bytes(bytes).into_uuid().to_string();
     ServerId::try_from(id).map_err(|error| failed(error.to_string()))
 }
 
@@ -160,9 +151,7 @@ fn load_or_make_key(dir: &Path, must_exist: bool) -> Result<PrivateKey, ServerEr
     let secret = SecretBytes::new(read_private(&unlock_path)?);
     let text = String::from_utf8_lossy(&read_private(&path)?).into_owned();
     let sealed = SealedKey::from_json(&text).map_err(key_error)?;
-    sealed
-        .open(UnlockSecret::Secret(&secret))
-        .map_err(key_error)
+    sealed.open(UnlockSecret::Secret(&secret)).map_err(key_error)
 }
 
 /// Writes a file that only its owner may read, whole or not at all.
@@ -186,11 +175,7 @@ fn write_private(path: &Path, bytes: &[u8]) -> Result<(), ServerError> {
 /// Reads a file that only its owner should be able to read.
 fn read_private(path: &Path) -> Result<Vec<u8>, ServerError> {
     let mut file = File::open(path).map_err(data_error(path))?;
-    let mode = file
-        .metadata()
-        .map_err(data_error(path))?
-        .permissions()
-        .mode();
+    let mode = file.metadata().map_err(data_error(path))?.permissions().mode();
     if mode & 0o077 != 0 {
         tracing::warn!(path = %path.display(), "others may read this file; chmod 600 it");
     }

@@ -12,13 +12,7 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 
 /// Dials and, if that works, runs the link.
-pub(crate) async fn dial(
-    wiring: Arc<Wiring>,
-    dial: DialId,
-    host: String,
-    port: u16,
-    key: Option<KeyText>,
-) {
+pub(crate) async fn dial(wiring: Arc<Wiring>, dial: DialId, host: String, port: u16, key: Option<KeyText>) {
     let wait = Duration::from_millis(DIAL_WAIT_MAX_MS);
     let reason = match tokio::time::timeout(wait, connect(&host, port)).await {
         Ok(Ok(socket)) => {
@@ -39,13 +33,8 @@ async fn connect(host: &str, port: u16) -> Result<WebSocketStream<TcpStream>, St
     let stream = TcpStream::connect((bare_host, port))
         .await
         .map_err(|error| error.to_string())?;
-    stream
-        .set_nodelay(true)
-        .map_err(|error| error.to_string())?;
+    stream.set_nodelay(true).map_err(|error| error.to_string())?;
     let url = format!("ws://{host}:{port}/");
-    let connected =
-        tokio_tungstenite::client_async_with_config(url, stream, Some(socket::config())).await;
-    connected
-        .map(|(socket, _)| socket)
-        .map_err(|error| error.to_string())
+    let connected = tokio_tungstenite::client_async_with_config(url, stream, Some(socket::config())).await;
+    connected.map(|(socket, _)| socket).map_err(|error| error.to_string())
 }

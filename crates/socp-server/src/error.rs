@@ -8,9 +8,7 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
     /// The address is taken, or not ours.
-    #[error(
-        "cannot listen on {address}: {source}; choose another with --listen HOST:PORT (port 0 picks a free one)"
-    )]
+    #[error("cannot listen on {address}: {source}; choose another with --listen HOST:PORT (port 0 picks a free one)")]
     Listen {
         /// Where.
         address: SocketAddr,

@@ -25,12 +25,7 @@ struct Front {
 }
 
 /// The routes of the one port.
-pub(crate) fn router(
-    settings: &Settings,
-    ready: &Ready,
-    wiring: Arc<Wiring>,
-    health: StoreHealth,
-) -> Router {
+pub(crate) fn router(settings: &Settings, ready: &Ready, wiring: Arc<Wiring>, health: StoreHealth) -> Router {
     let page = Arc::from(page(ready));
     let front = Front {
         wiring,
@@ -58,9 +53,7 @@ pub(crate) async fn serve(
         // A sender that is gone means stop, too.
         let _stop = stop.wait_for(|stop| *stop).await;
     };
-    axum::serve(listener, service)
-        .with_graceful_shutdown(stopped)
-        .await
+    axum::serve(listener, service).with_graceful_shutdown(stopped).await
 }
 
 fn plain_answer(path: &str, front: &Front) -> Response {
@@ -98,11 +91,7 @@ async fn upgrade_or_page(
         Err(rejection) => return rejection.into_response(),
     };
     let Some(place) = front.wiring.pending.enter(address.ip()) else {
-        return (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "too many unfinished connections\n",
-        )
-            .into_response();
+        return (StatusCode::SERVICE_UNAVAILABLE, "too many unfinished connections\n").into_response();
     };
     let wiring = Arc::clone(&front.wiring);
     socket::configure(upgrade).on_upgrade(move |socket| async move {
@@ -119,20 +108,14 @@ fn is_allowed_origin(headers: &HeaderMap, allowed: &[String]) -> bool {
     let Ok(origin) = origin.to_str() else {
         return false;
     };
-    let host = headers
-        .get(header::HOST)
-        .and_then(|host| host.to_str().ok());
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let is_own = origin.split_once("://").map(|(_, rest)| rest) == host && host.is_some();
     is_own || allowed.iter().any(|allowed| allowed == origin)
 }
 
 fn page(ready: &Ready) -> String {
     let name = escape(ready.name.as_deref().unwrap_or("a SOCP server"));
-    let (server_id, fingerprint, listen) = (
-        escape(ready.server_id.as_str()),
-        ready.fingerprint(),
-        ready.listen,
-    );
+    let (server_id, fingerprint, listen) = (escape(ready.server_id.as_str()), ready.fingerprint(), ready.listen);
     format!(
         "<!doctype html><html lang=en><meta charset=utf-8><title>{name}</title>\
          <style>body{{font:16px/1.5 system-ui,sans-serif;max-width:44rem;margin:3rem auto;padding:0 1rem}}\

@@ -186,12 +186,7 @@ impl Hub {
                         handle.outbox.ping();
                     }
                 }
-                Output::Dial {
-                    dial,
-                    host,
-                    port,
-                    key,
-                } => {
+                Output::Dial { dial, host, port, key } => {
                     tokio::spawn(dial::dial(Arc::clone(&self.wiring), dial, host, port, key));
                 }
                 Output::Identified { link, role } => self.identify(link, role),
@@ -220,13 +215,7 @@ impl Hub {
     }
 
     /// Queues a frame on each link, making it only if some link has room; links without room are collected.
-    fn enqueue(
-        &self,
-        to: &[LinkId],
-        bytes: usize,
-        slow: &mut Vec<LinkId>,
-        make: impl FnOnce(&Self) -> Pending,
-    ) {
+    fn enqueue(&self, to: &[LinkId], bytes: usize, slow: &mut Vec<LinkId>, make: impl FnOnce(&Self) -> Pending) {
         let mut make = Some(make);
         let mut frame = None;
         for link in to {
@@ -251,12 +240,10 @@ impl Hub {
     fn on_note(&self, note: &Note) {
         log::note(note);
         if matches!(note, Note::PeerUp { .. }) {
-            self.peers
-                .send_modify(|count| *count = count.saturating_add(1));
+            self.peers.send_modify(|count| *count = count.saturating_add(1));
         }
         if matches!(note, Note::PeerDown { .. }) {
-            self.peers
-                .send_modify(|count| *count = count.saturating_sub(1));
+            self.peers.send_modify(|count| *count = count.saturating_sub(1));
         }
     }
 
@@ -278,14 +265,8 @@ impl Hub {
         let signed = self.signer.endorse(statement);
         let hub = self.wiring.hub.clone();
         tokio::spawn(async move {
-            let sig = signed
-                .await
-                .ok()
-                .flatten()
-                .unwrap_or_else(|| Base64Url::encode(&[]));
-            let _stopping = hub
-                .send(HubMessage::core(Input::Endorsed { user, sig }))
-                .await;
+            let sig = signed.await.ok().flatten().unwrap_or_else(|| Base64Url::encode(&[]));
+            let _stopping = hub.send(HubMessage::core(Input::Endorsed { user, sig })).await;
         });
     }
 
@@ -322,9 +303,7 @@ async fn sleep_until(due: Option<Instant>) {
 
 /// The clock reading that the core is given.
 fn now(epoch: Instant) -> Now {
-    let unix = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Now {
         mono: millis(epoch.elapsed()),
         unix: millis(unix),

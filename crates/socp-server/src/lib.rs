@@ -82,12 +82,10 @@ pub struct Running {
 pub async fn start(settings: Settings) -> Result<Running, ServerError> {
     let opened = data_dir::open(&settings).await?;
     let listener = bind(settings.listen).await?;
-    let listen = listener
-        .local_addr()
-        .map_err(|source| ServerError::Listen {
-            address: settings.listen,
-            source,
-        })?;
+    let listen = listener.local_addr().map_err(|source| ServerError::Listen {
+        address: settings.listen,
+        source,
+    })?;
     let (hub_sender, hub_receiver) = mpsc::channel(HUB_QUEUE_COUNT_MAX);
     let pool = pool::Pool::start()?;
     let wiring = Arc::new(Wiring::new(&settings, pool, hub_sender.clone()));

@@ -71,20 +71,12 @@ pub(crate) struct LinkState {
 
 impl LinkState {
     pub(crate) fn role(&self) -> Option<LinkRole> {
-        self.role
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.role.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn identify(&self, role: LinkRole) {
         *self.role.write().unwrap_or_else(PoisonError::into_inner) = Some(role);
-        drop(
-            self.place
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take(),
-        );
+        drop(self.place.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 }
 
@@ -104,18 +96,8 @@ pub(crate) enum Origin {
 }
 
 /// Runs a link from its first to its last frame.
-pub(crate) async fn run(
-    wiring: Arc<Wiring>,
-    origin: Origin,
-    sink: SocketSink,
-    stream: SocketStream,
-) {
-    let link = LinkId(
-        wiring
-            .last_link
-            .fetch_add(1, Ordering::Relaxed)
-            .saturating_add(1),
-    );
+pub(crate) async fn run(wiring: Arc<Wiring>, origin: Origin, sink: SocketSink, stream: SocketStream) {
+    let link = LinkId(wiring.last_link.fetch_add(1, Ordering::Relaxed).saturating_add(1));
     let (outbox, queue, killed) = outbox();
     let (place, dial, expected_key) = match origin {
         Origin::Accepted(place) => (Some(place), None, None),
@@ -150,10 +132,7 @@ pub(crate) async fn run(
     if let Err(error) = writer.await {
         tracing::error!(link = link.0, %error, "a writer failed");
     }
-    let _stopping = wiring
-        .hub
-        .send(HubMessage::core(Input::Closed { link }))
-        .await;
+    let _stopping = wiring.hub.send(HubMessage::core(Input::Closed { link })).await;
 }
 
 /// Ready when the link must end although the far end says nothing.
@@ -223,8 +202,7 @@ async fn write_queue(sink: &mut SocketSink, queue: &mut OutboxReader) -> Ended {
             Outgoing::Ping => sink.send(Sent::Ping).await,
             Outgoing::Close(code, reason) => {
                 let flushed = sink.send(Sent::Close(code.number(), reason));
-                let _slow =
-                    tokio::time::timeout(Duration::from_millis(STOP_FLUSH_MAX_MS), flushed).await;
+                let _slow = tokio::time::timeout(Duration::from_millis(STOP_FLUSH_MAX_MS), flushed).await;
                 return Ended::Closed;
             }
         };

@@ -15,10 +15,7 @@ pub(crate) fn note(note: &Note) {
             info!(%server, name = name.as_deref().unwrap_or(""), %fingerprint, link = link.0, "peer linked");
         }
         Note::PeerDown { server } => info!(%server, "peer lost"),
-        Note::Pinned {
-            server,
-            fingerprint,
-        } => info!(%server, %fingerprint, "server key pinned"),
+        Note::Pinned { server, fingerprint } => info!(%server, %fingerprint, "server key pinned"),
         Note::IdAssigned { wished, assigned } => {
             info!(%wished, %assigned, "the introducer assigned another id")
         }
@@ -27,10 +24,7 @@ pub(crate) fn note(note: &Note) {
             reason,
             retry_ms,
         } => {
-            warn!(
-                address,
-                reason, retry_ms, "cannot reach a server; trying again"
-            );
+            warn!(address, reason, retry_ms, "cannot reach a server; trying again");
         }
         Note::PinConflict {
             server,
@@ -39,10 +33,7 @@ pub(crate) fn note(note: &Note) {
         } => {
             warn!(%server, %pinned, %offered, "a server came with another key than the pinned one and was refused");
         }
-        Note::TrustedOnFirstUse {
-            server,
-            fingerprint,
-        } => {
+        Note::TrustedOnFirstUse { server, fingerprint } => {
             warn!(%server, %fingerprint, "introducer trusted on first use; give its key as ws://host:port#KEY");
         }
         Note::WrongKey {
@@ -55,17 +46,10 @@ pub(crate) fn note(note: &Note) {
         Note::IdKept { kept, assigned } => {
             warn!(%kept, %assigned, "an introducer wants to give us another id; kept ours")
         }
-        Note::Rejected {
-            address,
-            code,
-            detail,
-        } => {
+        Note::Rejected { address, code, detail } => {
             warn!(address, %code, detail = detail.escape_debug().to_string(), "a server refused us");
         }
-        Note::UnprovenHello { link, .. } => warn!(
-            link = link.0,
-            "a user was let in without proof (--accept open)"
-        ),
+        Note::UnprovenHello { link, .. } => warn!(link = link.0, "a user was let in without proof (--accept open)"),
         Note::SaveFailed { reason } => warn!(reason, "the store refused a record"),
         Note::PeerOverBudget { server } => warn!(%server, "a peer exceeds its presence budget"),
         Note::KeyConflict { server, .. } => {

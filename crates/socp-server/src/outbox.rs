@@ -50,14 +50,7 @@ pub(crate) fn outbox() -> (Outbox, OutboxReader, watch::Receiver<bool>) {
         bytes: Arc::clone(&bytes),
         kill,
     };
-    (
-        outbox,
-        OutboxReader {
-            queue: receiver,
-            bytes,
-        },
-        killed,
-    )
+    (outbox, OutboxReader { queue: receiver, bytes }, killed)
 }
 
 impl Outbox {
@@ -65,8 +58,7 @@ impl Outbox {
     pub(crate) fn is_full(&self, bytes: usize) -> bool {
         let queued = self.bytes.load(Ordering::Relaxed);
         // A single frame always fits, however large.
-        self.queue.capacity() <= 2
-            || (queued > 0 && queued.saturating_add(bytes) > OUTBOUND_BYTES_MAX)
+        self.queue.capacity() <= 2 || (queued > 0 && queued.saturating_add(bytes) > OUTBOUND_BYTES_MAX)
     }
 
     /// Puts a frame in line.
@@ -75,9 +67,7 @@ impl Outbox {
             return Err(Full);
         }
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.queue
-            .try_send(Outgoing::Frame(frame, bytes))
-            .map_err(|_| Full)
+        self.queue.try_send(Outgoing::Frame(frame, bytes)).map_err(|_| Full)
     }
 
     /// Puts a ping in line; a full line is proof enough of life or death by itself.
@@ -122,9 +112,7 @@ mod tests {
     use futures_util::FutureExt as _;
 
     fn frame() -> Pending {
-        futures_util::future::ready(Some(Arc::from("x")))
-            .boxed()
-            .shared()
+        futures_util::future::ready(Some(Arc::from("x"))).boxed().shared()
     }
 
     #[test]
@@ -150,9 +138,6 @@ mod tests {
         while let Some(next) = reader.try_next() {
             last = Some(next);
         }
-        assert!(matches!(
-            last,
-            Some(Outgoing::Close(CloseCode::Normal, "bye"))
-        ));
+        assert!(matches!(last, Some(Outgoing::Close(CloseCode::Normal, "bye"))));
     }
 }

@@ -32,9 +32,7 @@ impl PendingCounts {
             return None;
         }
         counts.total = counts.total.saturating_add(1);
-        counts
-            .by_address
-            .insert(address, of_address.saturating_add(1));
+        counts.by_address.insert(address, of_address.saturating_add(1));
         drop(counts);
         Some(PendingPlace {
             counts: self.clone(),

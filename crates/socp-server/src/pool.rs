@@ -39,10 +39,7 @@ impl Pool {
     }
 
     /// Runs `job` on the pool. The receiver fails only if the job panicked.
-    pub(crate) fn run<T: Send + 'static>(
-        &self,
-        job: impl FnOnce() -> T + Send + 'static,
-    ) -> oneshot::Receiver<T> {
+    pub(crate) fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> oneshot::Receiver<T> {
         let (done, result) = oneshot::channel();
         let job = move || {
             // Nobody waits any more when the link is gone.

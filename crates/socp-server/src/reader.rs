@@ -76,10 +76,7 @@ impl Reader<'_> {
         while let Some(received) = stream.next().await {
             let is_taken = match received {
                 Received::Text(text) => self.on_text(&text).await,
-                Received::Pong => {
-                    self.pass(Checked::now(Input::Alive { link: self.link }))
-                        .await
-                }
+                Received::Pong => self.pass(Checked::now(Input::Alive { link: self.link })).await,
                 Received::Nothing => true,
                 Received::Closed => return,
                 Received::Fault(fault) => {
@@ -99,11 +96,7 @@ impl Reader<'_> {
     }
 
     async fn refuse(&self, fault: Fault) -> bool {
-        self.pass(Checked::now(Input::Refused {
-            link: self.link,
-            fault,
-        }))
-        .await
+        self.pass(Checked::now(Input::Refused { link: self.link, fault })).await
     }
 
     /// One text message; false when the hub is gone.
@@ -133,8 +126,7 @@ impl Reader<'_> {
             };
             self.frames = budget.map(|(per_second, burst)| Bucket::new(now, per_second, burst));
             let per_second = budgets.verifications.filter(|_| role.is_some());
-            self.verifications =
-                per_second.map(|per_second| Bucket::new(now, per_second, per_second));
+            self.verifications = per_second.map(|per_second| Bucket::new(now, per_second, per_second));
         }
         let wait = [&mut self.frames, &mut self.verifications]
             .into_iter()
@@ -165,13 +157,10 @@ impl Reader<'_> {
     async fn on_first(&self, frame: Frame) -> bool {
         let link = self.link;
         let expected = self.state.expected_key.clone();
-        let checked = self
-            .wiring
-            .pool
-            .run(move || match check_first(frame, expected) {
-                Ok(first) => Input::First { link, first },
-                Err(fault) => Input::Refused { link, fault },
-            });
+        let checked = self.wiring.pool.run(move || match check_first(frame, expected) {
+            Ok(first) => Input::First { link, first },
+            Err(fault) => Input::Refused { link, fault },
+        });
         let is_taken = self.pass(Checked::Later(checked)).await;
         self.state.proceed.notified().await;
         is_taken
@@ -208,8 +197,7 @@ impl Reader<'_> {
 
     async fn on_user_frame(&mut self, frame: Frame, key: PublicKey) -> bool {
         let has_sig = !frame.envelope.sig.is_empty();
-        let has_content =
-            self.wiring.verify_content && matches!(frame.payload, Payload::MsgDirect(_));
+        let has_content = self.wiring.verify_content && matches!(frame.payload, Payload::MsgDirect(_));
         let link = self.link;
         if !has_sig && !has_content {
             return self
@@ -234,11 +222,7 @@ impl Reader<'_> {
                 };
             }
             match check_content(&frame, &key, has_content) {
-                Ok(content) => Input::User {
-                    link,
-                    frame,
-                    content,
-                },
+                Ok(content) => Input::User { link, frame, content },
                 Err(fault) => Input::Refused { link, fault },
             }
         });
@@ -257,11 +241,7 @@ fn verify_transport(envelope: &Envelope, key: &PublicKey) -> bool {
         || escaped_form(&text).is_some_and(|escaped| key.verify(escaped.as_bytes(), &sig).is_ok())
 }
 
-fn check_content(
-    frame: &Frame,
-    key: &PublicKey,
-    is_wanted: bool,
-) -> Result<Option<Fingerprint>, Fault> {
+fn check_content(frame: &Frame, key: &PublicKey, is_wanted: bool) -> Result<Option<Fingerprint>, Fault> {
     let (Payload::MsgDirect(message), true) = (&frame.payload, is_wanted) else {
         return Ok(None);
     };
@@ -287,9 +267,9 @@ fn check_first(frame: Frame, expected: Option<KeyText>) -> Result<FirstFrame, Fa
     )]
     let (offered, second) = match &frame.payload {
         Payload::UserHello(hello) => (Some(hello.pubkey.clone()), hello.enc_pubkey.clone()),
-        Payload::ServerHelloJoin(identity)
-        | Payload::ServerAnnounce(identity)
-        | Payload::ServerHelloLink(identity) => (Some(identity.pubkey.clone()), None),
+        Payload::ServerHelloJoin(identity) | Payload::ServerAnnounce(identity) | Payload::ServerHelloLink(identity) => {
+            (Some(identity.pubkey.clone()), None)
+        }
         Payload::ServerWelcome(welcome) => (welcome.pubkey.clone().or(expected), None),
         _ => {
             return Ok(FirstFrame {

@@ -99,14 +99,10 @@ impl Settings {
                     verifications: None,
                 };
             }
-            RateLimit::PerSecond(USER_FRAMES_PER_S_MAX) => (
-                USER_FRAMES_PER_S_MAX,
-                USER_FRAMES_BURST_MAX,
-                PEER_FRAMES_PER_S_MAX,
-            ),
-            RateLimit::PerSecond(n) => {
-                (n.max(1), n.max(1).saturating_mul(3), PEER_FRAMES_PER_S_MAX)
+            RateLimit::PerSecond(USER_FRAMES_PER_S_MAX) => {
+                (USER_FRAMES_PER_S_MAX, USER_FRAMES_BURST_MAX, PEER_FRAMES_PER_S_MAX)
             }
+            RateLimit::PerSecond(n) => (n.max(1), n.max(1).saturating_mul(3), PEER_FRAMES_PER_S_MAX),
         };
         Budgets {
             user: Some((user, burst)),

@@ -69,9 +69,7 @@ impl Signer {
                     .ok()?,
             };
             if known.is_none() {
-                kept.lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .insert(digest, sig);
+                kept.lock().unwrap_or_else(PoisonError::into_inner).insert(digest, sig);
             }
             Some(Arc::from(draft.sign(&sig).to_text()))
         });

@@ -57,9 +57,7 @@ pub(crate) fn config() -> WebSocketConfig {
 }
 
 /// The same settings for an accepted socket.
-pub(crate) fn configure(
-    upgrade: axum::extract::ws::WebSocketUpgrade,
-) -> axum::extract::ws::WebSocketUpgrade {
+pub(crate) fn configure(upgrade: axum::extract::ws::WebSocketUpgrade) -> axum::extract::ws::WebSocketUpgrade {
     upgrade
         .read_buffer_size(READ_BUFFER_BYTES)
         .write_buffer_size(0)
@@ -150,9 +148,7 @@ fn from_error(error: &WsError) -> Received {
     match error {
         WsError::Capacity(_) => Received::Fault(Fault::TooLong),
         WsError::Utf8(_) => Received::Fault(Fault::Utf8),
-        WsError::Protocol(error) if !is_gone(error) => {
-            Received::Fault(Fault::Framing(error.to_string()))
-        }
+        WsError::Protocol(error) if !is_gone(error) => Received::Fault(Fault::Framing(error.to_string())),
         _ => Received::Closed,
     }
 }

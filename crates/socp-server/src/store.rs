@@ -42,10 +42,7 @@ pub(crate) struct StoreHealth(Arc<Mutex<Option<String>>>);
 impl StoreHealth {
     /// Why the last write failed, if it did.
     pub(crate) fn failure(&self) -> Option<String> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn set(&self, failure: Option<String>) {
@@ -74,9 +71,7 @@ impl Database {
             reason: format!("{error}; restore it from a backup if it is damaged"),
         };
         let mut connection = Connection::open(path).map_err(failed)?;
-        connection
-            .busy_timeout(Duration::from_secs(5))
-            .map_err(failed)?;
+        connection.busy_timeout(Duration::from_secs(5)).map_err(failed)?;
         migrations::run(&mut connection, path)?;
         Ok(Self { connection })
     }
@@ -90,12 +85,7 @@ impl Database {
     }
 
     /// Writes our identity.
-    pub(crate) fn write_identity(
-        &self,
-        path: &Path,
-        id: &ServerId,
-        key: &KeyText,
-    ) -> Result<(), ServerError> {
+    pub(crate) fn write_identity(&self, path: &Path, id: &ServerId, key: &KeyText) -> Result<(), ServerError> {
         tables::write_identity(&self.connection, id, key).map_err(|error| ServerError::Database {
             path: path.to_owned(),
             reason: error.to_string(),
@@ -114,11 +104,7 @@ impl Database {
                 part: "store",
                 reason: error.to_string(),
             })?;
-        Ok(Store {
-            orders,
-            writer,
-            health,
-        })
+        Ok(Store { orders, writer, health })
     }
 }
 

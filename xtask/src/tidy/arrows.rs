@@ -44,13 +44,7 @@ const RULES: [Rule; 8] = [
     },
     Rule {
         name: "socp",
-        may_use: &[
-            "socp-proto",
-            "socp-crypto",
-            "socp-core",
-            "socp-client",
-            "socp-server",
-        ],
+        may_use: &["socp-proto", "socp-crypto", "socp-core", "socp-client", "socp-server"],
         pure: false,
     },
     Rule {
@@ -195,12 +189,8 @@ mod tests {
             ("socp-sim", "socp-server"),
         ];
         for (user, used) in forbidden {
-            let expected =
-                format!("Cargo.toml:4: `{user}` may not use `{used}`: there is no arrow from it");
-            assert_eq!(
-                found(user, &format!("{used} = {{ path = \"../x\" }}\n")),
-                [expected]
-            );
+            let expected = format!("Cargo.toml:4: `{user}` may not use `{used}`: there is no arrow from it");
+            assert_eq!(found(user, &format!("{used} = {{ path = \"../x\" }}\n")), [expected]);
         }
     }
 
@@ -209,48 +199,25 @@ mod tests {
         for rule in &RULES {
             assert!(!rule.may_use.contains(&"socp-sim"), "{}", rule.name);
         }
-        assert!(
-            !rule_for("socp-core")
-                .unwrap()
-                .may_use
-                .contains(&"socp-crypto")
-        );
-        assert!(
-            !rule_for("socp-crypto")
-                .unwrap()
-                .may_use
-                .contains(&"socp-core")
-        );
+        assert!(!rule_for("socp-core").unwrap().may_use.contains(&"socp-crypto"));
+        assert!(!rule_for("socp-crypto").unwrap().may_use.contains(&"socp-core"));
     }
 
     #[test]
     fn impure_libraries_stay_out_of_pure_crates_even_renamed() {
         for library in IMPURE {
             for user in ["socp-proto", "socp-core"] {
-                let expected = format!(
-                    "Cargo.toml:4: `{user}` is pure: `{library}` belongs in a crate that drives it"
-                );
-                assert_eq!(
-                    found(user, &format!("{library}.workspace = true\n")),
-                    [expected]
-                );
+                let expected = format!("Cargo.toml:4: `{user}` is pure: `{library}` belongs in a crate that drives it");
+                assert_eq!(found(user, &format!("{library}.workspace = true\n")), [expected]);
             }
         }
         assert_eq!(found("socp-core", "quiet.workspace = true\n").len(), 1);
         assert_eq!(
-            found(
-                "socp-core",
-                "t = { package = \"tokio\", version = \"1\" }\n"
-            )
-            .len(),
+            found("socp-core", "t = { package = \"tokio\", version = \"1\" }\n").len(),
             1
         );
         assert_eq!(
-            found(
-                "socp-core",
-                "[target.'cfg(unix)'.dependencies]\ntokio = \"1\"\n"
-            )
-            .len(),
+            found("socp-core", "[target.'cfg(unix)'.dependencies]\ntokio = \"1\"\n").len(),
             1
         );
     }

@@ -11,23 +11,16 @@ pub(super) fn check_source(file: &File) -> Vec<Finding> {
     if !file.path.split('/').any(|part| part == "src") {
         return Vec::new();
     }
-    let first = (1..)
-        .zip(file.text.lines())
-        .find(|(_, line)| !line.trim().is_empty());
+    let first = (1..).zip(file.text.lines()).find(|(_, line)| !line.trim().is_empty());
     match first {
         Some((_, line)) if is_module_doc(line) => Vec::new(),
-        Some((number, _)) => vec![Finding::new(
-            file,
-            number,
-            "starts without a `//!` module doc",
-        )],
+        Some((number, _)) => vec![Finding::new(file, number, "starts without a `//!` module doc")],
         None => vec![Finding::new(file, 1, "empty file")],
     }
 }
 
 fn is_module_doc(line: &str) -> bool {
-    line.strip_prefix("//!")
-        .is_some_and(|text| !text.trim().is_empty())
+    line.strip_prefix("//!").is_some_and(|text| !text.trim().is_empty())
 }
 
 pub(super) fn check_manifest(file: &File) -> Vec<Finding> {
@@ -58,10 +51,7 @@ mod tests {
 
     #[test]
     fn a_module_doc_comes_first() {
-        assert_eq!(
-            source("crates/a/src/lib.rs", "//! Does it.\n\nuse b;\n"),
-            [""; 0]
-        );
+        assert_eq!(source("crates/a/src/lib.rs", "//! Does it.\n\nuse b;\n"), [""; 0]);
         assert_eq!(source("crates/a/src/lib.rs", "\n//! Does it.\n"), [""; 0]);
     }
 
@@ -79,10 +69,7 @@ mod tests {
                 [format!("crates/a/src/b.rs:1: {message}")]
             );
         }
-        assert_eq!(
-            source("crates/a/src/b.rs", "\n"),
-            ["crates/a/src/b.rs:1: empty file"]
-        );
+        assert_eq!(source("crates/a/src/b.rs", "\n"), ["crates/a/src/b.rs:1: empty file"]);
     }
 
     #[test]

@@ -29,9 +29,7 @@ fn check_file(file: &File) -> Vec<Finding> {
             doc.push_str(text);
         } else if let Some(name) = constant_name(line) {
             if !cites_a_source(&doc) {
-                let message = format!(
-                    "{name} cites no source: `SOCP §…`, `RFC …`, `PROTOCOL …` or `our choice`"
-                );
+                let message = format!("{name} cites no source: `SOCP §…`, `RFC …`, `PROTOCOL …` or `our choice`");
                 findings.push(Finding::new(file, number, message));
             }
             doc.clear();
@@ -49,10 +47,8 @@ fn constant_name(line: &str) -> Option<&str> {
 
 fn cites_a_source(doc: &str) -> bool {
     let cites = |mark: &str, then: fn(char) -> bool| {
-        doc.match_indices(mark).any(|(at, _)| {
-            doc.get(at + mark.len()..)
-                .is_some_and(|rest| rest.starts_with(then))
-        })
+        doc.match_indices(mark)
+            .any(|(at, _)| doc.get(at + mark.len()..).is_some_and(|rest| rest.starts_with(then)))
     };
     cites("SOCP §", |next| next.is_ascii_digit())
         || cites("RFC ", |next| next.is_ascii_digit())
@@ -68,13 +64,7 @@ mod tests {
         let findings = check_file(&File::new(PATH, text));
         findings
             .iter()
-            .map(|found| {
-                format!(
-                    "{} {}",
-                    found.line,
-                    found.message.split(' ').next().unwrap()
-                )
-            })
+            .map(|found| format!("{} {}", found.line, found.message.split(' ').next().unwrap()))
             .collect()
     }
 
@@ -95,9 +85,7 @@ mod tests {
     #[test]
     fn a_source_may_stand_on_any_line_and_above_attributes() {
         assert_eq!(
-            names(
-                "/// Longest\n/// wait (SOCP §11).\n/// Really.\n#[rustfmt::skip]\npub const A_MS: u64 = 1;\n"
-            ),
+            names("/// Longest\n/// wait (SOCP §11).\n/// Really.\n#[rustfmt::skip]\npub const A_MS: u64 = 1;\n"),
             [""; 0]
         );
     }
@@ -105,10 +93,7 @@ mod tests {
     #[test]
     fn limits_without_a_source_are_found() {
         assert_eq!(names("pub const A_MAX: u8 = 1;\n"), ["1 A_MAX"]);
-        assert_eq!(
-            names("/// Longest wait.\npub const A_MS: u64 = 1;\n"),
-            ["2 A_MS"]
-        );
+        assert_eq!(names("/// Longest wait.\npub const A_MS: u64 = 1;\n"), ["2 A_MS"]);
         for vague in ["SOCP", "SOCP §", "RFC", "RFC editor", "the PROTOCOL"] {
             assert_eq!(
                 names(&format!("/// See {vague}.\npub const A_COUNT: u8 = 1;\n")),
@@ -124,10 +109,7 @@ mod tests {
             names("/// SOCP §11.\npub const A_MIN: u8 = 1;\npub const B_MIN: u8 = 1;\n"),
             ["3 B_MIN"]
         );
-        assert_eq!(
-            names("/// SOCP §11.\n\npub const A_BYTES: u8 = 1;\n"),
-            ["3 A_BYTES"]
-        );
+        assert_eq!(names("/// SOCP §11.\n\npub const A_BYTES: u8 = 1;\n"), ["3 A_BYTES"]);
         assert_eq!(
             names("/// SOCP §11.\nconst _: () = ();\npub const A_MAX: u8 = 1;\n"),
             ["3 A_MAX"]

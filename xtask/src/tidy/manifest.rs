@@ -41,9 +41,7 @@ impl Manifest {
                 message: "names no package".to_owned(),
             })?
             .to_owned();
-        let lints = table
-            .get("lints")
-            .and_then(|lints| field(lints.get_ref(), "workspace"));
+        let lints = table.get("lints").and_then(|lints| field(lints.get_ref(), "workspace"));
         Ok(Self {
             name,
             dependencies: dependencies(file, &table),
@@ -79,9 +77,7 @@ fn parse(file: &File) -> Result<DeTable<'_>, Malformed> {
 
 fn dependencies(file: &File, table: &DeTable<'_>) -> Vec<Dependency> {
     let mut found = listed_in(file, table);
-    let targets = table
-        .get("target")
-        .and_then(|targets| targets.get_ref().as_table());
+    let targets = table.get("target").and_then(|targets| targets.get_ref().as_table());
     for (_, target) in targets.into_iter().flat_map(|targets| targets.iter()) {
         if let Some(target) = target.get_ref().as_table() {
             found.extend(listed_in(file, target));
@@ -93,10 +89,7 @@ fn dependencies(file: &File, table: &DeTable<'_>) -> Vec<Dependency> {
 fn listed_in(file: &File, table: &DeTable<'_>) -> Vec<Dependency> {
     let mut found = Vec::new();
     for name in DEPENDENCY_TABLES {
-        let Some(listed) = table
-            .get(name)
-            .and_then(|listed| listed.get_ref().as_table())
-        else {
+        let Some(listed) = table.get(name).and_then(|listed| listed.get_ref().as_table()) else {
             continue;
         };
         for (key, value) in listed {
@@ -159,10 +152,7 @@ only-tests = \"1\"
             (13, "builder"),
             (15, "only-unix"),
         ];
-        assert_eq!(
-            found,
-            expected.map(|(line, package)| (line, package.to_owned()))
-        );
+        assert_eq!(found, expected.map(|(line, package)| (line, package.to_owned())));
     }
 
     #[test]

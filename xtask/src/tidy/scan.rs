@@ -74,8 +74,7 @@ pub(super) fn test_items(code: &[char]) -> Option<Vec<Span>> {
             if attribute.inner {
                 return None;
             }
-            let end = braced(code, after_attributes(code, attribute.end))
-                .map_or(attribute.end, |(_, end)| end);
+            let end = braced(code, after_attributes(code, attribute.end)).map_or(attribute.end, |(_, end)| end);
             found.push(span(code, at, end));
             at = end;
         } else {
@@ -179,11 +178,7 @@ fn words(code: &[char]) -> impl Iterator<Item = (usize, String)> + '_ {
 
 /// The identifier or number that starts exactly at `at`.
 fn word_from(code: &[char], at: usize) -> Option<(usize, String)> {
-    let word: String = code
-        .iter()
-        .skip(at)
-        .take_while(|letter| is_word(**letter))
-        .collect();
+    let word: String = code.iter().skip(at).take_while(|letter| is_word(**letter)).collect();
     (!word.is_empty()).then_some((at, word))
 }
 
@@ -207,11 +202,7 @@ fn span(code: &[char], from: usize, to: usize) -> Span {
 }
 
 fn line_of(code: &[char], at: usize) -> usize {
-    1 + code
-        .iter()
-        .take(at)
-        .filter(|letter| **letter == '\n')
-        .count()
+    1 + code.iter().take(at).filter(|letter| **letter == '\n').count()
 }
 
 struct Masker {
@@ -323,8 +314,7 @@ impl Masker {
             .skip(self.at + length)
             .take_while(|letter| **letter == '#')
             .count();
-        let raw =
-            matches!(word.as_str(), "r" | "br" | "cr") && self.peek(length + hashes) == Some('"');
+        let raw = matches!(word.as_str(), "r" | "br" | "cr") && self.peek(length + hashes) == Some('"');
         if raw {
             self.blank_count(length + hashes + 1);
             self.blank_while(|masker| !masker.closes_raw(hashes));
@@ -364,10 +354,7 @@ mod tests {
     #[test]
     fn comments_are_blanked_and_lines_kept() {
         assert_eq!(masked("a // { \"\nb"), "a       \nb");
-        assert_eq!(
-            masked("a /* { /* } */ \n } */ b"),
-            "a              \n      b"
-        );
+        assert_eq!(masked("a /* { /* } */ \n } */ b"), "a              \n      b");
         assert_eq!(masked("a /* never closed {"), "a                  ");
     }
 
@@ -383,10 +370,7 @@ mod tests {
     fn raw_strings_are_blanked_up_to_their_own_hashes() {
         assert_eq!(masked("f(r\"\\\");"), "f(    );");
         assert_eq!(masked("f(r#\"} \" {\"#);"), "f(          );");
-        assert_eq!(
-            masked("f(br##\"\"# }\"##, cr\"}\");"),
-            "f(            ,      );"
-        );
+        assert_eq!(masked("f(br##\"\"# }\"##, cr\"}\");"), "f(            ,      );");
         assert_eq!(masked("r#fn(for_r#\"}\")"), "r#fn(for_r#   )");
     }
 
@@ -406,15 +390,10 @@ mod tests {
     fn functions_end_at_their_own_brace() {
         assert_eq!(found("fn a() {}"), one("a", 1, 1));
         assert_eq!(
-            found(
-                "\npub async fn a<T>(\n  x: T,\n) -> T\nwhere\n  T: B,\n{\n  if x { y } else { z }\n}\n"
-            ),
+            found("\npub async fn a<T>(\n  x: T,\n) -> T\nwhere\n  T: B,\n{\n  if x { y } else { z }\n}\n"),
             one("a", 2, 9)
         );
-        assert_eq!(
-            found("fn a() {\n  f(\"}\", '}'); // }\n}\n"),
-            one("a", 1, 3)
-        );
+        assert_eq!(found("fn a() {\n  f(\"}\", '}'); // }\n}\n"), one("a", 1, 3));
         assert_eq!(found("fn a() -> [u8; 2] {\n}\n"), one("a", 1, 2));
         assert_eq!(found("fn a() -> B<{ 1 + 1 }> {\n}\n"), one("a", 1, 2));
         assert_eq!(found("fn r#loop() {\n}\n").len(), 1);
@@ -448,10 +427,7 @@ mod tests {
             lines(2, 6)
         );
         assert_eq!(items("#[cfg(all(test, unix))]\nfn a() {\n}\n"), lines(1, 3));
-        assert_eq!(
-            items("#[cfg(test)]\nmod tests;\nfn a() {\n}\n"),
-            lines(1, 1)
-        );
+        assert_eq!(items("#[cfg(test)]\nmod tests;\nfn a() {\n}\n"), lines(1, 1));
         assert_eq!(items("#[cfg(test)]\nuse a::b;\nfn a() {\n}\n"), lines(1, 1));
         assert_eq!(
             items("struct A {\n  #[cfg(test)]\n  b: u8,\n}\nfn a() {\n}\n"),

@@ -44,8 +44,7 @@ pub(super) fn check(file: &File) -> Vec<Finding> {
 }
 
 fn is_test_file(path: &str) -> bool {
-    path.split('/')
-        .any(|part| part == "tests" || part == "tests.rs")
+    path.split('/').any(|part| part == "tests" || part == "tests.rs")
 }
 
 #[cfg(test)]
@@ -67,11 +66,7 @@ mod tests {
     #[test]
     fn functions_up_to_the_limit_pass_and_longer_ones_are_named() {
         assert_eq!(found(&function("fits", 70)), [""; 0]);
-        let text = format!(
-            "//! Doc.\n\n{}{}",
-            function("fits", 70),
-            function("bursts", 71)
-        );
+        let text = format!("//! Doc.\n\n{}{}", function("fits", 70), function("bursts", 71));
         assert_eq!(
             found(&text),
             ["crates/a/src/b.rs:73: function `bursts` has 71 lines, at most 70"]
@@ -99,14 +94,8 @@ mod tests {
     #[test]
     fn test_code_counts_for_neither() {
         let tests = format!("#[cfg(test)]\nmod tests {{\n{}}}\n", function("long", 300));
-        assert_eq!(
-            found(&format!("{}{tests}", "// line\n".repeat(800))),
-            [""; 0]
-        );
-        assert_eq!(
-            found(&format!("#![cfg(test)]\n{}", function("long", 900))),
-            [""; 0]
-        );
+        assert_eq!(found(&format!("{}{tests}", "// line\n".repeat(800))), [""; 0]);
+        assert_eq!(found(&format!("#![cfg(test)]\n{}", function("long", 900))), [""; 0]);
         for path in [
             "crates/a/tests/api.rs",
             "crates/a/src/b/tests.rs",

@@ -11,11 +11,7 @@ pub(super) fn check(file: &File) -> Vec<Finding> {
             findings.push(Finding::new(file, number, "tab"));
         }
         if line.ends_with(char::is_whitespace) {
-            findings.push(Finding::new(
-                file,
-                number,
-                "white space at the end of the line",
-            ));
+            findings.push(Finding::new(file, number, "white space at the end of the line"));
         }
     }
     findings
@@ -26,10 +22,7 @@ mod tests {
     use super::*;
 
     fn lines(text: &str) -> Vec<usize> {
-        check(&File::new("a.rs", text))
-            .iter()
-            .map(|found| found.line)
-            .collect()
+        check(&File::new("a.rs", text)).iter().map(|found| found.line).collect()
     }
 
     #[test]

@@ -86,8 +86,7 @@ impl Tree {
 }
 
 fn read(path: &Path) -> io::Result<String> {
-    fs::read_to_string(path)
-        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+    fs::read_to_string(path).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
 }
 
 #[cfg(test)]
@@ -97,32 +96,16 @@ mod tests {
     #[test]
     fn lines_are_counted_from_one() {
         let file = File::new("a.rs", "one\ntwo\n");
-        assert_eq!(
-            [0, 3, 4, 8].map(|offset| file.line_at(offset)),
-            [1, 1, 2, 3]
-        );
+        assert_eq!([0, 3, 4, 8].map(|offset| file.line_at(offset)), [1, 1, 2, 3]);
     }
 
     #[test]
     fn the_tree_of_this_project_is_found() {
         let tree = Tree::read(&crate::root().unwrap()).unwrap();
         assert!(tree.root_manifest.text.contains("[workspace]"));
-        assert!(
-            tree.manifests
-                .iter()
-                .any(|file| file.path == "xtask/Cargo.toml")
-        );
-        assert!(
-            tree.sources
-                .iter()
-                .any(|file| file.path == "xtask/src/tidy/tree.rs")
-        );
-        assert!(
-            !tree
-                .sources
-                .iter()
-                .any(|file| file.path.contains("/target/"))
-        );
+        assert!(tree.manifests.iter().any(|file| file.path == "xtask/Cargo.toml"));
+        assert!(tree.sources.iter().any(|file| file.path == "xtask/src/tidy/tree.rs"));
+        assert!(!tree.sources.iter().any(|file| file.path.contains("/target/")));
     }
 
     #[test]

@@ -2,22 +2,18 @@
 
 use super::Server;
 use super::fault::{CloseCode, Fault, FaultCount};
-use super::io::{
-    AfterSave, DialId, FirstFrame, LinkId, Note, Output, Record, Reply, Role, ServerPin, own_caps,
-};
+use super::io::{AfterSave, DialId, FirstFrame, LinkId, Note, Output, Record, Reply, Role, ServerPin, own_caps};
 use super::link::{Link, PeerLink, link_to_keep};
 use super::quota::Bucket;
 use super::timers::Timer;
 use crate::clock::Now;
 use rand_core::Rng;
 use socp_proto::limits::{
-    HEARTBEAT_INTERVAL_MS, LINK_SILENCE_MAX_MS, PEER_CHANGES_PER_S_MAX, SERVERS_COUNT_MAX,
-    WELCOME_CLIENTS_COUNT_MAX, WELCOME_LIST_BYTES_MAX,
+    HEARTBEAT_INTERVAL_MS, LINK_SILENCE_MAX_MS, PEER_CHANGES_PER_S_MAX, SERVERS_COUNT_MAX, WELCOME_CLIENTS_COUNT_MAX,
+    WELCOME_LIST_BYTES_MAX,
 };
 use socp_proto::payload::{ServerIdentity, ServerWelcome, WelcomeServer};
-use socp_proto::{
-    Address, Envelope, ErrorCode, Frame, FrameKind, KeyText, Payload, ServerId, UserId,
-};
+use socp_proto::{Address, Envelope, ErrorCode, Frame, FrameKind, KeyText, Payload, ServerId, UserId};
 
 impl Server {
     /// The first thing we say on a link that we dialled.
@@ -79,37 +75,17 @@ impl Server {
                 if is_signed || (signer.is_none() && self.config.allow_unsigned_join) {
                     self.on_join(now, link, &envelope, identity);
                 } else {
-                    self.on_fault(
-                        now,
-                        link,
-                        &Fault::Signature {
-                            kind: envelope.kind,
-                        },
-                    );
+                    self.on_fault(now, link, &Fault::Signature { kind: envelope.kind });
                 }
             }
-            Payload::ServerAnnounce(identity) | Payload::ServerHelloLink(identity) => {
-                match is_signed {
-                    true => self.on_first_announce(now, link, &envelope, identity),
-                    false => self.on_fault(
-                        now,
-                        link,
-                        &Fault::Signature {
-                            kind: envelope.kind,
-                        },
-                    ),
-                }
-            }
+            Payload::ServerAnnounce(identity) | Payload::ServerHelloLink(identity) => match is_signed {
+                true => self.on_first_announce(now, link, &envelope, identity),
+                false => self.on_fault(now, link, &Fault::Signature { kind: envelope.kind }),
+            },
             Payload::ServerWelcome(welcome) if dial.is_some() => match (is_signed, key) {
                 (true, Some(key)) => self.on_welcome(now, link, &envelope, welcome, key),
                 (true | false, Some(_) | None) => {
-                    self.on_fault(
-                        now,
-                        link,
-                        &Fault::Signature {
-                            kind: envelope.kind,
-                        },
-                    );
+                    self.on_fault(now, link, &Fault::Signature { kind: envelope.kind });
                 }
             },
             Payload::Error(notice) if dial.is_some() => {
@@ -121,13 +97,7 @@ impl Server {
                 });
                 self.give_up(now, link, CloseCode::Normal, "refused");
             }
-            _ => self.on_fault(
-                now,
-                link,
-                &Fault::OutOfPlace {
-                    kind: envelope.kind,
-                },
-            ),
+            _ => self.on_fault(now, link, &Fault::OutOfPlace { kind: envelope.kind }),
         }
         self.proceed(link);
     }
@@ -141,13 +111,7 @@ impl Server {
     /// `SERVER_HELLO_JOIN`: a newcomer wants in.
     fn on_join(&mut self, now: Now, link: LinkId, envelope: &Envelope, identity: ServerIdentity) {
         if !self.is_fresh(now, envelope.ts) {
-            return self.on_fault(
-                now,
-                link,
-                &Fault::Clock {
-                    kind: envelope.kind,
-                },
-            );
+            return self.on_fault(now, link, &Fault::Clock { kind: envelope.kind });
         }
         let wished = ServerId::from(envelope.from.clone());
         let assigned_id = self.free_id(&wished, &identity.pubkey);
@@ -168,29 +132,15 @@ impl Server {
         }
         let mut bytes = [0; 16];
         self.rng.fill_bytes(&mut bytes);
-        let text = uuid::Builder::from_random_bytes(bytes)
-            .into_uuid()
-            .to_string();
+        let text = uuid::Builder::from_random_bytes(bytes).into_uuid().to_string();
         // A UUID is printable ASCII of 36 bytes, so it is an id.
         ServerId::try_from(text).unwrap_or_else(|_| wished.clone())
     }
 
     /// A server announces itself as its first frame, or answers our announcement.
-    fn on_first_announce(
-        &mut self,
-        now: Now,
-        link: LinkId,
-        envelope: &Envelope,
-        identity: ServerIdentity,
-    ) {
+    fn on_first_announce(&mut self, now: Now, link: LinkId, envelope: &Envelope, identity: ServerIdentity) {
         if !self.is_fresh(now, envelope.ts) {
-            return self.on_fault(
-                now,
-                link,
-                &Fault::Clock {
-                    kind: envelope.kind,
-                },
-            );
+            return self.on_fault(now, link, &Fault::Clock { kind: envelope.kind });
         }
         let dial = self.links.get(&link).and_then(Link::dial);
         if !self.is_expected_key(dial, &identity.pubkey) {
@@ -201,13 +151,7 @@ impl Server {
         } else {
             Reply::Announce
         };
-        self.meet(
-            now,
-            link,
-            ServerId::from(envelope.from.clone()),
-            identity,
-            reply,
-        );
+        self.meet(now, link, ServerId::from(envelope.from.clone()), identity, reply);
     }
 
     /// Whether a server that we dialled has the key we were told it has.
@@ -240,27 +184,11 @@ impl Server {
     }
 
     /// The introducer lets us in.
-    fn on_welcome(
-        &mut self,
-        now: Now,
-        link: LinkId,
-        envelope: &Envelope,
-        welcome: ServerWelcome,
-        key: KeyText,
-    ) {
+    fn on_welcome(&mut self, now: Now, link: LinkId, envelope: &Envelope, welcome: ServerWelcome, key: KeyText) {
         if !self.is_fresh(now, envelope.ts) {
-            return self.on_fault(
-                now,
-                link,
-                &Fault::Clock {
-                    kind: envelope.kind,
-                },
-            );
+            return self.on_fault(now, link, &Fault::Clock { kind: envelope.kind });
         }
-        let Some(Link::New {
-            dial: Some(dial), ..
-        }) = self.links.get(&link)
-        else {
+        let Some(Link::New { dial: Some(dial), .. }) = self.links.get(&link) else {
             return;
         };
         let dial = *dial;
@@ -269,13 +197,7 @@ impl Server {
         let is_taken = *assigned == introducer || self.pins.contains_key(assigned);
         let is_other = |id: &ServerId| *id != introducer;
         if is_taken || welcome.server_id.as_ref().is_some_and(is_other) {
-            return self.on_fault(
-                now,
-                link,
-                &Fault::NotYours {
-                    kind: envelope.kind,
-                },
-            );
+            return self.on_fault(now, link, &Fault::NotYours { kind: envelope.kind });
         }
         if !self.is_expected_key(Some(dial), &key) {
             return self.refuse_key(now, link, "not the key that this address should have");
@@ -332,13 +254,7 @@ impl Server {
 
     /// Servers are dialled, not believed: their keys are pinned when they show them. Users count where the introducer
     /// speaks for itself.
-    fn learn_from_welcome(
-        &mut self,
-        now: Now,
-        link: LinkId,
-        introducer: &ServerId,
-        welcome: ServerWelcome,
-    ) {
+    fn learn_from_welcome(&mut self, now: Now, link: LinkId, introducer: &ServerId, welcome: ServerWelcome) {
         for WelcomeServer {
             server_id,
             host,
@@ -347,39 +263,20 @@ impl Server {
         } in welcome.servers.into_iter().take(SERVERS_COUNT_MAX)
         {
             let is_other = server_id != self.config.server_id && server_id != *introducer;
-            let is_conflict = self
-                .pins
-                .get(&server_id)
-                .is_some_and(|pin| pin.key != pubkey);
-            if is_other
-                && !is_conflict
-                && pubkey != self.config.key
-                && !host.is_empty()
-                && port != 0
-            {
+            let is_conflict = self.pins.get(&server_id).is_some_and(|pin| pin.key != pubkey);
+            if is_other && !is_conflict && pubkey != self.config.key && !host.is_empty() && port != 0 {
                 self.want_address(now, host, port, pubkey, server_id);
             }
         }
         for client in welcome.clients.into_iter().take(WELCOME_CLIENTS_COUNT_MAX) {
-            if client
-                .server_id
-                .as_ref()
-                .is_none_or(|server| server == introducer)
-            {
+            if client.server_id.as_ref().is_none_or(|server| server == introducer) {
                 self.learn_user(now, link, introducer, client.user_id, client.pubkey);
             }
         }
     }
 
     /// Pins a server, makes the link its own and answers; whether it is welcome at all.
-    fn meet(
-        &mut self,
-        now: Now,
-        link: LinkId,
-        server: ServerId,
-        identity: ServerIdentity,
-        reply: Reply,
-    ) -> bool {
+    fn meet(&mut self, now: Now, link: LinkId, server: ServerId, identity: ServerIdentity, reply: Reply) -> bool {
         let key = identity.pubkey.clone();
         if key == self.config.key || server == self.config.server_id {
             self.refuse_key(now, link, "this is the same server, or one that has its id");
@@ -389,11 +286,7 @@ impl Server {
             self.refuse_key(now, link, "this id is a user's");
             return false;
         }
-        if self
-            .pins
-            .values()
-            .any(|pin| pin.key == key && pin.server_id != server)
-        {
+        if self.pins.values().any(|pin| pin.key == key && pin.server_id != server) {
             self.refuse_key(now, link, "this key is pinned for another id");
             return false;
         }
@@ -425,34 +318,24 @@ impl Server {
             name: identity.name.map(|name| name.chars().take(64).collect()),
         };
         self.make_peer(now, link, &pin, is_native);
-        let then = AfterSave::Answer { link, reply };
         if self.pins.get(&server) == Some(&pin) {
-            self.on_pin_known(now, then);
-        } else {
-            if !self.pins.contains_key(&server) {
-                self.note(Note::Pinned {
-                    server,
-                    fingerprint: pin.key.fingerprint(),
-                });
-            }
-            self.trust(pin.clone());
-            self.save(Record::Pin(pin), then);
+            self.answer_newcomer(now, link, reply);
+            return true;
         }
+        let new_pin = (!self.pins.contains_key(&server)).then_some(server);
+        if let Some(server) = new_pin.clone() {
+            let fingerprint = pin.key.fingerprint();
+            self.note(Note::Pinned { server, fingerprint });
+        }
+        self.trust(pin.clone());
+        self.save(Record::Pin(pin), AfterSave::Answer { link, reply, new_pin });
         true
     }
 
     /// Whether an id is ours or a user's.
     fn is_taken_by_other_than_server(&self, server: &ServerId) -> bool {
         let user = UserId::from(socp_proto::Id::from(server));
-        *server == self.config.server_id
-            || self.records.contains_key(&user)
-            || self.people.get(&user).is_some()
-    }
-
-    fn on_pin_known(&mut self, now: Now, then: AfterSave) {
-        if let AfterSave::Answer { link, reply } = then {
-            self.answer_newcomer(now, link, reply);
-        }
+        *server == self.config.server_id || self.records.contains_key(&user) || self.people.get(&user).is_some()
     }
 
     pub(super) fn trust(&mut self, pin: ServerPin) {
@@ -488,14 +371,10 @@ impl Server {
             link,
             role: Role::Peer(server.clone()),
         });
-        self.timers.set(
-            now.mono.saturating_add(HEARTBEAT_INTERVAL_MS),
-            Timer::Heartbeat(link),
-        );
-        self.timers.set(
-            now.mono.saturating_add(LINK_SILENCE_MAX_MS),
-            Timer::Silence(link),
-        );
+        self.timers
+            .set(now.mono.saturating_add(HEARTBEAT_INTERVAL_MS), Timer::Heartbeat(link));
+        self.timers
+            .set(now.mono.saturating_add(LINK_SILENCE_MAX_MS), Timer::Silence(link));
         self.reset_backoff(&server);
         self.take_into_use(link, &server, pin);
     }
@@ -512,16 +391,8 @@ impl Server {
                 link,
             });
         };
-        let (old_dialled, new_dialled) = (
-            was_dialled(self.links.get(&old)),
-            was_dialled(self.links.get(&link)),
-        );
-        let kept = link_to_keep(
-            &self.config.server_id,
-            server,
-            (old, old_dialled),
-            (link, new_dialled),
-        );
+        let (old_dialled, new_dialled) = (was_dialled(self.links.get(&old)), was_dialled(self.links.get(&link)));
+        let kept = link_to_keep(&self.config.server_id, server, (old, old_dialled), (link, new_dialled));
         let dropped = if kept == old { link } else { old };
         self.peers.insert(server.clone(), kept);
         self.people.move_link(server, dropped, kept);
@@ -529,11 +400,7 @@ impl Server {
             server: server.clone(),
             link: dropped,
         });
-        self.close(
-            dropped,
-            CloseCode::Normal,
-            "a second link to the same server",
-        );
+        self.close(dropped, CloseCode::Normal, "a second link to the same server");
     }
 
     /// The newcomer's key is pinned on disk: answer, and tell who is here.
@@ -563,19 +430,13 @@ impl Server {
     }
 
     fn welcome(&self, assigned_id: ServerId) -> ServerWelcome {
-        let is_known = |pin: &&ServerPin| {
-            pin.server_id != assigned_id && !pin.host.is_empty() && pin.port != 0
-        };
-        let servers = self
-            .pins
-            .values()
-            .filter(is_known)
-            .map(|pin| WelcomeServer {
-                server_id: pin.server_id.clone(),
-                host: pin.host.clone(),
-                port: pin.port,
-                pubkey: pin.key.clone(),
-            });
+        let is_known = |pin: &&ServerPin| pin.server_id != assigned_id && !pin.host.is_empty() && pin.port != 0;
+        let servers = self.pins.values().filter(is_known).map(|pin| WelcomeServer {
+            server_id: pin.server_id.clone(),
+            host: pin.host.clone(),
+            port: pin.port,
+            pubkey: pin.key.clone(),
+        });
         let key_bytes = |key: &KeyText| key.as_str().len();
         let servers = within_bytes(servers, |server| {
             key_bytes(&server.pubkey).saturating_add(server.host.len())
@@ -583,11 +444,7 @@ impl Server {
         let clients = self.people.welcome_clients(&self.config, &self.pins);
         let clients = within_bytes(clients.into_iter(), |client| {
             let host_bytes = client.host.as_ref().map_or(0, String::len);
-            client
-                .pubkey
-                .as_ref()
-                .map_or(0, key_bytes)
-                .saturating_add(host_bytes)
+            client.pubkey.as_ref().map_or(0, key_bytes).saturating_add(host_bytes)
         });
         ServerWelcome {
             clients,
@@ -603,13 +460,7 @@ impl Server {
     }
 
     /// A linked peer tells its address again, or for the first time after it joined.
-    pub(super) fn on_peer_announce(
-        &mut self,
-        now: Now,
-        link: LinkId,
-        server: &ServerId,
-        identity: ServerIdentity,
-    ) {
+    pub(super) fn on_peer_announce(&mut self, now: Now, link: LinkId, server: &ServerId, identity: ServerIdentity) {
         let Some(pin) = self.pins.get(server) else {
             return;
         };

@@ -111,19 +111,11 @@ impl Server {
     }
 
     /// Sees to it that this address is dialled whenever its server is not linked.
-    pub(super) fn want_address(
-        &mut self,
-        now: Now,
-        host: String,
-        port: u16,
-        key: KeyText,
-        server: ServerId,
-    ) {
-        let known = self.dials.of_server(&server).find(|dial| {
-            self.dials
-                .get(*dial)
-                .is_some_and(|target| !target.is_introducer)
-        });
+    pub(super) fn want_address(&mut self, now: Now, host: String, port: u16, key: KeyText, server: ServerId) {
+        let known = self
+            .dials
+            .of_server(&server)
+            .find(|dial| self.dials.get(*dial).is_some_and(|target| !target.is_introducer));
         if let Some(target) = known.and_then(|dial| self.dials.get_mut(dial)) {
             (target.host, target.port) = (host, port);
             return;
@@ -131,9 +123,7 @@ impl Server {
         if self.dials.is_wanted(&host, port) {
             return; // A bootstrap entry: dialled anyway.
         }
-        let dial = self
-            .dials
-            .add(Target::new(host, port, Some(key), Some(server)));
+        let dial = self.dials.add(Target::new(host, port, Some(key), Some(server)));
         self.timers.set(now.mono, Timer::Dial(dial));
     }
 
@@ -150,12 +140,7 @@ impl Server {
         }
         target.is_active = true;
         let (host, port, key) = (target.host.clone(), target.port, target.key.clone());
-        self.outputs.push_back(Output::Dial {
-            dial,
-            host,
-            port,
-            key,
-        });
+        self.outputs.push_back(Output::Dial { dial, host, port, key });
     }
 
     pub(super) fn on_dialled(&mut self, now: Now, dial: DialId, link: LinkId) {
@@ -176,12 +161,7 @@ impl Server {
     }
 
     /// A link that we dialled, or a peer's, is gone: try again later.
-    pub(super) fn redial_later(
-        &mut self,
-        now: Now,
-        dial: Option<DialId>,
-        server: Option<&ServerId>,
-    ) {
+    pub(super) fn redial_later(&mut self, now: Now, dial: Option<DialId>, server: Option<&ServerId>) {
         if let Some(dial) = dial {
             self.schedule_redial(now, dial);
         }
@@ -189,11 +169,7 @@ impl Server {
             .map(|server| self.dials.of_server(server).collect())
             .unwrap_or_default();
         for other in others.into_iter().filter(|other| Some(*other) != dial) {
-            if self
-                .dials
-                .get(other)
-                .is_some_and(|target| !target.is_active)
-            {
+            if self.dials.get(other).is_some_and(|target| !target.is_active) {
                 self.schedule_redial(now, other);
             }
         }
@@ -221,8 +197,7 @@ impl Server {
         let longest = doubled.min(REDIAL_WAIT_MAX_MS);
         // Jitter, so that a network that lost one server does not come back to it in step.
         let wait = longest.saturating_sub(self.rng.next_u64() % (longest / 2).max(1));
-        self.timers
-            .set(now.mono.saturating_add(wait), Timer::Dial(dial));
+        self.timers.set(now.mono.saturating_add(wait), Timer::Dial(dial));
         wait
     }
 }

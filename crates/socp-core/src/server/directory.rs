@@ -9,15 +9,11 @@ use super::timers::Timer;
 use crate::clock::Now;
 use crate::seen::SeenKey;
 use socp_proto::limits::{
-    FRAME_BYTES_MAX, HELLO_AGE_MAX_MS, HELLO_TRIES_MAX, LIST_PAGE_COUNT_MAX, LOCAL_USERS_COUNT_MAX,
-    OUTBOUND_BYTES_MAX, PING_INTERVAL_MS,
+    FRAME_BYTES_MAX, HELLO_AGE_MAX_MS, HELLO_TRIES_MAX, LIST_PAGE_COUNT_MAX, LOCAL_USERS_COUNT_MAX, OUTBOUND_BYTES_MAX,
+    PING_INTERVAL_MS,
 };
-use socp_proto::payload::{
-    Ack, ListRequest, ListResponse, OnlineUser, PubkeyResponse, UserHello, directory_statement,
-};
-use socp_proto::{
-    Address, Base64Url, Envelope, ErrorCode, FrameKind, KeyText, Payload, ServerId, UserId,
-};
+use socp_proto::payload::{Ack, ListRequest, ListResponse, OnlineUser, PubkeyResponse, UserHello, directory_statement};
+use socp_proto::{Address, Base64Url, Envelope, ErrorCode, FrameKind, KeyText, Payload, ServerId, UserId};
 use std::collections::BTreeSet;
 
 /// Most of those online whom a newcomer is told of unasked; half the outbox at two kilobytes each. The rest is in the
@@ -69,29 +65,20 @@ impl Server {
     /// A signed hello proves something if it names us, is recent, and has not been used (PROTOCOL I.6).
     fn is_fresh_hello(&mut self, now: Now, envelope: &Envelope, hello: &UserHello) -> bool {
         let is_ours = hello.server_id.as_ref() == Some(&self.config.server_id);
-        let is_recent = hello
-            .ts
-            .is_some_and(|ts| ts.abs_diff(now.unix) <= HELLO_AGE_MAX_MS);
+        let is_recent = hello.ts.is_some_and(|ts| ts.abs_diff(now.unix) <= HELLO_AGE_MAX_MS);
         let text = format!("hello\n{}\n{}", envelope.from, envelope.signed_text());
         let key: SeenKey = socp_proto::sha256(text.as_bytes());
         is_ours && is_recent && self.seen.insert(now.mono, key)
     }
 
-    fn judge_hello(
-        &self,
-        user: &UserId,
-        hello: &UserHello,
-        is_proven: bool,
-    ) -> Result<(), Refusal> {
+    fn judge_hello(&self, user: &UserId, hello: &UserHello, is_proven: bool) -> Result<(), Refusal> {
         if !is_proven && self.config.accept == Accept::Signed {
             return Err(Refusal(
                 ErrorCode::InvalidSig,
                 "sign a hello that names this server_id (the `from` of this frame) and a fresh ts",
             ));
         }
-        let is_server = self
-            .pins
-            .contains_key(&ServerId::from(socp_proto::Id::from(user)));
+        let is_server = self.pins.contains_key(&ServerId::from(socp_proto::Id::from(user)));
         if is_server || socp_proto::Id::from(user) == self.config.server_id {
             return Err(Refusal(ErrorCode::NameInUse, "this is a server's id"));
         }
@@ -99,10 +86,7 @@ impl Server {
         if let Some(record) = self.records.get(user)
             && (record.pubkey != hello.pubkey || record.enc_pubkey != *enc_pubkey)
         {
-            return Err(Refusal(
-                ErrorCode::BadKey,
-                "this id is bound to another key",
-            ));
+            return Err(Refusal(ErrorCode::BadKey, "this id is bound to another key"));
         }
         if !self.records.contains_key(user) && self.records.len() >= LOCAL_USERS_COUNT_MAX {
             return Err(Refusal(
@@ -115,10 +99,7 @@ impl Server {
             .and_then(|person| person.pubkey.as_ref())
             .is_some_and(|key| *key != hello.pubkey)
         {
-            return Err(Refusal(
-                ErrorCode::BadKey,
-                "this id is bound to another key",
-            ));
+            return Err(Refusal(ErrorCode::BadKey, "this id is bound to another key"));
         }
         self.judge_session(user, is_proven)
     }
@@ -144,35 +125,19 @@ impl Server {
         if let Some(Link::New { tries, .. }) = self.links.get_mut(&link) {
             *tries = tries.saturating_add(1);
             if *tries >= HELLO_TRIES_MAX {
-                self.give_up(
-                    now,
-                    link,
-                    CloseCode::PolicyViolation,
-                    "too many hellos were refused",
-                );
+                self.give_up(now, link, CloseCode::PolicyViolation, "too many hellos were refused");
             }
         }
         self.proceed(link);
     }
 
     /// Binds an id to its key: at once if it is bound already, else once the record is signed and on disk.
-    fn bind_key(
-        &mut self,
-        now: Now,
-        link: LinkId,
-        user: UserId,
-        hello: UserHello,
-        is_native: bool,
-        is_proven: bool,
-    ) {
+    fn bind_key(&mut self, now: Now, link: LinkId, user: UserId, hello: UserHello, is_native: bool, is_proven: bool) {
         if let Some(record) = self.records.get(&user) {
             // A hello without a profile leaves the one there is.
             let meta = hello.meta.unwrap_or_else(|| record.meta.clone());
             let is_same = record.meta == meta;
-            let record = UserRecord {
-                meta,
-                ..record.clone()
-            };
+            let record = UserRecord { meta, ..record.clone() };
             let greeting = Greeting {
                 link,
                 record,
@@ -230,21 +195,13 @@ impl Server {
                 other.is_new = false;
                 self.store_then_admit(other);
             } else {
-                self.refuse_hello(
-                    now,
-                    other.link,
-                    ErrorCode::BadKey,
-                    "this id is bound to another key",
-                );
+                self.refuse_hello(now, other.link, ErrorCode::BadKey, "this id is bound to another key");
             }
         }
     }
 
     fn store_then_admit(&mut self, greeting: Greeting) {
-        self.save(
-            Record::User(greeting.record.clone()),
-            AfterSave::Greet(greeting),
-        );
+        self.save(Record::User(greeting.record.clone()), AfterSave::Greet(greeting));
     }
 
     /// A key that is not on disk would be forgotten at the next start, so it binds nothing now either.
@@ -264,8 +221,7 @@ impl Server {
             is_new: _,
         } = greeting;
         let user = record.user_id.clone();
-        let is_open = matches!(self.links.get(&link), Some(Link::New { .. }))
-            && !self.given_up.contains(&link);
+        let is_open = matches!(self.links.get(&link), Some(Link::New { .. })) && !self.given_up.contains(&link);
         self.records.insert(user.clone(), record.clone());
         if !is_open {
             return self.proceed(link);
@@ -290,10 +246,7 @@ impl Server {
             .set(now.mono.saturating_add(PING_INTERVAL_MS), Timer::Ping(link));
         self.send_hello_ack(now, link, &user);
         self.tell_who_is_online(now, link, &user);
-        let has_changed = self
-            .people
-            .get(&user)
-            .is_some_and(|person| person.meta != record.meta);
+        let has_changed = self.people.get(&user).is_some_and(|person| person.meta != record.meta);
         let is_new = self.people.attach(&user, link, person_of(record));
         if is_new {
             self.note(Note::UserUp {
@@ -327,12 +280,7 @@ impl Server {
         let others: Vec<UserId> = others.take(ADVERTS_AT_HELLO_MAX).cloned().collect();
         for other in others {
             if let Some(advertise) = self.advertisement(&other, true) {
-                self.send(
-                    &[link],
-                    now,
-                    Address::everyone(),
-                    &Payload::UserAdvertise(advertise),
-                );
+                self.send(&[link], now, Address::everyone(), &Payload::UserAdvertise(advertise));
             }
         }
     }
@@ -355,10 +303,7 @@ impl Server {
             response.users.push(user.clone());
             response.online.push(online);
         }
-        let address = self
-            .links
-            .get(&link)
-            .map_or_else(Address::everyone, Link::address);
+        let address = self.links.get(&link).map_or_else(Address::everyone, Link::address);
         self.send(&[link], now, address, &Payload::ListResponse(response));
     }
 
@@ -415,19 +360,13 @@ impl Server {
             },
             (None, Some(_) | None) => unknown,
         };
-        let address = self
-            .links
-            .get(&link)
-            .map_or_else(Address::everyone, Link::address);
+        let address = self.links.get(&link).map_or_else(Address::everyone, Link::address);
         self.send(&[link], now, address, &Payload::PubkeyResponse(response));
     }
 
     /// The key bound to a user, as far as this server knows.
     pub(super) fn key_of(&self, user: &UserId) -> Option<&KeyText> {
-        let known = self
-            .people
-            .get(user)
-            .and_then(|person| person.pubkey.as_ref());
+        let known = self.people.get(user).and_then(|person| person.pubkey.as_ref());
         known.or_else(|| self.records.get(user).map(|record| &record.pubkey))
     }
 }
@@ -450,6 +389,5 @@ fn serialised_bytes(online: &OnlineUser) -> usize {
         .len()
         .saturating_mul(2)
         .saturating_add(online.server_id.as_str().len());
-    ids.saturating_add(online.meta.canonical_bytes())
-        .saturating_add(256)
+    ids.saturating_add(online.meta.canonical_bytes()).saturating_add(256)
 }

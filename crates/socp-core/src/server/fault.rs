@@ -143,15 +143,12 @@ impl Fault {
         match self {
             Self::Frame(error) => error.code(),
             Self::Key(_) => ErrorCode::BadKey,
-            Self::Signature { .. }
-            | Self::UnknownOrigin { .. }
-            | Self::Content { .. }
-            | Self::NotYours { .. } => ErrorCode::InvalidSig,
+            Self::Signature { .. } | Self::UnknownOrigin { .. } | Self::Content { .. } | Self::NotYours { .. } => {
+                ErrorCode::InvalidSig
+            }
             Self::OutOfPlace { .. } | Self::Unsupported { .. } => ErrorCode::UnknownType,
             Self::Clock { .. } => ErrorCode::Timeout,
-            Self::Binary | Self::Utf8 | Self::TooLong | Self::Framing(_) | Self::SlowReader => {
-                ErrorCode::BadFrame
-            }
+            Self::Binary | Self::Utf8 | Self::TooLong | Self::Framing(_) | Self::SlowReader => ErrorCode::BadFrame,
         }
     }
 
@@ -231,39 +228,17 @@ impl Server {
         }
         // An `ERROR` is never answered by an `ERROR` (PROTOCOL I.10).
         if fault.frame_kind() != Some(FrameKind::Error) {
-            self.send_error(
-                now,
-                link,
-                fault.error_code(),
-                fault.to_string(),
-                fault.msg_ref(),
-            );
+            self.send_error(now, link, fault.error_code(), fault.to_string(), fault.msg_ref());
         }
         match (is_over, is_first) {
-            (true, true) => self.give_up(
-                now,
-                link,
-                CloseCode::ProtocolError,
-                "the first frame was refused",
-            ),
-            (true, false) => self.give_up(
-                now,
-                link,
-                CloseCode::PolicyViolation,
-                "too many frames were refused",
-            ),
+            (true, true) => self.give_up(now, link, CloseCode::ProtocolError, "the first frame was refused"),
+            (true, false) => self.give_up(now, link, CloseCode::PolicyViolation, "too many frames were refused"),
             (false, _) => {}
         }
     }
 
     /// Closes a link for good: whoever it belonged to is gone from now on, and whatever still comes on it is ignored.
-    pub(super) fn give_up(
-        &mut self,
-        now: Now,
-        link: LinkId,
-        code: CloseCode,
-        reason: &'static str,
-    ) {
+    pub(super) fn give_up(&mut self, now: Now, link: LinkId, code: CloseCode, reason: &'static str) {
         if self.links.contains_key(&link) && self.given_up.insert(link) {
             self.close(link, code, reason);
             self.lose_link(now, link);

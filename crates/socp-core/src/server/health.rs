@@ -7,9 +7,7 @@ use super::link::Link;
 use super::timers::Timer;
 use crate::clock::Now;
 use socp_proto::Payload;
-use socp_proto::limits::{
-    HEARTBEAT_INTERVAL_MS, LINK_SILENCE_MAX_MS, PING_INTERVAL_MS, PING_UNANSWERED_COUNT_MAX,
-};
+use socp_proto::limits::{HEARTBEAT_INTERVAL_MS, LINK_SILENCE_MAX_MS, PING_INTERVAL_MS, PING_UNANSWERED_COUNT_MAX};
 use socp_proto::payload::Heartbeat;
 
 impl Server {
@@ -21,12 +19,7 @@ impl Server {
             link,
             reason: "no hello in time".to_owned(),
         });
-        self.give_up(
-            now,
-            link,
-            CloseCode::ProtocolError,
-            "no valid first frame in time",
-        );
+        self.give_up(now, link, CloseCode::ProtocolError, "no valid first frame in time");
     }
 
     pub(super) fn on_heartbeat_due(&mut self, now: Now, link: LinkId) {
@@ -35,10 +28,8 @@ impl Server {
         };
         let address = peer.server.clone();
         self.send(&[link], now, &address, &Payload::Heartbeat(Heartbeat {}));
-        self.timers.set(
-            now.mono.saturating_add(HEARTBEAT_INTERVAL_MS),
-            Timer::Heartbeat(link),
-        );
+        self.timers
+            .set(now.mono.saturating_add(HEARTBEAT_INTERVAL_MS), Timer::Heartbeat(link));
     }
 
     pub(super) fn on_silence_due(&mut self, now: Now, link: LinkId) {

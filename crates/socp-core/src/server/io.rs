@@ -6,8 +6,7 @@ use crate::verified::Verified;
 use socp_proto::limits::{CLOCK_AHEAD_MAX_MS, CLOCK_BEHIND_MAX_MS};
 use socp_proto::payload::ErrorCode;
 use socp_proto::{
-    Base64Url, Capabilities, Draft, Envelope, Fingerprint, Frame, FrameKind, KeyText, Meta, Object,
-    ServerId, UserId,
+    Base64Url, Capabilities, Draft, Envelope, Fingerprint, Frame, FrameKind, KeyText, Meta, Object, ServerId, UserId,
 };
 use std::sync::Arc;
 
@@ -311,7 +310,12 @@ pub enum Record {
 pub(super) enum AfterSave {
     Nothing,
     Greet(Greeting),
-    Answer { link: LinkId, reply: Reply },
+    Answer {
+        link: LinkId,
+        reply: Reply,
+        /// The server whose pin is stored for the first time.
+        new_pin: Option<ServerId>,
+    },
 }
 
 /// How a server that made itself known is answered.
@@ -341,10 +345,7 @@ pub enum Note {
     /// A peer had two links; this one is given up.
     DuplicateLink { server: ServerId, link: LinkId },
     /// A server's key is pinned for the first time.
-    Pinned {
-        server: ServerId,
-        fingerprint: Fingerprint,
-    },
+    Pinned { server: ServerId, fingerprint: Fingerprint },
     /// A server came with another key than the pinned one.
     PinConflict {
         server: ServerId,
@@ -352,10 +353,7 @@ pub enum Note {
         offered: Fingerprint,
     },
     /// A bootstrap entry without key was trusted on first use.
-    TrustedOnFirstUse {
-        server: ServerId,
-        fingerprint: Fingerprint,
-    },
+    TrustedOnFirstUse { server: ServerId, fingerprint: Fingerprint },
     /// A dialled server has another key than the one we were told.
     WrongKey {
         address: String,
@@ -363,10 +361,7 @@ pub enum Note {
         offered: Fingerprint,
     },
     /// An introducer gave us another id.
-    IdAssigned {
-        wished: ServerId,
-        assigned: ServerId,
-    },
+    IdAssigned { wished: ServerId, assigned: ServerId },
     /// An introducer wanted to give us another id while we are already linked under ours.
     IdKept { kept: ServerId, assigned: ServerId },
     /// A server could not be dialled.

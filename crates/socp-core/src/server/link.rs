@@ -76,12 +76,7 @@ impl Link {
 }
 
 /// Of two links to one peer, the one to keep: the one that the smaller id dialled, else the newer (PROTOCOL I.4).
-pub(super) fn link_to_keep(
-    own: &ServerId,
-    peer: &ServerId,
-    old: (LinkId, bool),
-    new: (LinkId, bool),
-) -> LinkId {
+pub(super) fn link_to_keep(own: &ServerId, peer: &ServerId, old: (LinkId, bool), new: (LinkId, bool)) -> LinkId {
     let dialled_by_smaller = |we_dialled: bool| we_dialled == (own < peer);
     match (dialled_by_smaller(old.1), dialled_by_smaller(new.1)) {
         (true, false) => old.0,
@@ -95,10 +90,7 @@ mod tests {
 
     #[test]
     fn both_ends_keep_the_same_link() {
-        let (a, b) = (
-            ServerId::try_from("a").unwrap(),
-            ServerId::try_from("b").unwrap(),
-        );
+        let (a, b) = (ServerId::try_from("a").unwrap(), ServerId::try_from("b").unwrap());
         let (by_a, by_b) = (LinkId(1), LinkId(2));
         // Whichever became known first, at a and at b.
         assert_eq!(link_to_keep(&a, &b, (by_a, true), (by_b, false)), by_a);
@@ -109,17 +101,8 @@ mod tests {
 
     #[test]
     fn of_two_links_dialled_by_one_end_the_newer_stays() {
-        let (a, b) = (
-            ServerId::try_from("a").unwrap(),
-            ServerId::try_from("b").unwrap(),
-        );
-        assert_eq!(
-            link_to_keep(&a, &b, (LinkId(1), true), (LinkId(2), true)),
-            LinkId(2)
-        );
-        assert_eq!(
-            link_to_keep(&a, &b, (LinkId(1), false), (LinkId(2), false)),
-            LinkId(2)
-        );
+        let (a, b) = (ServerId::try_from("a").unwrap(), ServerId::try_from("b").unwrap());
+        assert_eq!(link_to_keep(&a, &b, (LinkId(1), true), (LinkId(2), true)), LinkId(2));
+        assert_eq!(link_to_keep(&a, &b, (LinkId(1), false), (LinkId(2), false)), LinkId(2));
     }
 }

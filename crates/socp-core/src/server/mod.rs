@@ -21,8 +21,8 @@ mod tests;
 
 pub use fault::{CloseCode, Fault};
 pub use io::{
-    Accept, BootstrapEntry, Config, DialId, FirstFrame, Input, LinkId, Note, Output, Record, Role,
-    SaveId, ServerPin, UserRecord,
+    Accept, BootstrapEntry, Config, DialId, FirstFrame, Input, LinkId, Note, Output, Record, Role, SaveId, ServerPin,
+    UserRecord,
 };
 pub use quota::Bucket;
 
@@ -126,17 +126,13 @@ impl Server {
             Input::DialFailed { dial, reason } => self.on_dial_failed(now, dial, reason),
             Input::First { link, first } => self.on_first(now, link, first),
             Input::Peer { link, frame } => self.on_peer_frame(now, link, frame),
-            Input::User {
-                link,
-                frame,
-                content,
-            } => self.on_user_frame(now, link, frame, content),
+            Input::User { link, frame, content } => self.on_user_frame(now, link, frame, content),
             Input::Refused { link, fault } => self.on_fault(now, link, &fault),
             Input::Alive { link } => self.on_alive(now, link),
             Input::Closed { link } => self.on_closed(now, link),
             Input::Endorsed { user, sig } => self.on_endorsed(now, &user, sig),
             Input::Saved { save } => self.on_saved(now, save),
-            Input::SaveFailed { save, reason } => self.on_save_failed(save, reason),
+            Input::SaveFailed { save, reason } => self.on_save_failed(now, save, reason),
             Input::Stop => self.on_stop(now),
         }
     }
@@ -180,8 +176,7 @@ impl Server {
             },
         );
         self.timers.set(
-            now.mono
-                .saturating_add(socp_proto::limits::HELLO_WAIT_MAX_MS),
+            now.mono.saturating_add(socp_proto::limits::HELLO_WAIT_MAX_MS),
             Timer::Hello(link),
         );
     }
@@ -197,27 +192,11 @@ impl Server {
         let signer = frame.by();
         let Frame { envelope, payload } = frame.into_inner();
         let origin = ServerId::from(envelope.from.clone());
-        if self
-            .pins
-            .get(&origin)
-            .is_none_or(|pin| pin.key.fingerprint() != signer)
-        {
-            return self.on_fault(
-                now,
-                link,
-                &Fault::Signature {
-                    kind: envelope.kind,
-                },
-            );
+        if self.pins.get(&origin).is_none_or(|pin| pin.key.fingerprint() != signer) {
+            return self.on_fault(now, link, &Fault::Signature { kind: envelope.kind });
         }
         if origin != server && !passes_unchanged(envelope.kind) {
-            return self.on_fault(
-                now,
-                link,
-                &Fault::NotYours {
-                    kind: envelope.kind,
-                },
-            );
+            return self.on_fault(now, link, &Fault::NotYours { kind: envelope.kind });
         }
         match payload {
             Payload::Heartbeat(_) | Payload::Ack(_) => {}
@@ -226,15 +205,11 @@ impl Server {
                 code: notice.code,
                 detail: notice.detail,
             }),
-            Payload::CtrlClose(_) => {
-                self.give_up(now, link, CloseCode::Normal, "closed at your request")
-            }
+            Payload::CtrlClose(_) => self.give_up(now, link, CloseCode::Normal, "closed at your request"),
             Payload::ServerAnnounce(identity) | Payload::ServerHelloLink(identity) => {
                 self.on_peer_announce(now, link, &server, identity);
             }
-            Payload::UserAdvertise(advertise) => {
-                self.on_user_advertise(now, link, envelope, advertise)
-            }
+            Payload::UserAdvertise(advertise) => self.on_user_advertise(now, link, envelope, advertise),
             Payload::UserRemove(remove) => self.on_user_remove(now, link, envelope, remove),
             Payload::ServerDeliver(deliver) => self.on_server_deliver(now, link, envelope, deliver),
             Payload::PublicChannelAdd(_)
@@ -255,24 +230,12 @@ impl Server {
             | Payload::PubkeyRequest(_)
             | Payload::PubkeyResponse(_)
             | Payload::MsgDirect(_)
-            | Payload::UserDeliver(_) => self.on_fault(
-                now,
-                link,
-                &Fault::OutOfPlace {
-                    kind: envelope.kind,
-                },
-            ),
+            | Payload::UserDeliver(_) => self.on_fault(now, link, &Fault::OutOfPlace { kind: envelope.kind }),
         }
     }
 
     /// A frame from a link that belongs to a user. `content` is the key that verified the content signature.
-    fn on_user_frame(
-        &mut self,
-        now: Now,
-        link: LinkId,
-        frame: Frame,
-        content: Option<socp_proto::Fingerprint>,
-    ) {
+    fn on_user_frame(&mut self, now: Now, link: LinkId, frame: Frame, content: Option<socp_proto::Fingerprint>) {
         let Some(Link::User(user_link)) = self.links.get_mut(&link) else {
             return;
         };
@@ -280,23 +243,13 @@ impl Server {
         let user = user_link.user.clone();
         let Frame { envelope, payload } = frame;
         if envelope.from != user {
-            return self.on_fault(
-                now,
-                link,
-                &Fault::NotYours {
-                    kind: envelope.kind,
-                },
-            );
+            return self.on_fault(now, link, &Fault::NotYours { kind: envelope.kind });
         }
         match payload {
-            Payload::MsgDirect(message) => {
-                self.on_msg_direct(now, link, &envelope, message, content)
-            }
+            Payload::MsgDirect(message) => self.on_msg_direct(now, link, &envelope, message, content),
             Payload::ListRequest(request) => self.on_list_request(now, link, &request),
             Payload::PubkeyRequest(request) => self.on_pubkey_request(now, link, &request.user_id),
-            Payload::CtrlClose(_) => {
-                self.give_up(now, link, CloseCode::Normal, "closed at your request")
-            }
+            Payload::CtrlClose(_) => self.give_up(now, link, CloseCode::Normal, "closed at your request"),
             Payload::Heartbeat(_) | Payload::Ack(_) => {}
             Payload::Error(notice) => self.note(Note::UserComplained {
                 link,
@@ -312,26 +265,14 @@ impl Server {
             | Payload::UserHello(_)
             | Payload::ListResponse(_)
             | Payload::PubkeyResponse(_)
-            | Payload::UserDeliver(_) => self.on_fault(
-                now,
-                link,
-                &Fault::OutOfPlace {
-                    kind: envelope.kind,
-                },
-            ),
+            | Payload::UserDeliver(_) => self.on_fault(now, link, &Fault::OutOfPlace { kind: envelope.kind }),
             Payload::MsgPublicChannel(_)
             | Payload::PublicChannelAdd(_)
             | Payload::PublicChannelUpdated(_)
             | Payload::PublicChannelKeyShare(_)
             | Payload::FileStart(_)
             | Payload::FileChunk(_)
-            | Payload::FileEnd(_) => self.on_fault(
-                now,
-                link,
-                &Fault::Unsupported {
-                    kind: envelope.kind,
-                },
-            ),
+            | Payload::FileEnd(_) => self.on_fault(now, link, &Fault::Unsupported { kind: envelope.kind }),
         }
     }
 
@@ -388,33 +329,16 @@ impl Server {
     fn send_at(&mut self, to: &[LinkId], ts: u64, address: impl Into<Address>, payload: &Payload) {
         if !to.is_empty() {
             let draft = Draft::new(&self.config.server_id, address, ts, payload);
-            self.outputs.push_back(Output::Send {
-                to: to.to_vec(),
-                draft,
-            });
+            self.outputs.push_back(Output::Send { to: to.to_vec(), draft });
         }
     }
 
-    fn send_error(
-        &mut self,
-        now: Now,
-        link: LinkId,
-        code: ErrorCode,
-        detail: String,
-        msg_ref: Option<String>,
-    ) {
+    fn send_error(&mut self, now: Now, link: LinkId, code: ErrorCode, detail: String, msg_ref: Option<String>) {
         let is_native = self.links.get(&link).is_some_and(Link::is_native);
         let code = if is_native { code } else { code.for_stranger() };
-        let address = self
-            .links
-            .get(&link)
-            .map_or_else(Address::everyone, Link::address);
+        let address = self.links.get(&link).map_or_else(Address::everyone, Link::address);
         let detail = detail.chars().take(ERROR_DETAIL_CHARS_MAX).collect();
-        let notice = socp_proto::payload::ErrorNotice {
-            code,
-            detail,
-            msg_ref,
-        };
+        let notice = socp_proto::payload::ErrorNotice { code, detail, msg_ref };
         self.send(&[link], now, address, &Payload::Error(notice));
     }
 
@@ -437,29 +361,26 @@ impl Server {
     fn on_saved(&mut self, now: Now, save: SaveId) {
         match self.after_save.remove(&save) {
             Some(AfterSave::Greet(greeting)) => self.admit_user(now, greeting),
-            Some(AfterSave::Answer { link, reply }) => self.answer_newcomer(now, link, reply),
+            Some(AfterSave::Answer { link, reply, .. }) => self.answer_newcomer(now, link, reply),
             Some(AfterSave::Nothing) | None => {}
         }
     }
 
-    fn on_save_failed(&mut self, save: SaveId, reason: String) {
+    /// What is not on disk does not count: a key that could not be stored is not bound.
+    fn on_save_failed(&mut self, now: Now, save: SaveId, reason: String) {
         self.note(Note::SaveFailed { reason });
+        let why = "this server cannot store your key now";
         match self.after_save.remove(&save) {
             Some(AfterSave::Greet(greeting)) => {
                 self.unbind_unsaved(&greeting);
                 self.proceed(greeting.link);
-                self.close(
-                    greeting.link,
-                    CloseCode::InternalError,
-                    "this server cannot store your key now",
-                );
+                self.give_up(now, greeting.link, CloseCode::InternalError, why);
             }
-            Some(AfterSave::Answer { link, .. }) => {
-                self.close(
-                    link,
-                    CloseCode::InternalError,
-                    "this server cannot store your key now",
-                );
+            Some(AfterSave::Answer { link, new_pin, .. }) => {
+                if let Some(server) = new_pin {
+                    self.pins.remove(&server);
+                }
+                self.give_up(now, link, CloseCode::InternalError, why);
             }
             Some(AfterSave::Nothing) | None => {}
         }

@@ -7,9 +7,7 @@ use super::{Fault, Server};
 use crate::clock::{Mono, Now};
 use crate::seen::frame_key;
 use crate::server::io::Output;
-use socp_proto::limits::{
-    CLOCK_AHEAD_MAX_MS, PEER_USERS_COUNT_MAX, STALE_USER_MAX_MS, WELCOME_CLIENTS_COUNT_MAX,
-};
+use socp_proto::limits::{CLOCK_AHEAD_MAX_MS, PEER_USERS_COUNT_MAX, STALE_USER_MAX_MS, WELCOME_CLIENTS_COUNT_MAX};
 use socp_proto::payload::{UserAdvertise, UserRemove, WelcomeClient};
 use socp_proto::{Address, Base64Url, Envelope, KeyText, Meta, Payload, ServerId, UserId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -56,14 +54,7 @@ pub(super) enum Home {
 impl Person {
     /// Whether a message has a chance to arrive.
     pub(super) fn is_online(&self) -> bool {
-        matches!(
-            self.home,
-            Home::Local(_)
-                | Home::Remote {
-                    stale_since: None,
-                    ..
-                }
-        )
+        matches!(self.home, Home::Local(_) | Home::Remote { stale_since: None, .. })
     }
 }
 
@@ -93,9 +84,7 @@ impl People {
     }
 
     pub(super) fn has_local_users(&self) -> bool {
-        self.known
-            .values()
-            .any(|person| matches!(person.home, Home::Local(_)))
+        self.known.values().any(|person| matches!(person.home, Home::Local(_)))
     }
 
     /// Every link of every local user.
@@ -110,10 +99,7 @@ impl People {
     pub(super) fn insert(&mut self, user: UserId, person: Person) {
         self.forget(&user);
         if let Home::Remote { server, .. } = &person.home {
-            self.behind
-                .entry(server.clone())
-                .or_default()
-                .insert(user.clone());
+            self.behind.entry(server.clone()).or_default().insert(user.clone());
         }
         self.known.insert(user, person);
     }
@@ -156,16 +142,10 @@ impl People {
         self.known.values().filter_map(server).collect()
     }
 
-    fn each_behind(
-        &mut self,
-        server: &ServerId,
-        mut change: impl FnMut(&mut LinkId, &mut Option<Mono>),
-    ) {
+    fn each_behind(&mut self, server: &ServerId, mut change: impl FnMut(&mut LinkId, &mut Option<Mono>)) {
         for user in self.behind.get(server).into_iter().flatten() {
             if let Some(Person {
-                home: Home::Remote {
-                    via, stale_since, ..
-                },
+                home: Home::Remote { via, stale_since, .. },
                 ..
             }) = self.known.get_mut(user)
             {
@@ -210,25 +190,13 @@ impl People {
     }
 
     /// The users that a welcome lists.
-    pub(super) fn welcome_clients(
-        &self,
-        config: &Config,
-        pins: &BTreeMap<ServerId, ServerPin>,
-    ) -> Vec<WelcomeClient> {
+    pub(super) fn welcome_clients(&self, config: &Config, pins: &BTreeMap<ServerId, ServerPin>) -> Vec<WelcomeClient> {
         let client = |(user, person): (&UserId, &Person)| {
             let (server, host, port) = match &person.home {
-                Home::Local(_) => (
-                    config.server_id.clone(),
-                    Some(config.host.clone()),
-                    Some(config.port),
-                ),
+                Home::Local(_) => (config.server_id.clone(), Some(config.host.clone()), Some(config.port)),
                 Home::Remote { server, .. } => {
                     let pin = pins.get(server);
-                    (
-                        server.clone(),
-                        pin.map(|pin| pin.host.clone()),
-                        pin.map(|pin| pin.port),
-                    )
+                    (server.clone(), pin.map(|pin| pin.host.clone()), pin.map(|pin| pin.port))
                 }
             };
             let (user_id, pubkey) = (user.clone(), person.pubkey.clone());
@@ -253,12 +221,7 @@ impl Server {
         let ts = self.next_gossip_ts(now);
         for user in self.people.local_users() {
             if let Some(advertise) = self.advertisement(&user, false) {
-                self.send_at(
-                    &[link],
-                    ts,
-                    Address::everyone(),
-                    &Payload::UserAdvertise(advertise),
-                );
+                self.send_at(&[link], ts, Address::everyone(), &Payload::UserAdvertise(advertise));
             }
         }
     }
@@ -301,12 +264,7 @@ impl Server {
         let peers = self.answered_peers();
         let ts = self.next_gossip_ts(now);
         if let Some(advertise) = self.advertisement(user, false) {
-            self.send_at(
-                &peers,
-                ts,
-                Address::everyone(),
-                &Payload::UserAdvertise(advertise),
-            );
+            self.send_at(&peers, ts, Address::everyone(), &Payload::UserAdvertise(advertise));
         }
         self.tell_users_of_arrival(now, user);
     }
@@ -325,12 +283,7 @@ impl Server {
     fn tell_users_of_arrival(&mut self, now: Now, user: &UserId) {
         let links = self.people.local_links();
         if let Some(advertise) = self.advertisement(user, true) {
-            self.send(
-                &links,
-                now,
-                Address::everyone(),
-                &Payload::UserAdvertise(advertise),
-            );
+            self.send(&links, now, Address::everyone(), &Payload::UserAdvertise(advertise));
         }
     }
 
@@ -366,19 +319,12 @@ impl Server {
     }
 
     /// Gossip: a user is at that server.
-    pub(super) fn on_user_advertise(
-        &mut self,
-        now: Now,
-        link: LinkId,
-        envelope: Envelope,
-        advertise: UserAdvertise,
-    ) {
+    pub(super) fn on_user_advertise(&mut self, now: Now, link: LinkId, envelope: Envelope, advertise: UserAdvertise) {
         if !self.takes_gossip(now, link, &envelope, &advertise.server_id) {
             return;
         }
         if let Some(Person {
-            home: Home::Local(_),
-            ..
+            home: Home::Local(_), ..
         }) = self.people.get(&advertise.user_id)
         {
             return; // A local user always wins (PROTOCOL I.5).
@@ -422,21 +368,9 @@ impl Server {
     }
 
     /// Checks common to both kinds of gossip: whose it is, how old, whether new, within budget.
-    fn takes_gossip(
-        &mut self,
-        now: Now,
-        link: LinkId,
-        envelope: &Envelope,
-        server: &ServerId,
-    ) -> bool {
+    fn takes_gossip(&mut self, now: Now, link: LinkId, envelope: &Envelope, server: &ServerId) -> bool {
         if envelope.from != *server {
-            self.on_fault(
-                now,
-                link,
-                &Fault::NotYours {
-                    kind: envelope.kind,
-                },
-            );
+            self.on_fault(now, link, &Fault::NotYours { kind: envelope.kind });
             return false;
         }
         if *server == self.config.server_id {
@@ -454,13 +388,7 @@ impl Server {
             return false;
         }
         if !self.is_fresh(now, envelope.ts) {
-            self.on_fault(
-                now,
-                link,
-                &Fault::Clock {
-                    kind: envelope.kind,
-                },
-            );
+            self.on_fault(now, link, &Fault::Clock { kind: envelope.kind });
             return false;
         }
         if !self.seen.insert(now.mono, frame_key(envelope)) {
@@ -490,9 +418,7 @@ impl Server {
         let key = known.and_then(|person| person.pubkey.as_ref()).or(bound);
         let enc_known = known.and_then(|person| person.enc_pubkey.as_ref());
         let enc_offered = enc_pubkey.as_ref().or(pubkey.as_ref());
-        let is_server = self
-            .pins
-            .contains_key(&ServerId::from(socp_proto::Id::from(&user_id)));
+        let is_server = self.pins.contains_key(&ServerId::from(socp_proto::Id::from(&user_id)));
         if is_server || differ(key, pubkey.as_ref()) || differ(enc_known, enc_offered) {
             self.note(Note::KeyConflict {
                 user: user_id,
@@ -505,8 +431,7 @@ impl Server {
             self.note(Note::PeerOverBudget { server: server_id });
             return None;
         }
-        let is_same =
-            known.is_some_and(|person| person.is_online() && person.meta == meta) && is_here;
+        let is_same = known.is_some_and(|person| person.is_online() && person.meta == meta) && is_here;
         let enc_pubkey = enc_offered.or(enc_known).cloned();
         let pubkey = pubkey.or_else(|| key.cloned());
         let home = Home::Remote {
@@ -527,13 +452,7 @@ impl Server {
     }
 
     /// Gossip: a user has left that server.
-    pub(super) fn on_user_remove(
-        &mut self,
-        now: Now,
-        link: LinkId,
-        envelope: Envelope,
-        remove: UserRemove,
-    ) {
+    pub(super) fn on_user_remove(&mut self, now: Now, link: LinkId, envelope: Envelope, remove: UserRemove) {
         if !self.takes_gossip(now, link, &envelope, &remove.server_id) {
             return;
         }
@@ -549,12 +468,7 @@ impl Server {
         }
         self.people.forget(&remove.user_id);
         let links = self.people.local_links();
-        self.send(
-            &links,
-            now,
-            Address::everyone(),
-            &Payload::UserRemove(remove),
-        );
+        self.send(&links, now, Address::everyone(), &Payload::UserRemove(remove));
         self.forward_gossip(link, envelope);
     }
 
@@ -584,14 +498,10 @@ impl Server {
         for server in lost {
             self.people
                 .each_behind(&server, |_, stale_since| *stale_since = Some(now.mono));
-            self.timers.set(
-                now.mono.saturating_add(STALE_USER_MAX_MS),
-                Timer::Stale(server),
-            );
+            self.timers
+                .set(now.mono.saturating_add(STALE_USER_MAX_MS), Timer::Stale(server));
         }
-        self.note(Note::PeerDown {
-            server: server.clone(),
-        });
+        self.note(Note::PeerDown { server: server.clone() });
     }
 
     /// Forgets the users of a server that stayed away.
@@ -601,19 +511,9 @@ impl Server {
                 stale_since: Some(since),
                 ..
             } => now.mono.saturating_sub(since) >= STALE_USER_MAX_MS,
-            Home::Remote {
-                stale_since: None, ..
-            }
-            | Home::Local(_) => false,
+            Home::Remote { stale_since: None, .. } | Home::Local(_) => false,
         };
-        let users: Vec<UserId> = self
-            .people
-            .behind
-            .get(server)
-            .into_iter()
-            .flatten()
-            .cloned()
-            .collect();
+        let users: Vec<UserId> = self.people.behind.get(server).into_iter().flatten().cloned().collect();
         let links = self.people.local_links();
         for user in users {
             if self.people.get(&user).is_some_and(is_over) {
@@ -622,12 +522,7 @@ impl Server {
                     user_id: user,
                     server_id: server.clone(),
                 };
-                self.send(
-                    &links,
-                    now,
-                    Address::everyone(),
-                    &Payload::UserRemove(remove),
-                );
+                self.send(&links, now, Address::everyone(), &Payload::UserRemove(remove));
             }
         }
     }

@@ -43,10 +43,7 @@ impl Server {
             // Not remembered as seen: the author may send it again when its reader is back.
             return self.not_found(now, link, envelope.to.as_str(), reference);
         };
-        if !self
-            .seen
-            .insert(now.mono, content_key(&message.content_sig.decode()))
-        {
+        if !self.seen.insert(now.mono, content_key(&message.content_sig.decode())) {
             return self.note(Note::Duplicate {
                 link,
                 kind: envelope.kind,
@@ -63,28 +60,14 @@ impl Server {
         match hop {
             Hop::Home(links) => self.deliver(link, &links, envelope.ts, deliver),
             Hop::Server(server, next) => {
-                self.send_at(
-                    &[next],
-                    envelope.ts,
-                    &server,
-                    &Payload::ServerDeliver(deliver),
-                );
-                self.note(Note::Routed {
-                    link,
-                    is_local: false,
-                });
+                self.send_at(&[next], envelope.ts, &server, &Payload::ServerDeliver(deliver));
+                self.note(Note::Routed { link, is_local: false });
             }
         }
     }
 
     /// `SERVER_DELIVER` from a peer: for a user of ours, or for one behind us.
-    pub(super) fn on_server_deliver(
-        &mut self,
-        now: Now,
-        link: LinkId,
-        envelope: Envelope,
-        deliver: ServerDeliver,
-    ) {
+    pub(super) fn on_server_deliver(&mut self, now: Now, link: LinkId, envelope: Envelope, deliver: ServerDeliver) {
         let reference = msg_ref(&deliver.content_sig);
         // Before anything is remembered, so that a forgery cannot keep the true message out.
         if self.is_forged(&deliver) {
@@ -94,11 +77,7 @@ impl Server {
             return self.not_found(now, link, deliver.user_id.as_str(), reference);
         };
         let is_new_frame = self.seen.insert(now.mono, frame_key(&envelope));
-        if !is_new_frame
-            || !self
-                .seen
-                .insert(now.mono, content_key(&deliver.content_sig.decode()))
-        {
+        if !is_new_frame || !self.seen.insert(now.mono, content_key(&deliver.content_sig.decode())) {
             return self.note(Note::Duplicate {
                 link,
                 kind: envelope.kind,
@@ -114,10 +93,7 @@ impl Server {
                     to: vec![next],
                     envelope: Arc::new(envelope),
                 });
-                self.note(Note::Routed {
-                    link,
-                    is_local: false,
-                });
+                self.note(Note::Routed { link, is_local: false });
             }
         }
     }
@@ -137,8 +113,7 @@ impl Server {
         match home {
             Home::Local(links) => Some(Hop::Home(links.iter().copied().collect())),
             Home::Remote {
-                stale_since: Some(_),
-                ..
+                stale_since: Some(_), ..
             } => None,
             Home::Remote {
                 server,
@@ -148,8 +123,7 @@ impl Server {
                 let direct = self.peers.get(server).copied();
                 let direct = direct.filter(|link| self.is_answered(*link));
                 let next = direct.unwrap_or(*via);
-                let is_back =
-                    came.is_some_and(|(link, envelope)| link == next || envelope.from == *server);
+                let is_back = came.is_some_and(|(link, envelope)| link == next || envelope.from == *server);
                 let is_peer = matches!(self.links.get(&next), Some(Link::Peer(_)));
                 if is_back || !is_peer {
                     None

@@ -1,9 +1,6 @@
 //! The rules of the server as a whole, in a network made in memory.
 
-#![expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "a test looks for one kind among many"
-)]
+#![expect(clippy::wildcard_enum_match_arm, reason = "a test looks for one kind among many")]
 
 mod faults;
 mod health;

@@ -81,10 +81,7 @@ impl Kdf {
     }
 
     /// Derives the AES-256 key.
-    pub(super) fn derive(
-        &self,
-        unlock: UnlockSecret<'_>,
-    ) -> Result<Zeroizing<[u8; 32]>, CryptoError> {
+    pub(super) fn derive(&self, unlock: UnlockSecret<'_>) -> Result<Zeroizing<[u8; 32]>, CryptoError> {
         self.check()?;
         match (self, unlock) {
             (Self::Argon2id { m_kib, p, salt, t }, UnlockSecret::Password(password)) => argon2id(
@@ -97,21 +94,15 @@ impl Kdf {
                 },
             ),
             (Self::HkdfSha256 { salt }, UnlockSecret::Secret(secret)) => hkdf(secret, &salt.0),
-            (Self::Argon2id { .. }, UnlockSecret::Secret(_)) => {
-                Err(KeyFileFault::NeedsPassword.into())
-            }
-            (Self::HkdfSha256 { .. }, UnlockSecret::Password(_)) => {
-                Err(KeyFileFault::NeedsSecret.into())
-            }
+            (Self::Argon2id { .. }, UnlockSecret::Secret(_)) => Err(KeyFileFault::NeedsPassword.into()),
+            (Self::HkdfSha256 { .. }, UnlockSecret::Password(_)) => Err(KeyFileFault::NeedsSecret.into()),
         }
     }
 }
 
 fn check_cost(cost: Argon2Cost) -> Result<(), KeyFileFault> {
     if !(8 * 1024..=1024 * 1024).contains(&cost.m_kib) {
-        return Err(KeyFileFault::Parameters(
-            "Argon2id memory must be 8 MiB to 1 GiB",
-        ));
+        return Err(KeyFileFault::Parameters("Argon2id memory must be 8 MiB to 1 GiB"));
     }
     if !(1..=16).contains(&cost.t) {
         return Err(KeyFileFault::Parameters("Argon2id passes must be 1 to 16"));
@@ -122,11 +113,7 @@ fn check_cost(cost: Argon2Cost) -> Result<(), KeyFileFault> {
     Ok(())
 }
 
-fn argon2id(
-    password: &Password,
-    salt: &[u8],
-    cost: Argon2Cost,
-) -> Result<Zeroizing<[u8; 32]>, CryptoError> {
+fn argon2id(password: &Password, salt: &[u8], cost: Argon2Cost) -> Result<Zeroizing<[u8; 32]>, CryptoError> {
     let failed = |_| CryptoError::Internal("Argon2id");
     let params = Params::new(cost.m_kib, cost.t, cost.p, Some(32)).map_err(failed)?;
     // Our own memory instead of the crate's, which is neither zeroed when freed nor refused gently when it is lacking.
@@ -179,12 +166,7 @@ mod tests {
             t: 1,
             p: 1,
         };
-        let key = argon2id(
-            &Password::new("password".to_owned()),
-            b"somesaltsomesalt",
-            cost,
-        )
-        .unwrap();
+        let key = argon2id(&Password::new("password".to_owned()), b"somesaltsomesalt", cost).unwrap();
         assert_eq!(
             data_encoding::HEXLOWER.encode(&*key),
             "84fb006bbc3cd69895722b64b5bf735251a9e8e9f3ecb93ff595b98aeb7accb7"
@@ -208,8 +190,7 @@ mod tests {
             salt: Base64Url(vec![0; 16]),
             t: 3,
         };
-        let expected =
-            r#"{"alg":"argon2id","m_kib":8192,"p":1,"salt":"AAAAAAAAAAAAAAAAAAAAAA","t":3}"#;
+        let expected = r#"{"alg":"argon2id","m_kib":8192,"p":1,"salt":"AAAAAAAAAAAAAAAAAAAAAA","t":3}"#;
         assert_eq!(serde_json::to_string(&kdf).unwrap(), expected);
     }
 }

@@ -79,9 +79,7 @@ impl Shape for FileEnd {
 fn bounded_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let name = String::deserialize(deserializer)?;
     if name.is_empty() || name.len() > FILE_NAME_BYTES_MAX {
-        return Err(serde::de::Error::custom(
-            "name is not a text of 1 to 255 bytes",
-        ));
+        return Err(serde::de::Error::custom("name is not a text of 1 to 255 bytes"));
     }
     Ok(name)
 }

@@ -52,12 +52,6 @@ pub struct UserRemove {
 }
 
 impl Shape for UserRemove {
-    const FOREIGN_FIELDS: &'static [&'static str] = &[
-        "meta",
-        "pubkey",
-        "enc_pubkey",
-        "caps",
-        "directory_sig",
-        "ciphertext",
-    ];
+    const FOREIGN_FIELDS: &'static [&'static str] =
+        &["meta", "pubkey", "enc_pubkey", "caps", "directory_sig", "ciphertext"];
 }

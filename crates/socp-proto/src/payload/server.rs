@@ -128,12 +128,24 @@ mod tests {
 
     #[test]
     fn a_host_is_bounded_wherever_it_stands() {
-        for (host, is_fine) in [("chat.example".to_owned(), true), ("h".repeat(254), false), ("a b".to_owned(), false)] {
+        for (host, is_fine) in [
+            ("chat.example".to_owned(), true),
+            ("h".repeat(254), false),
+            ("a b".to_owned(), false),
+        ] {
             let server = format!(r#"{{"server_id":"s","host":"{host}","port":1,"pubkey":"AAAA"}}"#);
             let announce = parse_object(&server).unwrap();
-            assert_eq!(Payload::parse(FrameKind::ServerAnnounce, &announce).is_ok(), is_fine, "{host}");
+            assert_eq!(
+                Payload::parse(FrameKind::ServerAnnounce, &announce).is_ok(),
+                is_fine,
+                "{host}"
+            );
             let welcome = parse_object(&format!(r#"{{"assigned_id":"x","servers":[{server}]}}"#)).unwrap();
-            assert_eq!(Payload::parse(FrameKind::ServerWelcome, &welcome).is_ok(), is_fine, "{host}");
+            assert_eq!(
+                Payload::parse(FrameKind::ServerWelcome, &welcome).is_ok(),
+                is_fine,
+                "{host}"
+            );
         }
     }
 }

@@ -117,12 +117,7 @@ impl Shape for PubkeyResponse {}
 
 /// What a home server signs to vouch for a user's keys: `{user_id, pubkey, enc_pubkey, version}` (SOCP §13).
 #[must_use]
-pub fn directory_statement(
-    user_id: &UserId,
-    pubkey: &KeyText,
-    enc_pubkey: &KeyText,
-    version: u64,
-) -> Object {
+pub fn directory_statement(user_id: &UserId, pubkey: &KeyText, enc_pubkey: &KeyText, version: u64) -> Object {
     let mut statement = Object::new();
     statement.insert("user_id".to_owned(), Value::from(user_id.as_str()));
     statement.insert("pubkey".to_owned(), Value::from(pubkey.as_str()));

@@ -32,10 +32,7 @@ const STEPS: &[&str] = &["
 "];
 
 /// Brings the database to the newest version and sets how it syncs.
-pub(super) fn run(
-    connection: &mut Connection,
-    path: &Path,
-) -> std::result::Result<(), ServerError> {
+pub(super) fn run(connection: &mut Connection, path: &Path) -> std::result::Result<(), ServerError> {
     let failed = |error: rusqlite::Error| ServerError::Database {
         path: path.to_owned(),
         reason: format!("{error}; restore it from a backup if it is damaged"),
@@ -52,10 +49,7 @@ pub(super) fn run(
         });
     }
     configure(connection).map_err(failed)?;
-    for (number, step) in (0_i64..)
-        .zip(STEPS)
-        .skip_while(|(number, _)| *number < found)
-    {
+    for (number, step) in (0_i64..).zip(STEPS).skip_while(|(number, _)| *number < found) {
         apply(connection, number.saturating_add(1), step).map_err(failed)?;
     }
     Ok(())

@@ -13,21 +13,12 @@ pub(super) fn read(connection: &Connection) -> Result<Remembered> {
             Ok((text(row, 0)?, text(row, 1)?))
         })
         .optional()?;
-    let mut pins =
-        connection.prepare("SELECT server_id, pubkey, host, port, name FROM server_pins")?;
-    let pins = pins
-        .query_map([], read_pin)?
-        .collect::<Result<Vec<ServerPin>>>()?;
-    let mut users = connection
-        .prepare("SELECT user_id, pubkey, enc_pubkey, meta, version, directory_sig FROM users")?;
-    let users = users
-        .query_map([], read_user)?
-        .collect::<Result<Vec<UserRecord>>>()?;
-    Ok(Remembered {
-        identity,
-        pins,
-        users,
-    })
+    let mut pins = connection.prepare("SELECT server_id, pubkey, host, port, name FROM server_pins")?;
+    let pins = pins.query_map([], read_pin)?.collect::<Result<Vec<ServerPin>>>()?;
+    let mut users =
+        connection.prepare("SELECT user_id, pubkey, enc_pubkey, meta, version, directory_sig FROM users")?;
+    let users = users.query_map([], read_user)?.collect::<Result<Vec<UserRecord>>>()?;
+    Ok(Remembered { identity, pins, users })
 }
 
 fn read_pin(row: &Row<'_>) -> Result<ServerPin> {
@@ -62,19 +53,14 @@ where
     T::try_from(row.get::<_, String>(column)?).map_err(|error| invalid(column, error))
 }
 
-fn invalid(
-    column: usize,
-    error: impl std::error::Error + Send + Sync + 'static,
-) -> rusqlite::Error {
+fn invalid(column: usize, error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
 }
 
 pub(super) fn write_identity(connection: &Connection, id: &ServerId, key: &KeyText) -> Result<()> {
     let sql = "INSERT INTO identity (one, server_id, pubkey) VALUES (1, ?1, ?2)
                ON CONFLICT (one) DO UPDATE SET server_id = ?1, pubkey = ?2";
-    connection
-        .execute(sql, params![id.as_str(), key.as_str()])
-        .map(drop)
+    connection.execute(sql, params![id.as_str(), key.as_str()]).map(drop)
 }
 
 /// Writes a group in one transaction.
@@ -98,16 +84,9 @@ fn write(connection: &Connection, record: &Record) -> Result<()> {
 
 fn write_pin(connection: &Connection, pin: &ServerPin) -> Result<()> {
     // The key of a pin never changes (SOCP §8.1); only where the server is.
-    let sql =
-        "INSERT INTO server_pins (server_id, pubkey, host, port, name) VALUES (?1, ?2, ?3, ?4, ?5)
+    let sql = "INSERT INTO server_pins (server_id, pubkey, host, port, name) VALUES (?1, ?2, ?3, ?4, ?5)
                ON CONFLICT (server_id) DO UPDATE SET host = ?3, port = ?4, name = ?5";
-    let row = params![
-        pin.server_id.as_str(),
-        pin.key.as_str(),
-        pin.host,
-        pin.port,
-        pin.name
-    ];
+    let row = params![pin.server_id.as_str(), pin.key.as_str(), pin.host, pin.port, pin.name];
     connection.execute(sql, row).map(drop)
 }
 

@@ -28,17 +28,9 @@ fn each_fault_on_a_link_has_its_answer() {
         (Fault::SlowReader, None, Some(1013)),
         (frame_fault("{"), Some(bad_frame.clone()), None),
         (frame_fault("[]"), Some(bad_frame.clone()), None),
-        (
-            frame_fault(r#"{"a":1,"a":1}"#),
-            Some(bad_frame.clone()),
-            None,
-        ),
+        (frame_fault(r#"{"a":1,"a":1}"#), Some(bad_frame.clone()), None),
         (frame_fault("{}"), Some(bad_frame.clone()), None),
-        (
-            frame_fault(&text_of("MSG_DIRECT", "u", "{}")),
-            Some(bad_frame),
-            None,
-        ),
+        (frame_fault(&text_of("MSG_DIRECT", "u", "{}")), Some(bad_frame), None),
         (
             frame_fault(&text_of("WHAT", "u", "{}")),
             Some(ErrorCode::UnknownType),
@@ -49,11 +41,7 @@ fn each_fault_on_a_link_has_its_answer() {
         (Fault::UnknownOrigin { kind }, None, None),
         (content(), Some(ErrorCode::InvalidSig), None),
         (Fault::NotYours { kind }, Some(ErrorCode::InvalidSig), None),
-        (
-            Fault::OutOfPlace { kind },
-            Some(ErrorCode::UnknownType),
-            None,
-        ),
+        (Fault::OutOfPlace { kind }, Some(ErrorCode::UnknownType), None),
         (Fault::Clock { kind }, Some(ErrorCode::Timeout), None),
     ];
     let mut world = World::one("a");
@@ -107,11 +95,7 @@ fn a_first_frame_that_is_no_hello_ends_the_link() {
     for payload in frames {
         let wire = world.connect("a");
         world.send(wire, &signed(draft("x", "a", BEGIN, &payload), "x"));
-        assert_eq!(
-            world.take_errors(wire),
-            [ErrorCode::UnknownType],
-            "{payload:?}"
-        );
+        assert_eq!(world.take_errors(wire), [ErrorCode::UnknownType], "{payload:?}");
         assert_eq!(world.closed(wire), Some(1002), "{payload:?}");
     }
 }
@@ -164,11 +148,7 @@ fn ten_faults_of_a_peer_close_its_link_too() {
 #[test]
 fn the_other_links_are_not_disturbed() {
     let mut world = World::one("a");
-    let (bad, u, v) = (
-        world.user("b", "a"),
-        world.user("u", "a"),
-        world.user("v", "a"),
-    );
+    let (bad, u, v) = (world.user("b", "a"), world.user("u", "a"), world.user("v", "a"));
     for _ in 0..10 {
         world.send_text(bad.wire, "{".to_owned());
     }
@@ -219,10 +199,7 @@ fn another_servers_word_is_not_taken_on_a_peers_link() {
     let mut world = World::one("a");
     let x = world.peer("x", "a");
     world.peer("y", "a");
-    let foreign = signed(
-        draft("y", "a", BEGIN, &Payload::Heartbeat(Heartbeat {})),
-        "y",
-    );
+    let foreign = signed(draft("y", "a", BEGIN, &Payload::Heartbeat(Heartbeat {})), "y");
     world.send(x, &foreign);
     assert_eq!(world.take_errors(x), [ErrorCode::InvalidSig]);
 }
@@ -232,10 +209,7 @@ fn gossip_of_an_unknown_server_is_ignored_without_blame() {
     let mut world = World::one("a");
     let x = world.peer("x", "a");
     for _ in 0..20 {
-        let gossip = signed(
-            draft("stranger", "*", BEGIN, &advert("u", "stranger")),
-            "stranger",
-        );
+        let gossip = signed(draft("stranger", "*", BEGIN, &advert("u", "stranger")), "stranger");
         world.send(x, &gossip);
     }
     assert!(world.take(x).is_empty());
@@ -250,11 +224,6 @@ fn server_frames_have_no_place_on_a_users_link_nor_user_frames_on_a_servers() {
     world.take(user.wire);
     world.say(user, "a", &advert("u", "a"));
     assert_eq!(world.take_errors(user.wire), [ErrorCode::UnknownType]);
-    world.peer_says(
-        peer,
-        "x",
-        "a",
-        &Payload::ListRequest(ListRequest::default()),
-    );
+    world.peer_says(peer, "x", "a", &Payload::ListRequest(ListRequest::default()));
     assert_eq!(world.take_errors(peer), [ErrorCode::UnknownType]);
 }

@@ -60,10 +60,7 @@ fn a_lost_server_is_dialled_again_ever_more_slowly_until_it_speaks() {
     for (attempt, wait) in first.iter().enumerate() {
         let longest = (1_000_u64 << attempt.min(6)).min(60_000);
         let range = longest / 2..=longest;
-        assert!(
-            range.contains(wait),
-            "attempt {attempt} waits {wait}: {first:?}"
-        );
+        assert!(range.contains(wait), "attempt {attempt} waits {wait}: {first:?}");
     }
     assert!(first.len() > 8 && first[0] <= 1_000);
     // It answers, so the next loss begins with the shortest wait.
@@ -77,11 +74,7 @@ fn a_lost_server_is_dialled_again_ever_more_slowly_until_it_speaks() {
     world.hang_up(wire);
     let lost_at = world.now.mono;
     world.wait(1_000);
-    let again = world
-        .node("a")
-        .dialled
-        .get(dialled)
-        .map(|(_, at)| at - lost_at);
+    let again = world.node("a").dialled.get(dialled).map(|(_, at)| at - lost_at);
     assert!(again.is_some_and(|wait| wait <= 1_000), "{again:?}");
 }
 
@@ -98,10 +91,7 @@ fn a_server_that_connects_and_says_nothing_valid_keeps_its_back_off() {
         world.wait(60_000);
     }
     let waits = waits(&world, 0);
-    assert!(
-        waits.last().is_some_and(|wait| *wait >= 30_000),
-        "{waits:?}"
-    );
+    assert!(waits.last().is_some_and(|wait| *wait >= 30_000), "{waits:?}");
 }
 
 #[test]
@@ -151,10 +141,7 @@ fn a_link_without_hello_is_closed_after_ten_seconds() {
     world.wait(9_999);
     assert_eq!(world.closed(wire), None);
     world.wait(1);
-    assert_eq!(
-        (world.closed(wire), world.closed_at(wire)),
-        (Some(1002), Some(10_000))
-    );
+    assert_eq!((world.closed(wire), world.closed_at(wire)), (Some(1002), Some(10_000)));
 }
 
 #[test]

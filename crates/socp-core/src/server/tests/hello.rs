@@ -2,9 +2,7 @@
 
 use super::super::*;
 use super::world::*;
-use socp_proto::payload::{
-    ListRequest, ListResponse, PubkeyRequest, PubkeyResponse, UserHello, directory_statement,
-};
+use socp_proto::payload::{ListRequest, ListResponse, PubkeyRequest, PubkeyResponse, UserHello, directory_statement};
 use socp_proto::{Base64Url, Meta};
 
 fn signed_only() -> World {
@@ -55,11 +53,7 @@ fn a_signed_server_wants_its_id_a_fresh_ts_and_the_signature() {
     for hello in refused {
         let wire = world.connect("a");
         world.send(wire, &hello);
-        assert_eq!(
-            world.take_errors(wire),
-            [ErrorCode::InvalidSig],
-            "{hello:?}"
-        );
+        assert_eq!(world.take_errors(wire), [ErrorCode::InvalidSig], "{hello:?}");
         assert_eq!(world.closed(wire), None, "it may try again");
         // And so it does, on the same link.
         world.wait(1);
@@ -150,21 +144,13 @@ fn an_id_belongs_to_its_first_key_even_after_a_restart() {
             ..plain_hello("u")
         };
         world.hello(wire, "u", hello);
-        assert_eq!(
-            world.take_errors(wire),
-            [ErrorCode::BadKey],
-            "round {round}"
-        );
+        assert_eq!(world.take_errors(wire), [ErrorCode::BadKey], "round {round}");
         let hello = UserHello {
             enc_pubkey: Some(key("thief")),
             ..plain_hello("u")
         };
         world.hello(wire, "u", hello);
-        assert_eq!(
-            world.take_errors(wire),
-            [ErrorCode::BadKey],
-            "round {round}"
-        );
+        assert_eq!(world.take_errors(wire), [ErrorCode::BadKey], "round {round}");
         world.crash("a");
         world.start(&["a"]);
     }
@@ -214,11 +200,7 @@ fn of_two_unproven_hellos_that_race_with_one_key_only_one_gets_a_session() {
         world.hello(second, "u", hello());
         world.answer_slow("a", 9);
         assert_eq!(world.take_kinds(first)[0], FrameKind::Ack, "round {round}");
-        assert_eq!(
-            world.take_errors(second),
-            [ErrorCode::NameInUse],
-            "round {round}"
-        );
+        assert_eq!(world.take_errors(second), [ErrorCode::NameInUse], "round {round}");
         world.hang_up(first);
         world.node_mut("a").is_slow = false;
     }
@@ -338,10 +320,7 @@ fn the_list_is_sorted_and_comes_in_pages() {
     let page = list(&mut world, asker, None, Some(2));
     assert_eq!((ids(&page).len(), page.more), (2, true));
     let page = list(&mut world, asker, Some("c"), Some(2));
-    assert_eq!(
-        (ids(&page), page.more),
-        (vec!["m".to_owned(), "q".to_owned()], true)
-    );
+    assert_eq!((ids(&page), page.more), (vec!["m".to_owned(), "q".to_owned()], true));
     let page = list(&mut world, asker, Some("q"), Some(2));
     assert_eq!((ids(&page), page.more), (vec!["z".to_owned()], false));
     let page = list(&mut world, asker, Some("z"), Some(0));
@@ -349,9 +328,7 @@ fn the_list_is_sorted_and_comes_in_pages() {
 }
 
 fn pubkey(world: &mut World, user: User, of: &str) -> PubkeyResponse {
-    let request = PubkeyRequest {
-        user_id: user_id(of),
-    };
+    let request = PubkeyRequest { user_id: user_id(of) };
     world.say(user, "a", &Payload::PubkeyRequest(request));
     match world.take(user.wire).pop().map(|frame| frame.payload) {
         Some(Payload::PubkeyResponse(response)) => response,

@@ -3,7 +3,7 @@
 use super::super::*;
 use super::world::*;
 use socp_proto::KeyText;
-use socp_proto::payload::ServerWelcome;
+use socp_proto::payload::{ServerIdentity, ServerWelcome};
 
 fn join(name: &str, to: &str, ts: u64) -> Draft {
     draft(name, to, ts, &Payload::ServerHelloJoin(identity(name)))
@@ -55,10 +55,7 @@ fn a_newcomer_is_welcomed_announces_itself_and_is_answered() {
     world.announce(wire, "x", identity("x"));
     assert_eq!(world.take_kinds(wire), [FrameKind::ServerAnnounce]);
     world.announce(wire, "x", identity("x"));
-    assert!(
-        world.take(wire).is_empty(),
-        "the announcement goes out once"
-    );
+    assert!(world.take(wire).is_empty(), "the announcement goes out once");
 }
 
 #[test]
@@ -67,10 +64,7 @@ fn two_servers_pin_each_other_and_share_one_link() {
     for (here, there) in [("a", "b"), ("b", "a")] {
         let pin = &world.node(here).pins[&server_id(there)];
         assert_eq!((&pin.key, pin.host.as_str()), (&key(there), there));
-        assert_eq!(
-            pin.name.as_deref(),
-            Some(format!("server {there}").as_str())
-        );
+        assert_eq!(pin.name.as_deref(), Some(format!("server {there}").as_str()));
         assert_eq!(world.links_between(here, there).len(), 1);
     }
 }
@@ -135,11 +129,7 @@ fn the_same_id_with_another_key_is_refused_and_the_pin_stays() {
             .node("a")
             .has_noted(|note| matches!(note, Note::PinConflict { .. }))
     );
-    assert_eq!(
-        world.links_between("a", "b").len(),
-        1,
-        "the true b stays linked"
-    );
+    assert_eq!(world.links_between("a", "b").len(), 1, "the true b stays linked");
 }
 
 #[test]
@@ -187,11 +177,7 @@ fn an_introducer_with_another_key_than_the_told_one_is_refused() {
     assert_eq!(world.take_errors(wire), [ErrorCode::BadKey]);
     assert_eq!(world.closed(wire), Some(1008));
     assert!(world.node("a").pins.is_empty());
-    assert!(
-        world
-            .node("a")
-            .has_noted(|note| matches!(note, Note::WrongKey { .. }))
-    );
+    assert!(world.node("a").has_noted(|note| matches!(note, Note::WrongKey { .. })));
 }
 
 #[test]
@@ -305,10 +291,7 @@ fn a_server_that_knows_its_introducer_from_before_keeps_one_link_to_it() {
         world.start(&["b"]);
         assert_eq!(world.links_between("a", "b").len(), 1, "seed {seed}");
         let is_down = |note: &Note| matches!(note, Note::PeerDown { .. });
-        assert!(
-            !world.node("b").notes[noted..].iter().any(is_down),
-            "seed {seed}"
-        );
+        assert!(!world.node("b").notes[noted..].iter().any(is_down), "seed {seed}");
         assert_eq!(world.list("b"), ["u"], "seed {seed}");
     }
 }
@@ -343,10 +326,7 @@ fn servers_that_dial_each_other_at_the_same_moment_keep_the_same_link() {
         let noted = world.node("a").notes.len();
         world.wait(120_000);
         let was_lost = |note: &Note| matches!(note, Note::PeerDown { .. });
-        assert!(
-            !world.node("a").notes[noted..].iter().any(was_lost),
-            "seed {seed}"
-        );
+        assert!(!world.node("a").notes[noted..].iter().any(was_lost), "seed {seed}");
     }
     assert!(doubles > 20, "only {doubles} worlds had two links");
 }
@@ -387,8 +367,7 @@ fn a_server_at_the_address_of_an_earlier_one_is_dialled_with_its_own_key() {
     for wire in world.listens["x:1"].clone() {
         world.announce(wire, "new", at_x("new"));
     }
-    let is_up =
-        |note: &&Note| matches!(note, Note::PeerUp { server, .. } if *server == server_id("new"));
+    let is_up = |note: &&Note| matches!(note, Note::PeerUp { server, .. } if *server == server_id("new"));
     assert_eq!(world.node("a").notes.iter().filter(is_up).count(), 2);
 }
 
@@ -408,4 +387,87 @@ fn users_who_come_while_servers_dial_each_other_are_known_everywhere() {
         world.settle();
         is_whole(&mut world, seed);
     }
+}
+
+#[test]
+fn a_pin_that_could_not_be_stored_is_no_pin_and_is_stored_at_the_next_try() {
+    let mut world = World::one("a");
+    world.node_mut("a").is_slow = true;
+    let wire = world.connect("a");
+    world.send(wire, &signed(join("x", "a:1", BEGIN), "x"));
+    world.node_mut("a").pins.clear();
+    world.fail_slow("a");
+    assert!(world.node("a").server.pins.is_empty());
+    assert_eq!(world.closed(wire), Some(1011));
+
+    world.node_mut("a").is_slow = false;
+    let wire = world.connect("a");
+    world.send(wire, &signed(join("x", "a:1", BEGIN + 1), "x"));
+    assert_eq!(world.take_kinds(wire), [FrameKind::ServerWelcome]);
+    assert_eq!(world.node("a").pins[&server_id("x")].key, key("x"));
+}
+
+#[test]
+fn a_key_keeps_the_id_it_has_and_no_server_takes_a_users_id() {
+    let mut world = World::one("a");
+    let wire = world.connect("a");
+    world.send(wire, &signed(join("x", "a:1", BEGIN), "x"));
+    world.hang_up(wire);
+    // The same key under another name: it is told the name it has.
+    let again = Draft::new(
+        server_id("y"),
+        Address::everyone(),
+        BEGIN,
+        &Payload::ServerHelloJoin(identity("x")),
+    );
+    let wire = world.connect("a");
+    world.send(wire, &signed(again, "x"));
+    let frames = world.take(wire);
+    let [
+        Frame {
+            payload: Payload::ServerWelcome(welcome),
+            ..
+        },
+    ] = frames.as_slice()
+    else {
+        panic!("{frames:?}");
+    };
+    assert_eq!(welcome.assigned_id, server_id("x"));
+
+    world.user("u", "a");
+    let wire = world.connect("a");
+    world.announce(wire, "u", identity("u"));
+    assert_eq!(world.take_errors(wire), [ErrorCode::BadKey]);
+    assert_eq!(world.closed(wire), Some(1008));
+}
+
+#[test]
+fn a_welcome_fits_into_a_message_however_many_servers_are_known() {
+    let mut world = World::one("a");
+    for number in 0..1500_u64 {
+        let name = format!("server-{number}");
+        let identity = ServerIdentity {
+            host: "h".repeat(253),
+            port: 1,
+            ..identity(&name)
+        };
+        let wire = world.connect("a");
+        world.send(
+            wire,
+            &signed(
+                draft(&name, "a:1", world.now.unix, &Payload::ServerAnnounce(identity)),
+                &name,
+            ),
+        );
+        world.hang_up(wire);
+    }
+    let (wire, ts) = (world.connect("a"), world.now.unix);
+    world.send(wire, &signed(join("x", "a:1", ts), "x"));
+    let frames = world.take(wire);
+    let text = frames[0].envelope.to_text();
+    let bytes = text.len();
+    assert!(
+        (200_000..socp_proto::limits::FRAME_BYTES_MAX).contains(&bytes),
+        "{bytes}"
+    );
 }

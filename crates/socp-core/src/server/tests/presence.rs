@@ -44,10 +44,7 @@ fn a_newcomer_is_told_who_is_online_after_its_welcome() {
         _ => None,
     });
     let told: Vec<String> = told.collect();
-    assert!(
-        told.starts_with(&["u".to_owned(), "v".to_owned()]),
-        "{told:?}"
-    );
+    assert!(told.starts_with(&["u".to_owned(), "v".to_owned()]), "{told:?}");
 }
 
 #[test]
@@ -141,14 +138,11 @@ fn the_key_of_a_known_user_does_not_change_by_gossip() {
     stolen.pubkey = Some(key("thief"));
     world.take(x);
     world.peer_says(y, "y", "*", &Payload::UserAdvertise(stolen.clone()));
-    let conflict =
-        |note: &Note| matches!(note, Note::KeyConflict { user, .. } if *user == user_id("u"));
+    let conflict = |note: &Note| matches!(note, Note::KeyConflict { user, .. } if *user == user_id("u"));
     assert!(world.node("a").has_noted(conflict));
     assert!(world.take(x).is_empty(), "what is refused is not passed on");
     let user = world.user("v", "a");
-    let request = socp_proto::payload::PubkeyRequest {
-        user_id: user_id("u"),
-    };
+    let request = socp_proto::payload::PubkeyRequest { user_id: user_id("u") };
     world.say(user, "a", &Payload::PubkeyRequest(request));
     let Payload::PubkeyResponse(response) = &world.take(user.wire)[0].payload else {
         panic!("no response");
@@ -233,9 +227,9 @@ fn users_of_a_lost_server_are_not_listed_and_come_back_once() {
     assert_eq!(notice.msg_ref, Some(reference));
     world.wait(5_000);
     let frames = world.take(here.wire);
-    let adverts = frames.iter().filter(|frame| {
-        matches!(&frame.payload, Payload::UserAdvertise(advertise) if advertise.user_id == user_id("v"))
-    });
+    let adverts = frames.iter().filter(
+        |frame| matches!(&frame.payload, Payload::UserAdvertise(advertise) if advertise.user_id == user_id("v")),
+    );
     assert_eq!(adverts.count(), 1, "{frames:?}");
     assert_eq!(lists(&mut world, "a"), ["u", "v"]);
 }
@@ -334,9 +328,7 @@ fn a_user_without_keys_in_the_gossip_keeps_those_that_are_known() {
     bare.meta = Meta::named(Some("u"), None).unwrap();
     world.peer_says(x, "x", "*", &Payload::UserAdvertise(bare));
     let asker = world.user("v", "a");
-    let request = socp_proto::payload::PubkeyRequest {
-        user_id: user_id("u"),
-    };
+    let request = socp_proto::payload::PubkeyRequest { user_id: user_id("u") };
     world.say(asker, "a", &Payload::PubkeyRequest(request));
     let Payload::PubkeyResponse(response) = &world.take(asker.wire)[0].payload else {
         panic!("no response");

@@ -186,10 +186,7 @@ pub(super) fn entry(host: &str, key: Option<KeyText>) -> BootstrapEntry {
 impl World {
     pub(super) fn empty() -> Self {
         Self {
-            now: Now {
-                mono: 0,
-                unix: BEGIN,
-            },
+            now: Now { mono: 0, unix: BEGIN },
             nodes: BTreeMap::new(),
             wires: BTreeMap::new(),
             listens: BTreeMap::new(),
@@ -320,9 +317,7 @@ impl World {
         let target = self
             .nodes
             .iter()
-            .find(|(_, node)| {
-                node.is_up && format!("{}:{}", node.config.host, node.config.port) == address
-            })
+            .find(|(_, node)| node.is_up && format!("{}:{}", node.config.host, node.config.port) == address)
             .map(|(name, _)| *name);
         if let Some(target) = target {
             let near = self.new_link(from, None, key);
@@ -380,9 +375,7 @@ impl World {
 
     /// The test's end goes away.
     pub(super) fn hang_up(&mut self, wire: Wire) {
-        let gone = Item::Close {
-            wants_answer: false,
-        };
+        let gone = Item::Close { wants_answer: false };
         self.push(wire.node, wire.link, gone);
         self.settle();
     }
@@ -527,8 +520,7 @@ impl World {
 
     fn fire(&mut self) -> bool {
         let now = self.now;
-        let is_due =
-            |node: &Node| node.is_up && node.server.poll_timeout().is_some_and(|at| at <= now.mono);
+        let is_due = |node: &Node| node.is_up && node.server.poll_timeout().is_some_and(|at| at <= now.mono);
         let due = self.nodes.iter().filter(|(_, node)| is_due(node));
         let due: Vec<&'static str> = due.map(|(name, _)| *name).collect();
         if due.is_empty() {
@@ -568,9 +560,7 @@ impl World {
             Item::Close { wants_answer } => {
                 let end = self.node_mut(node).links.remove(&link).unwrap();
                 if let (true, Some((far, far_link))) = (wants_answer, end.far) {
-                    let answer = Item::Close {
-                        wants_answer: false,
-                    };
+                    let answer = Item::Close { wants_answer: false };
                     self.push(far, far_link, answer);
                 }
                 self.handle(node, Input::Closed { link });
@@ -593,15 +583,12 @@ impl World {
             (Err(error), _) => Err(Fault::Frame(error)),
             (Ok(frame), None) => {
                 end.is_waiting = !std::mem::take(&mut end.has_permit);
-                check_first(frame, end.expected_key.clone())
-                    .map(|first| Input::First { link, first })
+                check_first(frame, end.expected_key.clone()).map(|first| Input::First { link, first })
             }
             (Ok(frame), Some(Role::Peer(peer))) => {
                 check_peer(frame, peer, &node.keyring).map(|frame| Input::Peer { link, frame })
             }
-            (Ok(frame), Some(Role::User(_, key))) => {
-                check_user(frame, key, link, node.config.verify_content)
-            }
+            (Ok(frame), Some(Role::User(_, key))) => check_user(frame, key, link, node.config.verify_content),
         };
         let input = checked.unwrap_or_else(|fault| Input::Refused { link, fault });
         self.handle(name, input);
@@ -637,12 +624,7 @@ impl World {
                         self.push(name, link, Item::Pong);
                     }
                 }
-                Output::Dial {
-                    dial,
-                    host,
-                    port,
-                    key,
-                } => dials.push((dial, format!("{host}:{port}"), key)),
+                Output::Dial { dial, host, port, key } => dials.push((dial, format!("{host}:{port}"), key)),
                 Output::Identified { link, role } => {
                     if let Some(end) = self.node_mut(name).links.get_mut(&link) {
                         end.role = Some(role);
@@ -678,12 +660,7 @@ impl World {
     fn transmit(&mut self, name: &str, to: &[LinkId], text: &str) {
         assert!(!self.node(name).has_stopped, "output after the last one");
         for link in to {
-            let Some(end) = self
-                .node(name)
-                .links
-                .get(link)
-                .filter(|end| !end.is_closing)
-            else {
+            let Some(end) = self.node(name).links.get(link).filter(|end| !end.is_closing) else {
                 continue;
             };
             match end.far {
@@ -708,9 +685,7 @@ impl World {
             Some((node, far)) => self.push(node, far, Item::Close { wants_answer: true }),
             None => {
                 end.is_waiting = false;
-                end.inbox.push_back(Item::Close {
-                    wants_answer: false,
-                });
+                end.inbox.push_back(Item::Close { wants_answer: false });
                 let wire = self.wires.get_mut(&link).unwrap();
                 (wire.closed, wire.closed_at) = (Some(code), Some(at));
             }
@@ -739,9 +714,9 @@ impl Node {
 fn check_first(frame: Frame, expected: Option<KeyText>) -> Result<FirstFrame, Fault> {
     let offered = match &frame.payload {
         Payload::UserHello(hello) => Some(hello.pubkey.clone()),
-        Payload::ServerHelloJoin(identity)
-        | Payload::ServerAnnounce(identity)
-        | Payload::ServerHelloLink(identity) => Some(identity.pubkey.clone()),
+        Payload::ServerHelloJoin(identity) | Payload::ServerAnnounce(identity) | Payload::ServerHelloLink(identity) => {
+            Some(identity.pubkey.clone())
+        }
         Payload::ServerWelcome(welcome) => welcome.pubkey.clone().or(expected),
         _ => None,
     };
@@ -761,32 +736,19 @@ fn check_first(frame: Frame, expected: Option<KeyText>) -> Result<FirstFrame, Fa
     })
 }
 
-fn check_peer(
-    frame: Frame,
-    peer: &ServerId,
-    keyring: &BTreeMap<ServerId, KeyText>,
-) -> Result<Verified<Frame>, Fault> {
+fn check_peer(frame: Frame, peer: &ServerId, keyring: &BTreeMap<ServerId, KeyText>) -> Result<Verified<Frame>, Fault> {
     let kind = frame.envelope.kind;
     let origin = ServerId::from(frame.envelope.from.clone());
     match keyring.get(&origin) {
-        Some(key) if verifies(&frame.envelope, key) => {
-            Ok(Verified::checked(frame, key.fingerprint()))
-        }
+        Some(key) if verifies(&frame.envelope, key) => Ok(Verified::checked(frame, key.fingerprint())),
         Some(_) => Err(Fault::Signature { kind }),
         None if origin == *peer => Err(Fault::Signature { kind }),
         None => Err(Fault::UnknownOrigin { kind }),
     }
 }
 
-fn check_user(
-    frame: Frame,
-    key: &KeyText,
-    link: LinkId,
-    verify_content: bool,
-) -> Result<Input, Fault> {
-    let Envelope {
-        kind, from, to, ts, ..
-    } = &frame.envelope;
+fn check_user(frame: Frame, key: &KeyText, link: LinkId, verify_content: bool) -> Result<Input, Fault> {
+    let Envelope { kind, from, to, ts, .. } = &frame.envelope;
     if !frame.envelope.sig.is_empty() && !verifies(&frame.envelope, key) {
         return Err(Fault::Signature { kind: *kind });
     }
@@ -800,11 +762,7 @@ fn check_user(
         }
         content = Some(key.fingerprint());
     }
-    Ok(Input::User {
-        link,
-        frame,
-        content,
-    })
+    Ok(Input::User { link, frame, content })
 }
 
 impl World {
@@ -813,10 +771,7 @@ impl World {
         let wire = self.connect(node);
         self.hello(wire, id, plain_hello(id));
         assert!(
-            self.wires[&wire.link]
-                .texts
-                .iter()
-                .any(|text| text.contains("\"ACK\"")),
+            self.wires[&wire.link].texts.iter().any(|text| text.contains("\"ACK\"")),
             "{id} is refused at {node}: {:?}",
             self.wires[&wire.link].texts
         );
@@ -838,10 +793,7 @@ impl World {
     /// Sends an unsigned hello.
     pub(super) fn hello(&mut self, wire: Wire, id: &str, hello: UserHello) {
         let ts = self.now.unix;
-        self.send(
-            wire,
-            &unsigned(draft(id, "*", ts, &Payload::UserHello(hello))),
-        );
+        self.send(wire, &unsigned(draft(id, "*", ts, &Payload::UserHello(hello))));
     }
 
     /// Sends a hello for this server, signed and fresh.
@@ -908,12 +860,7 @@ impl World {
         wire
     }
 
-    pub(super) fn announce(
-        &mut self,
-        wire: Wire,
-        name: &str,
-        identity: socp_proto::payload::ServerIdentity,
-    ) {
+    pub(super) fn announce(&mut self, wire: Wire, name: &str, identity: socp_proto::payload::ServerIdentity) {
         self.peer_says(wire, name, "*", &Payload::ServerAnnounce(identity));
     }
 
