@@ -36,35 +36,21 @@ pub(crate) async fn run(args: &DemoArgs) -> Result<()> {
     }
     // Keys take a second each; the bot's is made while the servers make theirs.
     let bot_dir = data.join("echo");
-    let bot_profile = tokio::task::spawn_blocking(move || {
-        Profile::open_or_create(&bot_dir, Some("echo"), Some("Echo"), None)
-    });
+    let bot_profile =
+        tokio::task::spawn_blocking(move || Profile::open_or_create(&bot_dir, Some("echo"), Some("Echo"), None));
     let mut first = start(&data, "srv-a", args.port, None).await?;
     let introducer = BootstrapEntry {
         host: Ipv4Addr::LOCALHOST.to_string(),
         port: first.ready.listen.port(),
         key: Some(first.ready.key.clone()),
     };
-    let second = start(
-        &data,
-        "srv-b",
-        args.port.saturating_add(1),
-        Some(introducer),
-    )
-    .await?;
+    let second = start(&data, "srv-b", args.port.saturating_add(1), Some(introducer)).await?;
     first.linked().await;
-    let profile = bot_profile
-        .await
-        .wrap_err("the bot's profile could not be made")??;
+    let profile = bot_profile.await.wrap_err("the bot's profile could not be made")??;
     let bot = start_bot(profile, &second.ready).await?;
     say(&welcome(&data, &first.ready, &second.ready)?)?;
     let (first_stop, second_stop) = (oneshot::channel::<()>(), oneshot::channel::<()>());
-    let servers = async {
-        tokio::try_join!(
-            first.until(ended(first_stop.1)),
-            second.until(ended(second_stop.1))
-        )
-    };
+    let servers = async { tokio::try_join!(first.until(ended(first_stop.1)), second.until(ended(second_stop.1))) };
     let stopping = async {
         stop.await;
         bot.abort();
@@ -80,24 +66,25 @@ async fn ended(stop: oneshot::Receiver<()>) {
     let _sender_gone = stop.await;
 }
 
-async fn start(
-    data: &Path,
-    name: &str,
-    port: u16,
-    introducer: Option<BootstrapEntry>,
-) -> Result<Running> {
+async fn start(data: &Path, name: &str, port: u16, introducer: Option<BootstrapEntry>) -> Result<Running> {
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let mut settings = Settings::new(listen, data.join(name));
     settings.name = Some(name.to_owned());
     settings.bootstrap.extend(introducer);
-    socp_server::start(settings).await.map_err(|error| match error {
-        ServerError::Listen { source, .. } => {
-            eyre!("cannot listen on port {port}: {source}; choose another with --port, which takes that port and the next")
+    socp_server::start(settings).await.map_err(|error| {
+        // Two errors name flags of `serve`, which this command does not have.
+        if let ServerError::Listen { source, .. } = &error {
+            return eyre!(
+                "cannot listen on port {port}: {source}; choose another with --port, which takes that port and the next"
+            );
         }
-        ServerError::DataInUse { .. } => {
-            eyre!("another demo runs on {}; stop it, or choose another directory with --data", data.display())
+        if let ServerError::DataInUse { .. } = &error {
+            return eyre!(
+                "another demo runs on {}; stop it, or choose another directory with --data",
+                data.display()
+            );
         }
-        other => eyre!(other),
+        eyre!(error)
     })
 }
 
@@ -128,9 +115,7 @@ async fn echo(client: Client, mut events: EventStream) {
 
 fn default_data() -> Result<PathBuf> {
     let dirs = directories::ProjectDirs::from("", "", "socp");
-    let dirs = dirs.ok_or_else(|| {
-        eyre!("there is no home directory; say where to keep the demo with --data DIR")
-    })?;
+    let dirs = dirs.ok_or_else(|| eyre!("there is no home directory; say where to keep the demo with --data DIR"))?;
     Ok(dirs.data_dir().join("demo"))
 }
 
@@ -171,21 +156,14 @@ fn welcome(data: &Path, first: &Ready, second: &Ready) -> Result<String> {
 
 fn about(ready: &Ready) -> String {
     let name = ready.name.as_deref().unwrap_or("");
-    format!(
-        "  {name}  ws://{}   key {}\n",
-        ready.listen,
-        ready.fingerprint()
-    )
+    format!("  {name}  ws://{}   key {}\n", ready.listen, ready.fingerprint())
 }
 
 /// This program, as short as a shell in this directory takes it.
 fn program_path() -> Result<PathBuf> {
     let program = std::env::current_exe().wrap_err("cannot tell where this program is")?;
     let here = std::env::current_dir().wrap_err("cannot tell the current directory")?;
-    Ok(program
-        .strip_prefix(&here)
-        .map(Path::to_owned)
-        .unwrap_or(program))
+    Ok(program.strip_prefix(&here).map(Path::to_owned).unwrap_or(program))
 }
 
 /// A path as a shell reads it back.
@@ -205,10 +183,7 @@ mod tests {
 
     #[test]
     fn a_path_survives_being_pasted_into_a_shell() {
-        assert_eq!(
-            quoted(Path::new("target/release/socp")),
-            "target/release/socp"
-        );
+        assert_eq!(quoted(Path::new("target/release/socp")), "target/release/socp");
         assert_eq!(quoted(Path::new("/home/a b/it's")), r"'/home/a b/it'\''s'");
     }
 }

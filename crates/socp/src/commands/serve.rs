@@ -39,9 +39,7 @@ const SETTINGS: &[&str] = &[
 /// Every setting can also stand in DIR/socp.toml (with _ for -), or in the environment as SOCP_…; a flag counts most,
 /// then the environment, then the file.
 #[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
-#[command(
-    after_help = "Example:\n  socp serve --listen 127.0.0.1:8765 --data ./srv-a --name srv-a"
-)]
+#[command(after_help = "Example:\n  socp serve --listen 127.0.0.1:8765 --data ./srv-a --name srv-a")]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct ServeArgs {
     /// Where to listen; port 0 picks a free one [default: 127.0.0.1:8765]
@@ -94,10 +92,7 @@ pub(crate) struct ServeArgs {
     allow_unsigned_join: bool,
     /// Frames per second that a user may send, or `off` [default: 200]
     #[arg(long, value_name = "off|N", value_parser = read_rate_text)]
-    #[serde(
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "text_or_number"
-    )]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "text_or_number")]
     rate_limit: Option<String>,
     /// A web origin that may connect; may be given several times
     #[arg(long, value_name = "ORIGIN")]
@@ -132,9 +127,11 @@ pub(crate) async fn run(args: &ServeArgs) -> Result<()> {
             "few bootstrap entries: if they are gone, nobody lets us in"
         );
     }
+    // Before anybody can know that there is something to stop.
+    let stop = stop_signal()?;
     let running = socp_server::start(settings).await?;
     say_ready(&running.ready)?;
-    running.until(stop_signal()?).await?;
+    running.until(stop).await?;
     Ok(())
 }
 
@@ -156,9 +153,9 @@ fn read_settings(args: &ServeArgs) -> Result<Settings> {
 
 fn to_settings(args: &ServeArgs, data: PathBuf) -> Result<Settings> {
     let listen = args.listen.as_deref().unwrap_or("127.0.0.1:8765");
-    let listen: SocketAddr = listen.parse().map_err(|_| {
-        eyre!("--listen {listen:?} is not an address and a port, like 127.0.0.1:8765")
-    })?;
+    let listen: SocketAddr = listen
+        .parse()
+        .map_err(|_| eyre!("--listen {listen:?} is not an address and a port, like 127.0.0.1:8765"))?;
     let mut settings = Settings::new(listen, data);
     settings.name = args.name.as_deref().map(read_name).transpose()?;
     settings.server_id = args.server_id.as_deref().map(read_server_id).transpose()?;
@@ -231,10 +228,8 @@ fn read_bootstrap(text: &str) -> Result<BootstrapEntry> {
 }
 
 fn read_key(text: &str) -> Result<KeyText> {
-    let key =
-        KeyText::try_from(text.to_owned()).map_err(|error| eyre!("the key behind # {error}"))?;
-    PublicKey::from_spki_der(key.der())
-        .map_err(|error| eyre!("the key behind # is not usable: {error}"))?;
+    let key = KeyText::try_from(text.to_owned()).map_err(|error| eyre!("the key behind # {error}"))?;
+    PublicKey::from_spki_der(key.der()).map_err(|error| eyre!("the key behind # is not usable: {error}"))?;
     Ok(key)
 }
 
@@ -252,9 +247,7 @@ fn read_rate_text(text: &str) -> std::result::Result<String, String> {
         .map_err(|error| error.to_string())
 }
 
-fn text_or_number<'de, D: serde::Deserializer<'de>>(
-    deserializer: D,
-) -> std::result::Result<Option<String>, D::Error> {
+fn text_or_number<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<String>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum Either {
@@ -301,10 +294,7 @@ mod tests {
     #[test]
     fn a_bootstrap_entry_is_an_address_with_or_without_a_key() {
         let entry = read_bootstrap("ws://[::1]:8765/").unwrap();
-        assert_eq!(
-            (entry.host.as_str(), entry.port, entry.key),
-            ("[::1]", 8765, None)
-        );
+        assert_eq!((entry.host.as_str(), entry.port, entry.key), ("[::1]", 8765, None));
         for (bad, said) in [
             ("127.0.0.1:8765", "must begin with ws://"),
             ("wss://h:1", "ws:// only"),
@@ -346,11 +336,6 @@ mod tests {
             data: dir.path().to_owned(),
             ..ServeArgs::default()
         };
-        assert!(
-            read_settings(&args)
-                .unwrap_err()
-                .to_string()
-                .contains("lisen")
-        );
+        assert!(read_settings(&args).unwrap_err().to_string().contains("lisen"));
     }
 }

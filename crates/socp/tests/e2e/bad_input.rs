@@ -35,7 +35,7 @@ impl Stage {
     }
 
     /// The bystander's link works, and the bystander is the only one online, or with those named.
-    fn is_undisturbed(mut self, others: &[&str]) {
+    fn check_undisturbed(mut self, others: &[&str]) {
         let server = self.bystander.server_id.clone();
         let mut expected = [&["bystander"], others].concat();
         expected.sort_unstable();
@@ -89,8 +89,7 @@ fn each_bad_first_frame_is_refused_and_the_link_closed() {
             "forged sig",
             {
                 let mut frame = envelope("USER_HELLO", "alice", "*", &hello);
-                frame["sig"] =
-                    sign(&test_key("bob").private, 32, hello.to_string().as_bytes()).into();
+                frame["sig"] = sign(&test_key("bob").private, 32, hello.to_string().as_bytes()).into();
                 frame.to_string()
             },
             "INVALID_SIG",
@@ -111,7 +110,7 @@ fn each_bad_first_frame_is_refused_and_the_link_closed() {
         assert_eq!(error["payload"]["code"], code, "{what}: {error}");
         assert_eq!(stranger.receive_close(), 1002, "{what}");
     }
-    stage.is_undisturbed(&[]);
+    stage.check_undisturbed(&[]);
 }
 
 #[test]
@@ -126,19 +125,11 @@ fn keys_that_the_protocol_does_not_allow_are_refused() {
     ] {
         let spki = key_case(name)["spki_b64u"].clone();
         let mut stranger = stage.stranger();
-        stranger.send_text(
-            &envelope(
-                "USER_HELLO",
-                "alice",
-                "*",
-                &json!({"client": "x", "pubkey": spki}),
-            )
-            .to_string(),
-        );
+        stranger.send_text(&envelope("USER_HELLO", "alice", "*", &json!({"client": "x", "pubkey": spki})).to_string());
         let error = stranger.receive_type("ERROR");
         assert_eq!(error["payload"]["code"], "BAD_KEY", "{name}: {error}");
     }
-    stage.is_undisturbed(&[]);
+    stage.check_undisturbed(&[]);
 }
 
 #[test]
@@ -150,18 +141,14 @@ fn what_is_not_a_text_message_of_at_most_a_mebibyte_closes_the_link() {
 
     let mut alice = stage.alice();
     let filler = "x".repeat(1024 * 1024);
-    alice
-        .send_text(&envelope("LIST_REQUEST", "alice", "*", &json!({"filler": filler})).to_string());
+    alice.send_text(&envelope("LIST_REQUEST", "alice", "*", &json!({"filler": filler})).to_string());
     assert_eq!(alice.receive_close(), 1009);
 
     let mut alice = stage.alice();
     // A final text frame of one byte, masked with zeros, that is not UTF-8.
-    alice
-        .raw()
-        .write_all(&[0x81, 0x81, 0, 0, 0, 0, 0xff])
-        .unwrap();
+    alice.raw().write_all(&[0x81, 0x81, 0, 0, 0, 0, 0xff]).unwrap();
     assert_eq!(alice.receive_close(), 1007);
-    stage.is_undisturbed(&[]);
+    stage.check_undisturbed(&[]);
 }
 
 #[test]
@@ -182,21 +169,14 @@ fn bad_frames_after_the_hello_get_one_error_each_and_ten_close_the_link() {
     ];
     for text in &table {
         alice.send_text(text);
-        assert_eq!(
-            alice.receive_type("ERROR")["payload"]["code"],
-            "UNKNOWN_TYPE",
-            "{text}"
-        );
+        assert_eq!(alice.receive_type("ERROR")["payload"]["code"], "UNKNOWN_TYPE", "{text}");
     }
     // Somebody else's name is worse than a wrong form.
     alice.send_text(&envelope("LIST_REQUEST", "bystander", "*", &json!({})).to_string());
-    assert_eq!(
-        alice.receive_type("ERROR")["payload"]["code"],
-        "INVALID_SIG"
-    );
+    assert_eq!(alice.receive_type("ERROR")["payload"]["code"], "INVALID_SIG");
     alice.send_text("the tenth");
     assert_eq!(alice.receive_close(), 1008);
-    stage.is_undisturbed(&[]);
+    stage.check_undisturbed(&[]);
 }
 
 #[test]
@@ -205,11 +185,7 @@ fn an_error_is_never_answered() {
     let mut alice = stage.alice();
     let server = alice.server_id.clone();
     for _ in 0..20 {
-        alice.send(
-            "ERROR",
-            &server,
-            json!({"code": "UNKNOWN_TYPE", "detail": "no, you"}),
-        );
+        alice.send("ERROR", &server, json!({"code": "UNKNOWN_TYPE", "detail": "no, you"}));
     }
     alice.send("LIST_REQUEST", &server, json!({}));
     loop {
@@ -219,7 +195,7 @@ fn an_error_is_never_answered() {
             break;
         }
     }
-    stage.is_undisturbed(&["alice"]);
+    stage.check_undisturbed(&["alice"]);
 }
 
 #[test]
@@ -242,54 +218,35 @@ fn forged_and_stripped_content_signatures_route_nothing() {
         ("other ts", good.clone(), ts + 1),
     ] {
         alice.send_at("MSG_DIRECT", "bystander", payload, ts);
-        assert_eq!(
-            alice.receive_type("ERROR")["payload"]["code"],
-            "INVALID_SIG",
-            "{what}"
-        );
+        assert_eq!(alice.receive_type("ERROR")["payload"]["code"], "INVALID_SIG", "{what}");
     }
     // A transport signature is optional for users, but a wrong one is refused.
     let mut frame = envelope("MSG_DIRECT", "alice", "bystander", &good);
     frame["ts"] = ts.into();
     frame["sig"] = encode(&[7; 512]).into();
     alice.send_text(&frame.to_string());
-    assert_eq!(
-        alice.receive_type("ERROR")["payload"]["code"],
-        "INVALID_SIG"
-    );
+    assert_eq!(alice.receive_type("ERROR")["payload"]["code"], "INVALID_SIG");
 
     frame["sig"] = "".into();
     alice.send_text(&frame.to_string());
     let (sender, text) = stage.bystander.read_message(&test_key("alice").spki);
     assert_eq!((sender.as_str(), text.as_str()), ("alice", "genuine"));
-    stage.is_undisturbed(&["alice"]);
+    stage.check_undisturbed(&["alice"]);
 }
 
 #[test]
 fn an_id_belongs_to_its_first_key() {
     let stage = Stage::new();
-    let mut thief =
-        LetterClient::connect(stage.server.address(), "bystander", test_key("alice"), 32);
+    let mut thief = LetterClient::connect(stage.server.address(), "bystander", test_key("alice"), 32);
     let spki = thief.key.spki.clone();
     thief.send("USER_HELLO", "*", json!({"client": "x", "pubkey": spki}));
     assert_eq!(thief.receive_type("ERROR")["payload"]["code"], "BAD_KEY");
 
     // The public key alone is no proof: a second session without one is refused.
     let spki = test_key("bob").spki;
-    thief.send_text(
-        &envelope(
-            "USER_HELLO",
-            "bystander",
-            "*",
-            &json!({"client": "x", "pubkey": spki}),
-        )
-        .to_string(),
-    );
-    assert_eq!(
-        thief.receive_type("ERROR")["payload"]["code"],
-        "NAME_IN_USE"
-    );
-    stage.is_undisturbed(&[]);
+    thief.send_text(&envelope("USER_HELLO", "bystander", "*", &json!({"client": "x", "pubkey": spki})).to_string());
+    assert_eq!(thief.receive_type("ERROR")["payload"]["code"], "NAME_IN_USE");
+    stage.check_undisturbed(&[]);
 }
 
 #[test]
@@ -305,8 +262,7 @@ fn a_reader_that_does_not_read_is_cut_off_and_nobody_waits() {
         let covered = format!("{ciphertext}bystanderdeaf{ts}");
         let key = &stage.bystander.key;
         let content_sig = sign(&key.private, 32, covered.as_bytes());
-        let payload =
-            json!({"ciphertext": ciphertext, "sender_pub": key.spki, "content_sig": content_sig});
+        let payload = json!({"ciphertext": ciphertext, "sender_pub": key.spki, "content_sig": content_sig});
         stage.bystander.send_at("MSG_DIRECT", "deaf", payload, ts);
         stage.bystander.send("LIST_REQUEST", &server, json!({}));
         let list = stage.bystander.receive_type("LIST_RESPONSE");
@@ -326,16 +282,12 @@ fn a_reader_that_does_not_read_is_cut_off_and_nobody_waits() {
 fn a_connection_that_says_nothing_is_closed_and_a_port_scan_harms_nobody() {
     let stage = Stage::new();
     let mut silent = stage.stranger();
-    for garbage in [
-        &b"\x00\x01\x02\x03"[..],
-        b"GET / HTTP/1.1\r\n\r\n",
-        b"SSH-2.0-x\r\n",
-    ] {
+    for garbage in [&b"\x00\x01\x02\x03"[..], b"GET / HTTP/1.1\r\n\r\n", b"SSH-2.0-x\r\n"] {
         let mut scan = TcpStream::connect(stage.server.address()).unwrap();
         scan.write_all(garbage).unwrap();
     }
     assert_eq!(silent.receive_close(), 1002);
-    stage.is_undisturbed(&[]);
+    stage.check_undisturbed(&[]);
 }
 
 #[test]
@@ -346,12 +298,7 @@ fn a_server_with_another_key_than_the_pinned_one_is_refused() {
     let b = Served::start(
         dir.path(),
         "srv-b",
-        &[
-            "--accept",
-            "open",
-            "--bootstrap",
-            &format!("{}#{wrong}", a.url),
-        ],
+        &["--accept", "open", "--bootstrap", &format!("{}#{wrong}", a.url)],
     );
     // The bystanders of both sides never see each other; ours checks after b has tried and was told.
     let mut at_a = LetterClient::hello(a.address(), "alice", test_key("alice"), 32);
@@ -359,9 +306,6 @@ fn a_server_with_another_key_than_the_pinned_one_is_refused() {
     for (client, alone) in [(&mut at_a, "alice"), (&mut at_b, "bob")] {
         let server = client.server_id.clone();
         client.send("LIST_REQUEST", &server, json!({}));
-        assert_eq!(
-            client.receive_type("LIST_RESPONSE")["payload"]["users"],
-            json!([alone])
-        );
+        assert_eq!(client.receive_type("LIST_RESPONSE")["payload"]["users"], json!([alone]));
     }
 }

@@ -19,13 +19,7 @@ impl Network {
         let b = Served::start(dir.path(), "srv-b", &["--bootstrap", &a.bootstrap()]);
         let alice = User::register(dir.path(), "alice", &a.url);
         let bob = User::register(dir.path(), "bob", &b.url);
-        Self {
-            a,
-            b,
-            alice,
-            bob,
-            dir,
-        }
+        Self { a, b, alice, bob, dir }
     }
 }
 
@@ -33,9 +27,7 @@ impl Network {
 fn sees(user: &User, ids: &[&str]) {
     let mut expected: Vec<&str> = ids.to_vec();
     expected.sort_unstable();
-    eventually("the list to be right", || {
-        (user.listed() == expected).then_some(())
-    });
+    eventually("the list to be right", || (user.listed() == expected).then_some(()));
 }
 
 /// The next message event, which must be verified: author's name and text.
@@ -55,15 +47,9 @@ fn two_people_on_two_servers_talk_and_see_each_other() {
     sees(&net.bob, &[&net.alice.id, &net.bob.id]);
 
     net.alice.run(&["tell", "bob", "hello", "from", "a"]);
-    assert_eq!(
-        message(&at_bob),
-        ("alice".to_owned(), "hello from a".to_owned())
-    );
+    assert_eq!(message(&at_bob), ("alice".to_owned(), "hello from a".to_owned()));
     net.bob.run(&["tell", "alice@srv-a", "höi, 世界 🌍"]);
-    assert_eq!(
-        message(&at_alice),
-        ("bob".to_owned(), "höi, 世界 🌍".to_owned())
-    );
+    assert_eq!(message(&at_alice), ("bob".to_owned(), "höi, 世界 🌍".to_owned()));
     // Longer than one block of 446 bytes.
     let long = "x".repeat(2000);
     net.alice.run(&["tell", &net.bob.id[..8], &long]);
@@ -101,11 +87,7 @@ fn a_server_that_was_stopped_comes_back_as_itself_and_everyone_with_it() {
 #[test]
 fn three_servers_link_through_one_introducer() {
     let net = Network::start();
-    let c = Served::start(
-        net.dir.path(),
-        "srv-c",
-        &["--bootstrap", &net.a.bootstrap()],
-    );
+    let c = Served::start(net.dir.path(), "srv-c", &["--bootstrap", &net.a.bootstrap()]);
     let carol = User::register(net.dir.path(), "carol", &c.url);
     let at_carol = carol.watch(&[]);
     sees(&net.bob, &[&net.bob.id, &carol.id]);

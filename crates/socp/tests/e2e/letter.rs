@@ -112,8 +112,5 @@ fn a_signed_hello_is_accepted_where_no_other_is() {
     signed["server_id"] = error["from"].clone();
     signed["ts"] = crate::letter_client::now_ms().into();
     client.send("USER_HELLO", "*", signed);
-    assert_eq!(
-        client.receive_type("ACK")["payload"]["server_id"],
-        a.server_id.as_str()
-    );
+    assert_eq!(client.receive_type("ACK")["payload"]["server_id"], a.server_id.as_str());
 }

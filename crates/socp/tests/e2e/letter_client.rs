@@ -54,13 +54,7 @@ pub(crate) fn decode(text: &str) -> Vec<u8> {
 }
 
 pub(crate) fn now_ms() -> u64 {
-    u64::try_from(
-        SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap()
-            .as_millis(),
-    )
-    .unwrap()
+    u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
 }
 
 /// PSS with SHA-256 and a salt of this length.
@@ -73,8 +67,7 @@ pub(crate) fn sign(key: &RsaPrivateKey, salt: usize, message: &[u8]) -> String {
 pub(crate) fn verifies(spki: &str, message: &[u8], sig: &str) -> bool {
     let key = RsaPublicKey::from_public_key_der(&decode(spki)).unwrap();
     let verifier = VerifyingKey::<Sha256>::new_with_auto_salt_len(key);
-    Signature::try_from(decode(sig).as_slice())
-        .is_ok_and(|sig| verifier.verify(message, &sig).is_ok())
+    Signature::try_from(decode(sig).as_slice()).is_ok_and(|sig| verifier.verify(message, &sig).is_ok())
 }
 
 /// A connection of one user.
@@ -126,7 +119,9 @@ impl LetterClient {
     pub(crate) fn send_at(&mut self, kind: &str, to: &str, payload: Value, ts: u64) {
         let sig = sign(&self.key.private, self.salt, payload.to_string().as_bytes());
         let from = self.user.clone();
-        self.send_text(&json!({"type": kind, "from": from, "to": to, "ts": ts, "payload": payload, "sig": sig}).to_string());
+        self.send_text(
+            &json!({"type": kind, "from": from, "to": to, "ts": ts, "payload": payload, "sig": sig}).to_string(),
+        );
     }
 
     /// Sends any text.
@@ -180,11 +175,7 @@ impl LetterClient {
         assert_eq!(frame["from"], self.server_id.as_str());
         let signed = frame["payload"].to_string();
         assert!(
-            verifies(
-                &self.server_pub,
-                signed.as_bytes(),
-                frame["sig"].as_str().unwrap()
-            ),
+            verifies(&self.server_pub, signed.as_bytes(), frame["sig"].as_str().unwrap()),
             "{frame}"
         );
     }
@@ -235,12 +226,7 @@ impl LetterClient {
             "content_sig of {frame}"
         );
         let blocks = decode(&ciphertext);
-        let open = |block: &[u8]| {
-            self.key
-                .private
-                .decrypt(Oaep::<Sha256>::new(), block)
-                .unwrap()
-        };
+        let open = |block: &[u8]| self.key.private.decrypt(Oaep::<Sha256>::new(), block).unwrap();
         let plain: Vec<u8> = blocks.chunks(512).flat_map(open).collect();
         (sender, String::from_utf8(plain).unwrap())
     }

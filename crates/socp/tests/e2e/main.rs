@@ -5,10 +5,12 @@
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
+    clippy::wildcard_enum_match_arm,
     reason = "a test that cannot go on must fail"
 )]
 
 mod bad_input;
+mod client_faults;
 mod conversation;
 mod demo;
 mod letter;

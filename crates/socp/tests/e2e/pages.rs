@@ -19,20 +19,13 @@ fn get(address: &str, path: &str, headers: &str) -> String {
 #[test]
 fn health_and_the_page_answer_and_foreign_pages_may_not_connect() {
     let dir = tempfile::tempdir().unwrap();
-    let server = Served::start(
-        dir.path(),
-        "srv-x",
-        &["--allow-origin", "https://chat.example"],
-    );
+    let server = Served::start(dir.path(), "srv-x", &["--allow-origin", "https://chat.example"]);
     let address = server.address();
     assert!(get(address, "/healthz", "").starts_with("HTTP/1.1 200"));
     assert!(get(address, "/readyz", "").starts_with("HTTP/1.1 200"));
     assert!(get(address, "/nothing", "").starts_with("HTTP/1.1 404"));
     let page = get(address, "/", "");
-    assert!(
-        page.contains("srv-x") && page.contains(&server.server_id),
-        "{page}"
-    );
+    assert!(page.contains("srv-x") && page.contains(&server.server_id), "{page}");
 
     let upgrade = |origin: &str| {
         let key = "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n";
@@ -46,10 +39,7 @@ fn health_and_the_page_answer_and_foreign_pages_may_not_connect() {
         String::from_utf8_lossy(&status).into_owned()
     };
     assert_eq!(upgrade(""), "HTTP/1.1 101");
-    assert_eq!(
-        upgrade(&format!("Origin: http://{address}\r\n")),
-        "HTTP/1.1 101"
-    );
+    assert_eq!(upgrade(&format!("Origin: http://{address}\r\n")), "HTTP/1.1 101");
     assert_eq!(upgrade("Origin: https://chat.example\r\n"), "HTTP/1.1 101");
     assert_eq!(upgrade("Origin: https://evil.example\r\n"), "HTTP/1.1 403");
 }

@@ -172,14 +172,10 @@ impl User {
     pub(crate) fn register(dir: &Path, name: &str, server: &str) -> Self {
         let profile = dir.join(name);
         let mut command = socp();
-        command.arg("--profile").arg(&profile).args([
-            "--server",
-            server,
-            "register",
-            "--name",
-            name,
-            "--no-password",
-        ]);
+        command
+            .arg("--profile")
+            .arg(&profile)
+            .args(["--server", server, "register", "--name", name, "--no-password"]);
         let id = stdout_of(&mut command).trim().to_owned();
         Self { profile, id }
     }

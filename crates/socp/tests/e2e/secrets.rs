@@ -42,9 +42,7 @@ impl Tap {
                     let keep = |copy: Arc<Mutex<Vec<u8>>>| {
                         move |message: &Result<tokio_tungstenite::tungstenite::Message, _>| {
                             if let Ok(message) = message {
-                                copy.lock()
-                                    .unwrap()
-                                    .extend_from_slice(&message.clone().into_data());
+                                copy.lock().unwrap().extend_from_slice(&message.clone().into_data());
                             }
                         }
                     };
@@ -80,10 +78,7 @@ fn files(dir: &Path, except: &[&str]) -> Vec<(String, Vec<u8>)> {
         if entry.file_type().unwrap().is_dir() {
             found.extend(files(&entry.path(), except));
         } else if !except.contains(&name.as_str()) {
-            found.push((
-                entry.path().display().to_string(),
-                std::fs::read(entry.path()).unwrap(),
-            ));
+            found.push((entry.path().display().to_string(), std::fs::read(entry.path()).unwrap()));
         }
     }
     found
@@ -95,8 +90,7 @@ fn is_private_key(bytes: &[u8]) -> bool {
         b"PRIVATE KEY",
         // PKCS#8 of RSA-4096: SEQUENCE, version 0, rsaEncryption.
         &[
-            0x02, 0x01, 0x00, 0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01,
-            0x01, 0x01,
+            0x02, 0x01, 0x00, 0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01,
         ],
         // The same in base64url, at the alignment that a DER file gives it.
         b"MIIJQ",
@@ -132,19 +126,10 @@ fn neither_wire_nor_disk_holds_text_password_or_private_key() {
     run_with_password(&bob, &["tell", "alice", TEXT]);
     assert!(at_alice.line_with("\"event\":\"message\"").contains(TEXT));
 
-    for (what, bytes) in [
-        ("client", at_client.bytes()),
-        ("servers", between_servers.bytes()),
-    ] {
-        assert!(
-            holds(&bytes, b"ciphertext"),
-            "nothing was recorded between {what}"
-        );
+    for (what, bytes) in [("client", at_client.bytes()), ("servers", between_servers.bytes())] {
+        assert!(holds(&bytes, b"ciphertext"), "nothing was recorded between {what}");
         assert!(!holds(&bytes, TEXT.as_bytes()), "text on the wire: {what}");
-        assert!(
-            !holds(&bytes, PASSWORD.as_bytes()),
-            "password on the wire: {what}"
-        );
+        assert!(!holds(&bytes, PASSWORD.as_bytes()), "password on the wire: {what}");
         assert!(!is_private_key(&bytes), "private key on the wire: {what}");
     }
     drop(at_alice);

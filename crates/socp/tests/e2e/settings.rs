@@ -18,11 +18,7 @@ fn serve(data: &Path, more: &[&str]) -> (i32, String) {
 fn says(failure: &(i32, String), code: i32, words: &[&str]) {
     assert_eq!(failure.0, code, "{}", failure.1);
     for word in words {
-        assert!(
-            failure.1.contains(word),
-            "{word:?} is missing in {:?}",
-            failure.1
-        );
+        assert!(failure.1.contains(word), "{word:?} is missing in {:?}", failure.1);
     }
     if code == 1 {
         assert_eq!(failure.1.lines().count(), 1, "{}", failure.1);
@@ -34,32 +30,13 @@ fn a_port_or_directory_in_use_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let running = Served::start(dir.path(), "srv", &[]);
     let other = dir.path().join("other");
-    says(
-        &serve(&other, &["--listen", running.address()]),
-        2,
-        &["--listen"],
-    );
+    says(&serve(&other, &["--listen", running.address()]), 2, &["--listen"]);
     let mut command = socp();
     command
-        .args([
-            "serve",
-            "--log",
-            "error",
-            "--listen",
-            running.address(),
-            "--data",
-        ])
+        .args(["serve", "--log", "error", "--listen", running.address(), "--data"])
         .arg(&other);
-    says(
-        &failure_of(&mut command),
-        1,
-        &[running.address(), "in use", "--listen"],
-    );
-    says(
-        &serve(&running.data, &[]),
-        1,
-        &["in use by another server", "--data"],
-    );
+    says(&failure_of(&mut command), 1, &[running.address(), "in use", "--listen"]);
+    says(&serve(&running.data, &[]), 1, &["in use by another server", "--data"]);
 }
 
 #[test]
@@ -68,11 +45,7 @@ fn a_directory_that_cannot_be_used_is_named() {
     let file = dir.path().join("file");
     std::fs::write(&file, "").unwrap();
     says(&serve(&file, &[]), 1, &["cannot use", "file"]);
-    says(
-        &serve(&file.join("below"), &[]),
-        1,
-        &["cannot use", "below"],
-    );
+    says(&serve(&file.join("below"), &[]), 1, &["cannot use", "below"]);
 }
 
 #[test]
@@ -90,11 +63,7 @@ fn a_database_of_a_later_version_is_left_alone() {
         "this is no database, and long enough to show it",
     )
     .unwrap();
-    says(
-        &serve(&data, &[]),
-        1,
-        &["server.db", "not a database", "backup"],
-    );
+    says(&serve(&data, &[]), 1, &["server.db", "not a database", "backup"]);
 }
 
 #[test]
@@ -104,10 +73,7 @@ fn a_missing_or_foreign_key_is_not_replaced() {
     let data = server.data.clone();
     server.stop();
     let other = Served::start(dir.path(), "other", &[]);
-    let (key, unlock) = (
-        other.data.join("server.key"),
-        other.data.join("server.unlock"),
-    );
+    let (key, unlock) = (other.data.join("server.key"), other.data.join("server.unlock"));
     std::fs::rename(data.join("server.key"), data.join("kept")).unwrap();
     says(&serve(&data, &[]), 1, &["server.key"]);
     std::fs::write(data.join("server.key"), "{}").unwrap();
