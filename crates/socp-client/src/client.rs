@@ -96,8 +96,7 @@ impl Client {
         &self,
         to: UserId,
         text: String,
-    ) -> Result<impl Future<Output = Result<Receipt, ClientError>> + Send + 'static, ClientError>
-    {
+    ) -> Result<impl Future<Output = Result<Receipt, ClientError>> + Send + 'static, ClientError> {
         let (reply, answer) = oneshot::channel();
         self.request(Request::Tell { to, text, reply }).await?;
         Ok(async move {
@@ -113,10 +112,7 @@ impl Client {
     pub async fn list(&self) -> Result<Vec<Person>, ClientError> {
         let (reply, answer) = oneshot::channel();
         self.request(Request::List { reply }).await?;
-        answer
-            .await
-            .map_err(|_| ClientError::Ended)?
-            .map_err(ClientError::List)
+        answer.await.map_err(|_| ClientError::Ended)?.map_err(ClientError::List)
     }
 
     /// The one user meant by an id, a prefix of one, `name` or `name@server`.
@@ -141,10 +137,7 @@ impl Client {
     }
 
     async fn request(&self, request: Request) -> Result<(), ClientError> {
-        self.requests
-            .send(request)
-            .await
-            .map_err(|_| ClientError::Ended)
+        self.requests.send(request).await.map_err(|_| ClientError::Ended)
     }
 }
 

@@ -13,8 +13,8 @@ use crate::profile::Profile;
 use crate::worker::{Job, Saying, Worker, is_signed_by};
 use pump::End;
 use socp_core::client::{
-    Client as Core, Command, Config, Event, Input, Output, Person, ResolveError, Sealed, ServerPin,
-    TellFault, Ticket,
+    Client as Core, Command, Config, Event, Input, Output, Person, ResolveError, Sealed, ServerPin, TellFault, Ticket,
+    UserPin,
 };
 use socp_core::{Now, Verified};
 use socp_crypto::{CryptoError, PrivateKey, PublicKey, random_bytes};
@@ -28,6 +28,10 @@ use tokio::task::spawn_blocking;
 const EVENTS_COUNT_MAX: usize = 1_024;
 /// Key operations that may be under way before the socket is no longer read.
 const JOBS_COUNT_MAX: usize = 256;
+/// Pins that are stored in one transaction.
+const PINS_COUNT_MAX: usize = 1_024;
+/// How long a pin on which nothing rests yet may wait for others, so that they share a transaction.
+const PINS_WAIT_MAX: Duration = Duration::from_millis(100);
 
 /// What a handle asks for.
 #[derive(Debug)]
@@ -72,6 +76,31 @@ pub(crate) async fn start(
 
 type Entered = oneshot::Sender<Result<(), ClientError>>;
 
+/// Pins that are not stored yet. Until they are, nothing is done that could rest on one.
+#[derive(Debug, Default)]
+struct Unsaved {
+    pins: Vec<UserPin>,
+    due: Option<Instant>,
+}
+
+impl Unsaved {
+    /// True when there are enough for a transaction.
+    fn push(&mut self, pin: UserPin) -> bool {
+        self.due.get_or_insert_with(|| Instant::now() + PINS_WAIT_MAX);
+        self.pins.push(pin);
+        self.pins.len() >= PINS_COUNT_MAX
+    }
+
+    fn is_due(&self) -> bool {
+        self.due.is_some_and(|due| due <= Instant::now())
+    }
+}
+
+/// Another pin does not, nor that a user came or left.
+fn rests_on_no_pin(output: &Output) -> bool {
+    matches!(output, Output::SaveUser(_) | Output::Event(Event::Presence(_)))
+}
+
 struct Driver {
     profile: Profile,
     options: Options,
@@ -83,6 +112,7 @@ struct Driver {
     requests_are_open: bool,
     events: mpsc::Sender<Event>,
     pending: VecDeque<Event>,
+    unsaved: Unsaved,
     waiters: BTreeMap<Ticket, Waiter>,
     next_ticket: Ticket,
     entered: Option<Entered>,
@@ -117,6 +147,7 @@ impl Driver {
             requests_are_open: true,
             events,
             pending: VecDeque::new(),
+            unsaved: Unsaved::default(),
             waiters: BTreeMap::new(),
             next_ticket: 0,
             entered: None,
@@ -188,15 +219,9 @@ impl Driver {
         let ticket = self.next_ticket;
         self.next_ticket = ticket.wrapping_add(1);
         let (command, waiter) = match request {
-            Request::Tell { to, text, reply } => (
-                Command::Tell { ticket, to, text },
-                Some(Waiter::Tell(reply)),
-            ),
+            Request::Tell { to, text, reply } => (Command::Tell { ticket, to, text }, Some(Waiter::Tell(reply))),
             Request::List { reply } => (Command::List { ticket }, Some(Waiter::List(reply))),
-            Request::Resolve { text, reply } => (
-                Command::Resolve { ticket, text },
-                Some(Waiter::Resolve(reply)),
-            ),
+            Request::Resolve { text, reply } => (Command::Resolve { ticket, text }, Some(Waiter::Resolve(reply))),
             Request::Close => (Command::Close, None),
         };
         if let Some(waiter) = waiter {
@@ -213,61 +238,82 @@ impl Driver {
     /// Does everything that the core has queued.
     async fn drain(&mut self) -> Result<(), ClientError> {
         while let Some(output) = self.core.poll_output() {
-            match output {
-                Output::Send(draft) => self.worker.ask(Job::Sign(draft)),
-                Output::Seal {
-                    ticket,
-                    key,
-                    text,
-                    from,
-                    to,
-                    ts,
-                } => {
-                    self.worker.ask(Job::Seal {
-                        ticket,
-                        key,
-                        text,
-                        saying: Saying { from, to, ts },
-                    });
-                }
-                Output::Open {
-                    ticket,
-                    key,
-                    ciphertext,
-                    content_sig,
-                    from,
-                    to,
-                    ts,
-                } => {
-                    let sealed = Sealed {
-                        ciphertext,
-                        content_sig,
-                    };
-                    self.worker.ask(Job::Open {
-                        ticket,
-                        key,
-                        sealed,
-                        saying: Saying { from, to, ts },
-                    });
-                }
-                Output::SaveUser(pin) => {
-                    let profile = self.profile.clone();
-                    blocking(move || profile.save_pin(&pin)).await?;
-                }
-                Output::SaveServer(pin) => self.save_server(pin).await?,
-                Output::Event(event) => self.on_event(event),
-                Output::Disconnect => self.is_leaving = true,
+            if !rests_on_no_pin(&output) {
+                self.save_pins().await?;
             }
+            self.perform(output).await?;
+        }
+        if self.unsaved.is_due() {
+            self.save_pins().await?;
         }
         Ok(())
     }
 
+    async fn perform(&mut self, output: Output) -> Result<(), ClientError> {
+        match output {
+            Output::Send(draft) => self.worker.ask(Job::Sign(draft)),
+            Output::Seal {
+                ticket,
+                key,
+                text,
+                from,
+                to,
+                ts,
+            } => {
+                let saying = Saying { from, to, ts };
+                self.worker.ask(Job::Seal {
+                    ticket,
+                    key,
+                    text,
+                    saying,
+                });
+            }
+            Output::Open {
+                ticket,
+                key,
+                ciphertext,
+                content_sig,
+                from,
+                to,
+                ts,
+            } => {
+                let sealed = Sealed {
+                    ciphertext,
+                    content_sig,
+                };
+                let saying = Saying { from, to, ts };
+                self.worker.ask(Job::Open {
+                    ticket,
+                    key,
+                    sealed,
+                    saying,
+                });
+            }
+            Output::SaveUser(pin) => {
+                if self.unsaved.push(pin) {
+                    self.save_pins().await?;
+                }
+            }
+            Output::SaveServer(pin) => self.save_server(pin).await?,
+            Output::Event(event) => self.on_event(event),
+            Output::Disconnect => self.is_leaving = true,
+        }
+        Ok(())
+    }
+
+    /// Stores the pins that wait, all in one transaction.
+    async fn save_pins(&mut self) -> Result<(), ClientError> {
+        let Unsaved { pins, due: _ } = std::mem::take(&mut self.unsaved);
+        if pins.is_empty() {
+            return Ok(());
+        }
+        let profile = self.profile.clone();
+        blocking(move || profile.save_pins(&pins)).await
+    }
+
     async fn save_server(&mut self, pin: ServerPin) -> Result<(), ClientError> {
         self.server_key = Some(parse_key(&pin.key)?);
-        let (profile, url) = (
-            self.profile.clone(),
-            self.options.server.as_str().to_owned(),
-        );
+        let (profile, url) = (self.profile.clone(), self.options.server.as_str().to_owned());
         blocking(move || profile.save_server(&url, &pin)).await
     }
 
@@ -332,9 +378,7 @@ impl Driver {
         };
         let input = blocking(move || {
             Ok(match key {
-                Some((key, by)) if is_signed_by(&key, &frame) => {
-                    Input::Frame(Verified::checked(frame, by))
-                }
+                Some((key, by)) if is_signed_by(&key, &frame) => Input::Frame(Verified::checked(frame, by)),
                 Some(_) | None => Input::Unverified(frame),
             })
         });
@@ -379,10 +423,7 @@ impl Driver {
 }
 
 /// Hands the oldest event over; whoever dropped the stream wants none.
-fn send_next(
-    permit: Result<mpsc::Permit<'_, Event>, mpsc::error::SendError<()>>,
-    pending: &mut VecDeque<Event>,
-) {
+fn send_next(permit: Result<mpsc::Permit<'_, Event>, mpsc::error::SendError<()>>, pending: &mut VecDeque<Event>) {
     match permit {
         Ok(permit) => {
             if let Some(event) = pending.pop_front() {
@@ -408,11 +449,7 @@ async fn blocking<T: Send + 'static>(
     spawn_blocking(work).await.map_err(|_| ClientError::Ended)?
 }
 
-fn config(
-    profile: &Profile,
-    server: Option<ServerPin>,
-    pins: Vec<socp_core::client::UserPin>,
-) -> Result<Config, ClientError> {
+fn config(profile: &Profile, server: Option<ServerPin>, pins: Vec<UserPin>) -> Result<Config, ClientError> {
     let identity = profile.identity();
     let meta = Meta::named(identity.name.as_deref(), identity.display_name.as_deref())
         .map_err(|error| ClientError::Name(error.to_string()))?;
@@ -432,12 +469,7 @@ fn parse_key(text: &KeyText) -> Result<(PublicKey, Fingerprint), CryptoError> {
 
 /// The key that a frame says it is signed with.
 fn named_key(frame: &Frame) -> Option<(PublicKey, Fingerprint)> {
-    let text = frame
-        .envelope
-        .payload
-        .get("server_pub")?
-        .as_str()?
-        .to_owned();
+    let text = frame.envelope.payload.get("server_pub")?.as_str()?.to_owned();
     parse_key(&KeyText::try_from(text).ok()?).ok()
 }
 
@@ -448,16 +480,12 @@ struct Clock {
 
 impl Clock {
     fn start() -> Self {
-        Self {
-            start: Instant::now(),
-        }
+        Self { start: Instant::now() }
     }
 
     fn now(&self) -> Now {
         let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        let unix = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Now {
             mono: ms(self.start.elapsed()),
             unix: ms(unix),

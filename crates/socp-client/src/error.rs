@@ -94,9 +94,7 @@ pub enum ClientError {
     #[error(transparent)]
     Stopped(#[from] Stop),
     /// Another process of this profile pinned another key at the same moment.
-    #[error(
-        "another program with this profile has just pinned another key for {whose}; start again"
-    )]
+    #[error("another program with this profile has just pinned another key for {whose}; start again")]
     PinConflict {
         /// A user or a server.
         whose: String,

@@ -2,9 +2,7 @@
 
 use crate::error::ClientError;
 use socp_core::Mono;
-use socp_proto::limits::{
-    DIAL_WAIT_MAX_MS, FRAME_BYTES_MAX, REDIAL_WAIT_MAX_MS, REDIAL_WAIT_MIN_MS,
-};
+use socp_proto::limits::{DIAL_WAIT_MAX_MS, FRAME_BYTES_MAX, REDIAL_WAIT_MAX_MS, REDIAL_WAIT_MIN_MS};
 use std::fmt;
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -43,9 +41,7 @@ impl ServerUrl {
         match uri.scheme_str() {
             Some("ws") => {}
             Some("wss") => {
-                return Err(ClientError::TlsUnsupported {
-                    url: text.to_owned(),
-                });
+                return Err(ClientError::TlsUnsupported { url: text.to_owned() });
             }
             Some(_) | None => return Err(wrong("it does not begin with ws://")),
         }
@@ -102,9 +98,7 @@ async fn dial_patiently(server: &ServerUrl) -> Result<Socket, ClientError> {
         .await
         .map_err(|error| server.unreachable(error))?;
     // Frames are small and wait for each other; Nagle's algorithm would hold them back.
-    stream
-        .set_nodelay(true)
-        .map_err(|error| server.unreachable(error))?;
+    stream.set_nodelay(true).map_err(|error| server.unreachable(error))?;
     let config = WebSocketConfig::default()
         .max_message_size(Some(FRAME_BYTES_MAX))
         .max_frame_size(Some(FRAME_BYTES_MAX))
@@ -129,8 +123,7 @@ impl Backoff {
 
     /// `dice` is anything from 0 to 255.
     pub(crate) fn next_wait_ms(&mut self, dice: u8) -> Mono {
-        let doubled =
-            REDIAL_WAIT_MIN_MS.saturating_mul(1_u64.checked_shl(self.attempts).unwrap_or(u64::MAX));
+        let doubled = REDIAL_WAIT_MIN_MS.saturating_mul(1_u64.checked_shl(self.attempts).unwrap_or(u64::MAX));
         self.attempts = self.attempts.saturating_add(1).min(16);
         let full = doubled.min(REDIAL_WAIT_MAX_MS);
         full - full / 2 * u64::from(dice) / 255
@@ -144,11 +137,7 @@ mod tests {
     #[test]
     fn an_address_has_one_form() {
         for text in ["ws://LOCALHOST:80", "ws://localhost", "ws://localhost/"] {
-            assert_eq!(
-                ServerUrl::parse(text).unwrap().as_str(),
-                "ws://localhost:80/",
-                "{text}"
-            );
+            assert_eq!(ServerUrl::parse(text).unwrap().as_str(), "ws://localhost:80/", "{text}");
         }
         assert_eq!(
             ServerUrl::parse("ws://[::1]:9/x?y").unwrap().as_str(),
@@ -177,10 +166,7 @@ mod tests {
     fn waits_double_up_to_the_limit() {
         let mut backoff = Backoff::default();
         let waits: Vec<u64> = (0..8).map(|_| backoff.next_wait_ms(0)).collect();
-        assert_eq!(
-            waits,
-            [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000]
-        );
+        assert_eq!(waits, [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000]);
         assert_eq!(backoff.next_wait_ms(255), 30_000);
         backoff.reset();
         assert_eq!(backoff.next_wait_ms(0), 1_000);

@@ -45,15 +45,11 @@ impl Profile {
     /// [`ClientError::NoIdentity`] if there is none; whatever else is wrong with the directory.
     pub fn open(dir: &Path) -> Result<Self, ClientError> {
         if !dir.join(schema::FILE).exists() {
-            return Err(ClientError::NoIdentity {
-                dir: dir.to_owned(),
-            });
+            return Err(ClientError::NoIdentity { dir: dir.to_owned() });
         }
         let database = schema::open(dir)?;
         let Some((identity, sealed)) = read_identity(dir, &database)? else {
-            return Err(ClientError::NoIdentity {
-                dir: dir.to_owned(),
-            });
+            return Err(ClientError::NoIdentity { dir: dir.to_owned() });
         };
         Ok(Self::with(dir, database, identity, sealed))
     }
@@ -80,8 +76,7 @@ impl Profile {
             pubkey: KeyText::from_der(key.public_key().spki_der()),
         };
         // Held until the identity is stored, so that of two programs only one makes one.
-        let transaction =
-            database.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        let transaction = database.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
         refuse_second(dir, &transaction)?;
         let sealed = unlock::seal(dir, &key, password)?;
         write_identity(&transaction, &identity, &sealed)?;
@@ -139,10 +134,7 @@ impl Profile {
     pub fn unlock(&self, password: Option<&Password>) -> Result<PrivateKey, ClientError> {
         let key = unlock::open(&self.dir, &self.sealed, password)?;
         if key.public_key().spki_der() != self.identity.pubkey.der() {
-            return Err(damaged(
-                &self.dir,
-                "the private key does not belong to the public one",
-            ));
+            return Err(damaged(&self.dir, "the private key does not belong to the public one"));
         }
         Ok(key)
     }
@@ -177,12 +169,10 @@ impl Profile {
     /// [`ClientError::Database`], [`ClientError::DamagedProfile`].
     pub fn pins(&self) -> Result<Vec<UserPin>, ClientError> {
         let database = self.lock();
-        let mut query = database.prepare(
-            "SELECT user_id, pubkey, enc_pubkey, name, server_id, server_name FROM pins ORDER BY user_id",
-        )?;
+        let mut query = database
+            .prepare("SELECT user_id, pubkey, enc_pubkey, name, server_id, server_name FROM pins ORDER BY user_id")?;
         let rows = query.query_map([], |row| Ok(read_pin(row)))?;
-        rows.map(|row| row?.map_err(|what| damaged(&self.dir, &what)))
-            .collect()
+        rows.map(|row| row?.map_err(|what| damaged(&self.dir, &what))).collect()
     }
 
     /// What is pinned for the server at this address.
@@ -191,46 +181,22 @@ impl Profile {
     /// [`ClientError::Database`], [`ClientError::DamagedProfile`].
     pub fn server(&self, url: &str) -> Result<Option<ServerPin>, ClientError> {
         let database = self.lock();
-        let mut query =
-            database.prepare("SELECT server_id, server_pub, name FROM servers WHERE url = ?1")?;
-        let found = query
-            .query_row([url], |row| Ok(read_server(row)))
-            .optional()?;
+        let mut query = database.prepare("SELECT server_id, server_pub, name FROM servers WHERE url = ?1")?;
+        let found = query.query_row([url], |row| Ok(read_server(row))).optional()?;
         found
             .map(|server| server.map_err(|what| damaged(&self.dir, &what)))
             .transpose()
     }
 
-    pub(crate) fn save_pin(&self, pin: &UserPin) -> Result<(), ClientError> {
-        let database = self.lock();
-        database.execute(
-            "INSERT INTO pins(user_id, pubkey, enc_pubkey, name, server_id, server_name, first_seen)
-                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT(user_id) DO NOTHING",
-            params![
-                pin.user.as_str(),
-                pin.pubkey.as_str(),
-                pin.enc_pubkey.as_str(),
-                pin.name,
-                pin.server_id.as_ref().map(ServerId::as_str),
-                pin.server_name,
-                unix_ms(),
-            ],
-        )?;
-        let mut query = database
-            .prepare("SELECT pubkey = ?2 AND enc_pubkey = ?3 FROM pins WHERE user_id = ?1")?;
-        let keys = params![
-            pin.user.as_str(),
-            pin.pubkey.as_str(),
-            pin.enc_pubkey.as_str()
-        ];
-        let is_ours: bool = query.query_row(keys, |row| row.get(0))?;
-        if is_ours {
-            Ok(())
-        } else {
-            Err(ClientError::PinConflict {
-                whose: pin.user.to_string(),
-            })
+    /// All of them or none, in one transaction: each one costs a wait for the disk.
+    pub(crate) fn save_pins(&self, pins: &[UserPin]) -> Result<(), ClientError> {
+        let mut database = self.lock();
+        let transaction = database.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        let first_seen = unix_ms();
+        for pin in pins {
+            save_pin(&transaction, pin, first_seen)?;
         }
+        Ok(transaction.commit()?)
     }
 
     pub(crate) fn save_server(&self, url: &str, pin: &ServerPin) -> Result<(), ClientError> {
@@ -245,10 +211,7 @@ impl Profile {
             "SELECT count(*) FROM servers WHERE (url = ?1 OR server_id = ?2)
                 AND NOT (server_id = ?2 AND server_pub = ?3)",
         )?;
-        let others: i64 = query
-            .query_row(params![url, pin.id.as_str(), pin.key.as_str()], |row| {
-                row.get(0)
-            })?;
+        let others: i64 = query.query_row(params![url, pin.id.as_str(), pin.key.as_str()], |row| row.get(0))?;
         if others == 0 {
             Ok(())
         } else {
@@ -272,8 +235,7 @@ fn damaged(dir: &Path, what: &str) -> ClientError {
 }
 
 fn check_names(name: Option<&str>, display_name: Option<&str>) -> Result<(), ClientError> {
-    let is_plain =
-        |text: &str| !text.is_empty() && !text.chars().any(|c| c.is_control() || c.is_whitespace());
+    let is_plain = |text: &str| !text.is_empty() && !text.chars().any(|c| c.is_control() || c.is_whitespace());
     if name.is_some_and(|name| !is_plain(name) || name.contains('@')) {
         let why = "--name must not be empty and must not hold spaces, control characters or '@'";
         return Err(ClientError::Name(why.to_owned()));
@@ -300,11 +262,7 @@ fn refuse_second(dir: &Path, database: &Connection) -> Result<(), ClientError> {
     }
 }
 
-fn write_identity(
-    database: &Connection,
-    identity: &Identity,
-    sealed: &SealedKey,
-) -> Result<(), ClientError> {
+fn write_identity(database: &Connection, identity: &Identity, sealed: &SealedKey) -> Result<(), ClientError> {
     database.execute(
         "INSERT INTO identity(one, user_id, name, display_name, pubkey, sealed_key) VALUES (1, ?1, ?2, ?3, ?4, ?5)",
         params![
@@ -318,25 +276,13 @@ fn write_identity(
     Ok(())
 }
 
-fn read_identity(
-    dir: &Path,
-    database: &Connection,
-) -> Result<Option<(Identity, SealedKey)>, ClientError> {
+fn read_identity(dir: &Path, database: &Connection) -> Result<Option<(Identity, SealedKey)>, ClientError> {
     type Texts = (String, Option<String>, Option<String>, String, String);
-    let mut query =
-        database.prepare("SELECT user_id, name, display_name, pubkey, sealed_key FROM identity")?;
+    let mut query = database.prepare("SELECT user_id, name, display_name, pubkey, sealed_key FROM identity")?;
     let read = |row: &Row<'_>| -> rusqlite::Result<Texts> {
-        Ok((
-            row.get(0)?,
-            row.get(1)?,
-            row.get(2)?,
-            row.get(3)?,
-            row.get(4)?,
-        ))
+        Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
     };
-    let Some((user_id, name, display_name, pubkey, sealed)) =
-        query.query_row([], read).optional()?
-    else {
+    let Some((user_id, name, display_name, pubkey, sealed)) = query.query_row([], read).optional()? else {
         return Ok(None);
     };
     let user_id = UserId::try_from(user_id).map_err(|error| damaged(dir, &error.to_string()))?;
@@ -353,14 +299,38 @@ fn read_identity(
     )))
 }
 
+fn save_pin(database: &Connection, pin: &UserPin, first_seen: i64) -> Result<(), ClientError> {
+    let mut insert = database.prepare_cached(
+        "INSERT INTO pins(user_id, pubkey, enc_pubkey, name, server_id, server_name, first_seen)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT(user_id) DO NOTHING",
+    )?;
+    insert.execute(params![
+        pin.user.as_str(),
+        pin.pubkey.as_str(),
+        pin.enc_pubkey.as_str(),
+        pin.name,
+        pin.server_id.as_ref().map(ServerId::as_str),
+        pin.server_name,
+        first_seen,
+    ])?;
+    let mut query = database.prepare_cached("SELECT pubkey = ?2 AND enc_pubkey = ?3 FROM pins WHERE user_id = ?1")?;
+    let keys = params![pin.user.as_str(), pin.pubkey.as_str(), pin.enc_pubkey.as_str()];
+    let is_ours: bool = query.query_row(keys, |row| row.get(0))?;
+    if is_ours {
+        Ok(())
+    } else {
+        Err(ClientError::PinConflict {
+            whose: pin.user.to_string(),
+        })
+    }
+}
+
 fn text(row: &Row<'_>, column: &'static str) -> Result<String, String> {
-    row.get(column)
-        .map_err(|error| format!("{column}: {error}"))
+    row.get(column).map_err(|error| format!("{column}: {error}"))
 }
 
 fn optional_text(row: &Row<'_>, column: &'static str) -> Result<Option<String>, String> {
-    row.get(column)
-        .map_err(|error| format!("{column}: {error}"))
+    row.get(column).map_err(|error| format!("{column}: {error}"))
 }
 
 fn parsed<T: TryFrom<String>>(text: String, column: &'static str) -> Result<T, String>
@@ -392,9 +362,7 @@ fn read_server(row: &Row<'_>) -> Result<ServerPin, String> {
 }
 
 fn unix_ms() -> i64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 

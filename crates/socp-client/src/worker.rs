@@ -117,9 +117,7 @@ impl Bench {
                 text,
                 saying,
             } => {
-                let result = self
-                    .seal(&key, &text, &saying)
-                    .map_err(|fault| fault.to_string());
+                let result = self.seal(&key, &text, &saying).map_err(|fault| fault.to_string());
                 Done::Input(Box::new(Input::Sealed { ticket, result }))
             }
             Job::Open {
@@ -143,12 +141,7 @@ impl Bench {
         })
     }
 
-    fn open(
-        &mut self,
-        key: &KeyText,
-        sealed: &Sealed,
-        saying: &Saying,
-    ) -> Result<String, OpenFault> {
+    fn open(&mut self, key: &KeyText, sealed: &Sealed, saying: &Saying) -> Result<String, OpenFault> {
         let author = self
             .public(key)
             .map_err(|fault| OpenFault::Internal(fault.to_string()))?;
@@ -158,9 +151,7 @@ impl Bench {
             Err(CryptoError::Internal(what)) => return Err(OpenFault::Internal(what.to_owned())),
             Err(_) => return Err(OpenFault::Signature),
         }
-        let opened = self
-            .key
-            .open(&sealed.ciphertext.decode(), DIRECT_TEXT_BYTES_MAX);
+        let opened = self.key.open(&sealed.ciphertext.decode(), DIRECT_TEXT_BYTES_MAX);
         let plaintext = opened.map_err(|_| OpenFault::Decrypt)?;
         let text = std::str::from_utf8(plaintext.expose()).map_err(|_| OpenFault::NotText)?;
         Ok(text.to_owned())

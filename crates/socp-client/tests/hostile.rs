@@ -9,10 +9,8 @@
 use futures_util::{SinkExt as _, StreamExt as _};
 use socp_client::{Client, ClientError, Event, Options, Profile, ServerUrl, Stop, TellFault};
 use socp_crypto::{ContentParts, PrivateKey, sign_content};
-use socp_proto::payload::{Ack, ErrorNotice, ListResponse, PubkeyResponse, UserDeliver};
-use socp_proto::{
-    Address, Base64Url, Draft, ErrorCode, Frame, FrameKind, KeyText, Payload, ServerId, UserId,
-};
+use socp_proto::payload::{Ack, ErrorNotice, ListResponse, PubkeyResponse, UserAdvertise, UserDeliver};
+use socp_proto::{Address, Base64Url, Draft, ErrorCode, Frame, FrameKind, KeyText, Meta, Payload, ServerId, UserId};
 use std::path::Path;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::WebSocketStream;
@@ -43,11 +41,7 @@ impl Puppet {
                 Message::Text(text) => {
                     let frame = Frame::parse(text.as_str()).unwrap();
                     assert_eq!(frame.envelope.kind, kind);
-                    assert!(
-                        !frame.envelope.sig.is_empty(),
-                        "{} is unsigned",
-                        kind.name()
-                    );
+                    assert!(!frame.envelope.sig.is_empty(), "{} is unsigned", kind.name());
                     return frame;
                 }
                 other => assert!(other.is_ping(), "{other:?}"),
@@ -72,8 +66,7 @@ impl Puppet {
         let ack = ack(&self.key);
         self.say(user, &ack).await;
         self.expect(FrameKind::ListRequest).await;
-        self.say(user, &Payload::ListResponse(ListResponse::default()))
-            .await;
+        self.say(user, &Payload::ListResponse(ListResponse::default())).await;
     }
 }
 
@@ -135,10 +128,7 @@ fn profile(dir: &Path) -> (Profile, PrivateKey) {
 
 async fn next(events: &mut socp_client::EventStream) -> Event {
     let wait = std::time::Duration::from_secs(20);
-    tokio::time::timeout(wait, events.next())
-        .await
-        .unwrap()
-        .unwrap()
+    tokio::time::timeout(wait, events.next()).await.unwrap().unwrap()
 }
 
 #[tokio::test]
@@ -151,18 +141,12 @@ async fn only_what_the_pinned_key_signed_is_shown_as_a_message() {
     let puppet = tokio::spawn(async move {
         let mut puppet = Puppet::accept(&listener, &server).await;
         puppet.welcome(&me).await;
-        puppet
-            .say(&me, &deliver(&reader, &mallory, b"forged", 1))
-            .await;
+        puppet.say(&me, &deliver(&reader, &mallory, b"forged", 1)).await;
         puppet.expect(FrameKind::PubkeyRequest).await;
         puppet.say(&me, &key_of(ALICE, Some(&alice))).await;
         puppet.say(&me, &key_of(ALICE, Some(&mallory))).await;
-        puppet
-            .say(&me, &deliver(&reader, &mallory, b"forged again", 2))
-            .await;
-        puppet
-            .say(&me, &deliver(&reader, &alice, b"\xff\xfe", 3))
-            .await;
+        puppet.say(&me, &deliver(&reader, &mallory, b"forged again", 2)).await;
+        puppet.say(&me, &deliver(&reader, &alice, b"\xff\xfe", 3)).await;
         let real = deliver(&reader, &alice, "true: ü".as_bytes(), 4);
         puppet.say(&me, &real).await;
         puppet.say(&me, &real).await;
@@ -224,10 +208,7 @@ async fn a_server_that_changes_its_key_is_left_at_once() {
     let first = Client::connect(profile.clone(), key.clone(), options.clone())
         .await
         .unwrap();
-    let refused = Client::connect(profile, key, options)
-        .await
-        .map(drop)
-        .unwrap_err();
+    let refused = Client::connect(profile, key, options).await.map(drop).unwrap_err();
     assert!(
         matches!(refused, ClientError::Stopped(Stop::ServerKeyChanged { .. })),
         "{refused}"
@@ -280,4 +261,54 @@ async fn generate() -> PrivateKey {
     tokio::task::spawn_blocking(|| PrivateKey::generate().unwrap())
         .await
         .unwrap()
+}
+
+/// Everyone who is online, in one burst at the first contact.
+#[tokio::test]
+async fn many_new_users_share_few_transactions() {
+    const USERS: usize = 300;
+    let dir = tempfile::tempdir().unwrap();
+    let (profile, key) = profile(dir.path());
+    let (listener, options) = listen().await;
+    let server = generate().await;
+    let me = profile.identity().user_id.clone();
+    let puppet = tokio::spawn(async move {
+        let mut puppet = Puppet::accept(&listener, &server).await;
+        puppet.welcome(&me).await;
+        for user in 0..USERS {
+            puppet.say(&me, &advert(user)).await;
+        }
+        puppet
+    });
+    let (client, mut events) = Client::connect(profile.clone(), key, options).await.unwrap();
+    let mut present = 0;
+    while present < USERS {
+        if matches!(next(&mut events).await, Event::Presence(_)) {
+            present += 1;
+        }
+    }
+    // Whatever rests on the pins comes after they are stored.
+    assert_eq!(client.list().await.unwrap().len(), USERS);
+    assert_eq!(profile.pins().unwrap().len(), USERS);
+    drop(puppet.await.unwrap());
+    let database = rusqlite::Connection::open(dir.path().join("profile.db")).unwrap();
+    // Pins of one transaction bear the same time.
+    let transactions: i64 = database
+        .query_row("SELECT count(DISTINCT first_seen) FROM pins", [], |row| row.get(0))
+        .unwrap();
+    assert!(transactions <= 30, "{transactions}");
+}
+
+fn advert(user: usize) -> Payload {
+    Payload::UserAdvertise(UserAdvertise {
+        user_id: UserId::try_from(format!("user-{user}")).unwrap(),
+        server_id: ServerId::try_from(SERVER).unwrap(),
+        meta: Meta::default(),
+        pubkey: Some(KeyText::from_der(&user.to_be_bytes())),
+        enc_pubkey: None,
+        caps: None,
+        version: None,
+        directory_sig: None,
+        server_name: None,
+    })
 }

@@ -43,6 +43,7 @@ enum Happening {
     Request(Option<super::Request>),
     EventGone,
     Timeout,
+    PinsDue,
     Ping,
 }
 
@@ -93,25 +94,22 @@ impl Driver {
                     last_heard = Instant::now();
                     self.on_message(message).await?;
                 }
-                Happening::Done(Some(Done::Signed(text))) => {
-                    write(sink, Message::text(text)).await?
-                }
+                Happening::Done(Some(Done::Signed(text))) => write(sink, Message::text(text)).await?,
                 Happening::Done(Some(Done::Input(input))) => self.input(*input),
                 Happening::Done(Some(Done::Fault(fault))) => {
                     return Err(ClientError::from(fault).into());
                 }
                 Happening::Done(None) => return Err(ClientError::Ended.into()),
                 Happening::Request(request) => self.on_maybe_request(request),
-                Happening::EventGone => {}
+                // The next drain does the rest.
+                Happening::EventGone | Happening::PinsDue => {}
                 Happening::Timeout => {
                     let now = self.clock.now();
                     self.core.handle_timeout(now);
                 }
                 Happening::Ping => {
                     let silence_max = PING_INTERVAL_MS * u64::from(PING_UNANSWERED_COUNT_MAX);
-                    if self.is_reading()
-                        && last_heard.elapsed() > Duration::from_millis(silence_max)
-                    {
+                    if self.is_reading() && last_heard.elapsed() > Duration::from_millis(silence_max) {
                         return Err(lost("the server has gone silent"));
                     }
                     write(sink, Message::Ping(Vec::new().into())).await?;
@@ -126,12 +124,16 @@ impl Driver {
         ping: &mut tokio::time::Interval,
     ) -> Happening {
         let is_reading = self.is_reading();
-        let timeout = self
-            .core
-            .poll_timeout()
-            .map(|mono| self.clock.instant(mono));
+        let timeout = self.core.poll_timeout().map(|mono| self.clock.instant(mono));
         let wait = async {
             match timeout {
+                Some(at) => tokio::time::sleep_until(at.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        let pins_due = self.unsaved.due;
+        let pins_wait = async {
+            match pins_due {
                 Some(at) => tokio::time::sleep_until(at.into()).await,
                 None => std::future::pending().await,
             }
@@ -147,6 +149,7 @@ impl Driver {
                 Happening::EventGone
             }
             () = wait => Happening::Timeout,
+            () = pins_wait => Happening::PinsDue,
             _ = ping.tick() => Happening::Ping,
         }
     }
@@ -155,10 +158,7 @@ impl Driver {
         self.pending.len() < EVENTS_COUNT_MAX && self.worker.under_way() < JOBS_COUNT_MAX
     }
 
-    async fn on_message(
-        &mut self,
-        message: Option<Result<Message, tungstenite::Error>>,
-    ) -> Result<(), End> {
+    async fn on_message(&mut self, message: Option<Result<Message, tungstenite::Error>>) -> Result<(), End> {
         match message {
             Some(Ok(Message::Text(text))) => Ok(self.on_text(text.as_str().to_owned()).await?),
             Some(Ok(Message::Binary(_))) => Err(lost("the server sent a binary message")),

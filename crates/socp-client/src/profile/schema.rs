@@ -2,7 +2,8 @@
 
 use crate::error::ClientError;
 use rusqlite::{Connection, TransactionBehavior};
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
@@ -59,6 +60,7 @@ pub(super) fn make_dir(dir: &Path) -> Result<(), ClientError> {
 
 /// Opens the database, brought up to date.
 pub(super) fn open(dir: &Path) -> Result<Connection, ClientError> {
+    make_file(&dir.join(FILE))?;
     let mut database = Connection::open(dir.join(FILE))?;
     database.busy_timeout(BUSY_WAIT)?;
     refuse_newer(dir, version(&database)?)?;
@@ -66,6 +68,23 @@ pub(super) fn open(dir: &Path) -> Result<Connection, ClientError> {
     database.pragma_update(None, "synchronous", "FULL")?;
     migrate(dir, &mut database)?;
     Ok(database)
+}
+
+/// Makes the file if there is none, for its owner only, whatever the directory allows; SQLite gives the files beside it
+/// the same mode.
+fn make_file(path: &Path) -> Result<(), ClientError> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        Err(source) if source.kind() != ErrorKind::AlreadyExists => Err(ClientError::File {
+            what: "make",
+            path: path.to_owned(),
+            source,
+        }),
+        Ok(_) | Err(_) => Ok(()),
+    }
 }
 
 fn migrate(dir: &Path, database: &mut Connection) -> Result<(), ClientError> {

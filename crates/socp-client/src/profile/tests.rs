@@ -26,10 +26,7 @@ fn server_pin(key: u8) -> ServerPin {
 fn an_identity_is_made_once_and_found_again() {
     let dir = tempfile::tempdir().unwrap();
     let home = dir.path().join("a/b");
-    assert!(matches!(
-        Profile::open(&home),
-        Err(ClientError::NoIdentity { .. })
-    ));
+    assert!(matches!(Profile::open(&home), Err(ClientError::NoIdentity { .. })));
     let made = Profile::create(&home, Some("alice"), None, None).unwrap();
     let found = Profile::open(&home).unwrap();
     assert_eq!(made.identity(), found.identity());
@@ -44,15 +41,9 @@ fn a_password_is_needed_and_checked() {
     let password = Password::new("correct horse".to_owned());
     let profile = Profile::create(dir.path(), None, None, Some(&password)).unwrap();
     assert!(profile.needs_password() && !dir.path().join("unlock.key").exists());
-    assert!(matches!(
-        profile.unlock(None),
-        Err(ClientError::PasswordNeeded)
-    ));
+    assert!(matches!(profile.unlock(None), Err(ClientError::PasswordNeeded)));
     let wrong = Password::new("wrong horse".to_owned());
-    assert!(matches!(
-        profile.unlock(Some(&wrong)),
-        Err(ClientError::WrongPassword)
-    ));
+    assert!(matches!(profile.unlock(Some(&wrong)), Err(ClientError::WrongPassword)));
     profile.unlock(Some(&password)).unwrap();
 }
 
@@ -64,10 +55,7 @@ fn files_are_for_their_owner_and_hold_no_key_in_the_clear() {
     let home = dir.path().join("p");
     let profile = Profile::create(&home, None, None, None).unwrap();
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    assert_eq!(
-        (mode(&home), mode(&home.join("unlock.key"))),
-        (0o700, 0o600)
-    );
+    assert_eq!((mode(&home), mode(&home.join("unlock.key"))), (0o700, 0o600));
     let pkcs8 = profile.unlock(None).unwrap().to_pkcs8_der().unwrap();
     for file in std::fs::read_dir(&home).unwrap() {
         let bytes = std::fs::read(file.unwrap().path()).unwrap();
@@ -75,20 +63,34 @@ fn files_are_for_their_owner_and_hold_no_key_in_the_clear() {
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn a_directory_open_to_all_gets_a_database_that_is_not() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let open = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(dir.path(), open).unwrap();
+    let profile = Profile::create(dir.path(), None, None, None).unwrap();
+    profile.save_pins(&[pin("bob", 1)]).unwrap();
+    for file in std::fs::read_dir(dir.path()).unwrap() {
+        let file = file.unwrap();
+        let mode = file.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{}", file.path().display());
+    }
+    assert!(dir.path().join("profile.db-wal").exists());
+}
+
 #[test]
 fn pins_last_and_are_never_replaced() {
     let dir = tempfile::tempdir().unwrap();
     let profile = Profile::create(dir.path(), None, None, None).unwrap();
-    profile.save_pin(&pin("bob", 1)).unwrap();
-    profile.save_pin(&pin("bob", 1)).unwrap();
+    profile.save_pins(&[pin("bob", 1)]).unwrap();
+    profile.save_pins(&[pin("bob", 1)]).unwrap();
     assert!(matches!(
-        profile.save_pin(&pin("bob", 2)),
+        profile.save_pins(&[pin("eve", 1), pin("bob", 2)]),
         Err(ClientError::PinConflict { .. })
     ));
-    assert_eq!(
-        Profile::open(dir.path()).unwrap().pins().unwrap(),
-        [pin("bob", 1)]
-    );
+    assert_eq!(Profile::open(dir.path()).unwrap().pins().unwrap(), [pin("bob", 1)]);
 }
 
 #[test]
@@ -99,10 +101,7 @@ fn a_server_has_one_key_at_every_address() {
     profile.save_server("ws://b:1/", &server_pin(1)).unwrap();
     for url in ["ws://a:1/", "ws://c:1/"] {
         let replaced = profile.save_server(url, &server_pin(2));
-        assert!(
-            matches!(replaced, Err(ClientError::PinConflict { .. })),
-            "{url}"
-        );
+        assert!(matches!(replaced, Err(ClientError::PinConflict { .. })), "{url}");
     }
     assert_eq!(profile.server("ws://a:1/").unwrap(), Some(server_pin(1)));
     assert_eq!(profile.server("ws://d:1/").unwrap(), None);

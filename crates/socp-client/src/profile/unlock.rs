@@ -10,11 +10,7 @@ use std::path::Path;
 const FILE: &str = "unlock.key";
 
 /// Seals a key; without a password, under a new secret that is stored first.
-pub(super) fn seal(
-    dir: &Path,
-    key: &PrivateKey,
-    password: Option<&Password>,
-) -> Result<SealedKey, ClientError> {
+pub(super) fn seal(dir: &Path, key: &PrivateKey, password: Option<&Password>) -> Result<SealedKey, ClientError> {
     if let Some(password) = password.filter(|password| !password.is_empty()) {
         return Ok(SealedKey::seal(key, UnlockSecret::Password(password))?);
     }
@@ -23,11 +19,7 @@ pub(super) fn seal(
     Ok(SealedKey::seal(key, UnlockSecret::Secret(&secret))?)
 }
 
-pub(super) fn open(
-    dir: &Path,
-    sealed: &SealedKey,
-    password: Option<&Password>,
-) -> Result<PrivateKey, ClientError> {
+pub(super) fn open(dir: &Path, sealed: &SealedKey, password: Option<&Password>) -> Result<PrivateKey, ClientError> {
     if sealed.needs_password() {
         let password = password.ok_or(ClientError::PasswordNeeded)?;
         return Ok(sealed.open(UnlockSecret::Password(password))?);

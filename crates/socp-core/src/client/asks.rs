@@ -34,12 +34,7 @@ pub(super) struct Asks {
 
 impl Asks {
     pub(super) fn ask(&mut self, now: Now, user: &UserId, why: Why, out: &mut Outbox) {
-        out.send(
-            now,
-            &Payload::PubkeyRequest(PubkeyRequest {
-                user_id: user.clone(),
-            }),
-        );
+        out.send(now, &Payload::PubkeyRequest(PubkeyRequest { user_id: user.clone() }));
         let deadline = now.mono.saturating_add(ANSWER_WAIT_MAX_MS);
         self.queue.push_back(Ask {
             user: user.clone(),
@@ -50,19 +45,14 @@ impl Asks {
 
     /// Asks for a key unless that is already under way.
     pub(super) fn ask_key(&mut self, now: Now, user: &UserId, out: &mut Outbox) {
-        if !self
-            .queue
-            .iter()
-            .any(|ask| ask.why == Why::Key && ask.user == *user)
-        {
+        if !self.queue.iter().any(|ask| ask.why == Why::Key && ask.user == *user) {
             self.ask(now, user, Why::Key, out);
         }
     }
 
     /// Forgets that this user's key was asked for: the server has said that there is none.
     pub(super) fn drop_key(&mut self, user: &UserId) {
-        self.queue
-            .retain(|ask| ask.why != Why::Key || ask.user != *user);
+        self.queue.retain(|ask| ask.why != Why::Key || ask.user != *user);
     }
 
     /// What the oldest request about this user was for.
@@ -91,11 +81,7 @@ impl Asks {
 
     pub(super) fn take_expired(&mut self, now: Now) -> Vec<(UserId, Why)> {
         let mut expired = Vec::new();
-        while self
-            .queue
-            .front()
-            .is_some_and(|ask| ask.deadline <= now.mono)
-        {
+        while self.queue.front().is_some_and(|ask| ask.deadline <= now.mono) {
             expired.extend(self.queue.pop_front().map(|ask| (ask.user, ask.why)));
         }
         expired

@@ -51,15 +51,7 @@ impl Direct {
         }
     }
 
-    pub(super) fn tell(
-        &mut self,
-        now: Now,
-        tell: Tell,
-        online: bool,
-        pins: &Pins,
-        asks: &mut Asks,
-        out: &mut Outbox,
-    ) {
+    pub(super) fn tell(&mut self, now: Now, tell: Tell, online: bool, pins: &Pins, asks: &mut Asks, out: &mut Outbox) {
         if let Some(why) = self.refusal(&tell, online, pins) {
             return out.event(Event::Failed {
                 ticket: tell.ticket,
@@ -71,8 +63,7 @@ impl Direct {
         }
         asks.ask_key(now, &tell.to, out);
         let stage = Stage::WaitKey { text: tell.text };
-        self.outgoing
-            .insert(tell.ticket, Outgoing { to: tell.to, stage });
+        self.outgoing.insert(tell.ticket, Outgoing { to: tell.to, stage });
     }
 
     fn refusal(&self, tell: &Tell, online: bool, pins: &Pins) -> Option<TellFault> {
@@ -123,9 +114,7 @@ impl Direct {
 
     pub(super) fn on_key(&mut self, now: Now, user: &UserId, pins: &Pins, out: &mut Outbox) {
         let Some(pin) = pins.get(user) else { return };
-        for ticket in self.tickets(|outgoing| {
-            outgoing.to == *user && matches!(outgoing.stage, Stage::WaitKey { .. })
-        }) {
+        for ticket in self.tickets(|outgoing| outgoing.to == *user && matches!(outgoing.stage, Stage::WaitKey { .. })) {
             let Some(Outgoing {
                 to,
                 stage: Stage::WaitKey { text },
@@ -138,9 +127,7 @@ impl Direct {
     }
 
     pub(super) fn on_no_key(&mut self, user: &UserId, fault: &TellFault, out: &mut Outbox) {
-        for ticket in self.tickets(|outgoing| {
-            outgoing.to == *user && matches!(outgoing.stage, Stage::WaitKey { .. })
-        }) {
+        for ticket in self.tickets(|outgoing| outgoing.to == *user && matches!(outgoing.stage, Stage::WaitKey { .. })) {
             self.fail(ticket, fault.clone(), out);
         }
     }
@@ -174,11 +161,7 @@ impl Direct {
             sender_pub: self.pubkey.clone(),
             content_sig: sealed.content_sig,
         };
-        out.send_to(
-            Address::from(&outgoing.to),
-            ts,
-            &Payload::MsgDirect(message),
-        );
+        out.send_to(Address::from(&outgoing.to), ts, &Payload::MsgDirect(message));
         asks.ask(now, &outgoing.to, Why::Fence(ticket), out);
     }
 
@@ -192,12 +175,7 @@ impl Direct {
     }
 
     /// The server refused the message with this reference; false if there is none such.
-    pub(super) fn on_refused(
-        &mut self,
-        refused: &str,
-        error: &ErrorNotice,
-        out: &mut Outbox,
-    ) -> bool {
+    pub(super) fn on_refused(&mut self, refused: &str, error: &ErrorNotice, out: &mut Outbox) -> bool {
         let is_it = |outgoing: &Outgoing| matches!(&outgoing.stage, Stage::Fenced { msg_ref } if msg_ref == refused);
         let tickets = self.tickets(is_it);
         let is_known = !tickets.is_empty();
@@ -213,9 +191,7 @@ impl Direct {
 
     /// The server cannot reach this user; which message it means, it does not say. False if there is none to them.
     pub(super) fn on_not_found(&mut self, user: &UserId, out: &mut Outbox) -> bool {
-        let tickets = self.tickets(|outgoing| {
-            outgoing.to == *user && !matches!(outgoing.stage, Stage::Sealing { .. })
-        });
+        let tickets = self.tickets(|outgoing| outgoing.to == *user && !matches!(outgoing.stage, Stage::Sealing { .. }));
         let is_known = !tickets.is_empty();
         for ticket in tickets {
             self.fail(ticket, TellFault::NotOnline(user.clone()), out);

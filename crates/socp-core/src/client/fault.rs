@@ -158,9 +158,7 @@ pub enum TellFault {
     #[error("the server did not answer; the message may not have gone through")]
     NoAnswer,
     /// The link broke.
-    #[error(
-        "the connection broke before the server confirmed; the message may not have gone through"
-    )]
+    #[error("the connection broke before the server confirmed; the message may not have gone through")]
     Lost,
 }
 
@@ -171,10 +169,7 @@ pub enum ResolveError {
     #[error("no user {0:?} is known; see `socp list --all`")]
     Unknown(String),
     /// Several known by it, listed by [`candidates`](ResolveError::Ambiguous::candidates).
-    #[error(
-        "{text:?} may be any of {}; give the id or name@server",
-        describe(candidates)
-    )]
+    #[error("{text:?} may be any of {}; give the id or name@server", describe(candidates))]
     Ambiguous {
         /// The text.
         text: String,

@@ -121,21 +121,11 @@ impl Inbox {
 
     pub(super) fn on_disconnected(&mut self, out: &mut Outbox) {
         for held in std::mem::take(&mut self.held) {
-            refuse(
-                &held.message.sender,
-                "the connection broke before their key came",
-                out,
-            );
+            refuse(&held.message.sender, "the connection broke before their key came", out);
         }
     }
 
-    pub(super) fn on_opened(
-        &mut self,
-        now: Now,
-        ticket: Ticket,
-        result: Result<String, OpenFault>,
-        out: &mut Outbox,
-    ) {
+    pub(super) fn on_opened(&mut self, now: Now, ticket: Ticket, result: Result<String, OpenFault>, out: &mut Outbox) {
         let Some(opening) = self.opening.remove(&ticket) else {
             return;
         };

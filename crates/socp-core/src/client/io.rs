@@ -3,9 +3,7 @@
 use super::fault::{OpenFault, ResolveError, Stop, TellFault};
 use crate::clock::Unix;
 use crate::verified::Verified;
-use socp_proto::{
-    Base64Url, Draft, ErrorCode, Fingerprint, Frame, KeyText, Meta, ServerId, UserId,
-};
+use socp_proto::{Base64Url, Draft, ErrorCode, Fingerprint, Frame, KeyText, Meta, ServerId, UserId};
 
 /// Names one thing under way. The driver chooses those of commands; [`Output::Open`] counts its own.
 pub type Ticket = u64;
@@ -180,7 +178,8 @@ pub enum Output {
         /// When it was said.
         ts: Unix,
     },
-    /// Store durably before the next output is done.
+    /// Store durably before anything is done that comes later and is neither another of these nor [`Event::Presence`];
+    /// so a whole list of users can be stored at once.
     SaveUser(UserPin),
     /// Store durably before the next output is done; verify with this key from now on.
     SaveServer(ServerPin),

@@ -37,9 +37,7 @@ mod testkit;
 mod tests;
 
 pub use fault::{OpenFault, ResolveError, Stop, TellFault};
-pub use io::{
-    Command, Config, Event, Input, Message, Output, Person, Sealed, ServerPin, Ticket, UserPin,
-};
+pub use io::{Command, Config, Event, Input, Message, Output, Person, Sealed, ServerPin, Ticket, UserPin};
 pub use people::resolve;
 
 use crate::clock::{Mono, Now};
@@ -98,17 +96,13 @@ impl Client {
             Input::Disconnected { reason } => self.on_disconnected(reason),
             Input::Frame(frame) => self.on_frame(now, frame),
             Input::Unverified(frame) => self.on_unverified(now, &frame),
-            Input::Bad { reason } => self
-                .out
-                .notice(None, format!("ignored what the server sent: {reason}")),
+            Input::Bad { reason } => self.out.notice(None, format!("ignored what the server sent: {reason}")),
             Input::Command(command) => self.on_command(now, command),
             Input::Sealed { ticket, result } => {
                 self.direct
                     .on_sealed(now, ticket, result, &mut self.asks, &mut self.out);
             }
-            Input::Opened { ticket, result } => {
-                self.inbox.on_opened(now, ticket, result, &mut self.out)
-            }
+            Input::Opened { ticket, result } => self.inbox.on_opened(now, ticket, result, &mut self.out),
         }
     }
 
@@ -133,11 +127,7 @@ impl Client {
     /// When [`Client::handle_timeout`] wants to be called, if nothing happens before.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Mono> {
-        let waits = [
-            self.session.deadline(),
-            self.people.deadline(),
-            self.asks.deadline(),
-        ];
+        let waits = [self.session.deadline(), self.people.deadline(), self.asks.deadline()];
         waits.into_iter().flatten().min()
     }
 
@@ -164,10 +154,7 @@ impl Client {
                 );
             }
             Command::List { ticket } => self.people.list(ticket, &self.pins, &mut self.out),
-            Command::Resolve { ticket, text } => {
-                self.people
-                    .resolve_later(ticket, text, &self.pins, &mut self.out)
-            }
+            Command::Resolve { ticket, text } => self.people.resolve_later(ticket, text, &self.pins, &mut self.out),
             Command::Close => {
                 self.session.close(now, &mut self.out);
             }
@@ -188,9 +175,7 @@ impl Client {
             return self.on_unverified(now, &frame);
         }
         match frame.payload {
-            Payload::ListResponse(page) => {
-                self.people.on_page(now, page, &self.pins, &mut self.out)
-            }
+            Payload::ListResponse(page) => self.people.on_page(now, page, &self.pins, &mut self.out),
             Payload::UserAdvertise(advert) => self.on_advertise(now, advert),
             Payload::UserRemove(remove) => self.on_remove(&remove),
             Payload::PubkeyResponse(answer) => self.on_pubkey(now, answer),
@@ -251,10 +236,7 @@ impl Client {
     }
 
     fn on_advertise(&mut self, now: Now, advert: UserAdvertise) {
-        let keys = advert
-            .pubkey
-            .clone()
-            .map(|key| (key, advert.enc_pubkey.clone()));
+        let keys = advert.pubkey.clone().map(|key| (key, advert.enc_pubkey.clone()));
         let user = advert.user_id.clone();
         self.people.on_advertise(advert, &mut self.out);
         if let Some((pubkey, enc_pubkey)) = keys {
@@ -279,9 +261,7 @@ impl Client {
             (Some(Why::Fence(ticket)), None | Some(TellFault::UnknownUser(_))) => {
                 self.direct.on_fence(ticket, &mut self.out);
             }
-            (Some(Why::Fence(ticket)), Some(fault)) => {
-                self.direct.fail(ticket, fault, &mut self.out)
-            }
+            (Some(Why::Fence(ticket)), Some(fault)) => self.direct.fail(ticket, fault, &mut self.out),
             (Some(Why::Key), Some(fault)) => self.on_no_key(&user, &fault),
             (Some(Why::Key), None) => self.on_key(now, &user),
             (Some(Why::Void) | None, _) => {}
@@ -289,17 +269,8 @@ impl Client {
     }
 
     /// Compares a key that the network shows with the pinned one; the pinned one stays.
-    fn observe(
-        &mut self,
-        now: Now,
-        user: &UserId,
-        pubkey: KeyText,
-        enc_pubkey: Option<KeyText>,
-    ) -> Option<TellFault> {
-        match self
-            .pins
-            .observe(user, pubkey, enc_pubkey, self.people.get(user))
-        {
+    fn observe(&mut self, now: Now, user: &UserId, pubkey: KeyText, enc_pubkey: Option<KeyText>) -> Option<TellFault> {
+        match self.pins.observe(user, pubkey, enc_pubkey, self.people.get(user)) {
             Seen::New(pin) => {
                 self.out.push(Output::SaveUser(pin));
                 self.on_key(now, user);
@@ -326,8 +297,7 @@ impl Client {
 
     fn on_key(&mut self, now: Now, user: &UserId) {
         self.direct.on_key(now, user, &self.pins, &mut self.out);
-        self.inbox
-            .on_key(user, &self.pins, &self.people, &mut self.out);
+        self.inbox.on_key(user, &self.pins, &self.people, &mut self.out);
     }
 
     fn on_no_key(&mut self, user: &UserId, fault: &TellFault) {

@@ -48,10 +48,7 @@ impl Outbox {
 
     /// Sends to the server, or to everyone while its id is not known (PROTOCOL I.6).
     pub(super) fn send(&mut self, now: Now, payload: &Payload) {
-        let to = self
-            .server
-            .as_ref()
-            .map_or_else(Address::everyone, Address::from);
+        let to = self.server.as_ref().map_or_else(Address::everyone, Address::from);
         self.send_to(to, now.unix, payload);
     }
 

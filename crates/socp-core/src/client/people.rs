@@ -141,11 +141,7 @@ impl People {
 
     pub(super) fn on_disconnected(&mut self, pins: &Pins, out: &mut Outbox) {
         self.online.clear();
-        self.settle(
-            Listing::Failed("not connected to the server".to_owned()),
-            pins,
-            out,
-        );
+        self.settle(Listing::Failed("not connected to the server".to_owned()), pins, out);
     }
 
     pub(super) fn list(&mut self, ticket: Ticket, pins: &Pins, out: &mut Outbox) {
@@ -153,13 +149,7 @@ impl People {
         self.answer(pins, out);
     }
 
-    pub(super) fn resolve_later(
-        &mut self,
-        ticket: Ticket,
-        text: String,
-        pins: &Pins,
-        out: &mut Outbox,
-    ) {
+    pub(super) fn resolve_later(&mut self, ticket: Ticket, text: String, pins: &Pins, out: &mut Outbox) {
         self.questions.push(Question::Resolve(ticket, text));
         self.answer(pins, out);
     }
@@ -209,10 +199,7 @@ impl People {
 
     /// Everyone online or pinned, sorted by id.
     fn everyone(&self, pins: &Pins) -> Vec<Person> {
-        let mut all: BTreeMap<UserId, Person> = pins
-            .iter()
-            .map(|pin| (pin.user.clone(), pin.person()))
-            .collect();
+        let mut all: BTreeMap<UserId, Person> = pins.iter().map(|pin| (pin.user.clone(), pin.person())).collect();
         for (user, person) in &self.online {
             all.insert(user.clone(), person.clone());
         }
@@ -258,10 +245,7 @@ fn stranger(user_id: UserId) -> Person {
 /// # Errors
 /// [`ResolveError::Unknown`] or [`ResolveError::Ambiguous`].
 pub fn resolve(text: &str, everyone: &[Person]) -> Result<Person, ResolveError> {
-    if let Some(exact) = everyone
-        .iter()
-        .find(|person| person.user_id.as_str() == text)
-    {
+    if let Some(exact) = everyone.iter().find(|person| person.user_id.as_str() == text) {
         return Ok(exact.clone());
     }
     let is_meant = |person: &&Person| {
@@ -290,17 +274,13 @@ fn is_at_server(text: &str, person: &Person) -> bool {
         return false;
     };
     let is_server = person.server_name.as_deref() == Some(server)
-        || person
-            .server_id
-            .as_ref()
-            .is_some_and(|id| id.as_str() == server);
+        || person.server_id.as_ref().is_some_and(|id| id.as_str() == server);
     person.name.as_deref() == Some(name) && is_server
 }
 
 /// A full id that we have not met: the server may know it.
 fn unseen_id(text: &str) -> Option<UserId> {
-    let has_form =
-        text.len() == UUID_BYTES && text.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
+    let has_form = text.len() == UUID_BYTES && text.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
     UserId::try_from(text).ok().filter(|_| has_form)
 }
 

@@ -35,10 +35,7 @@ pub(super) struct Pins {
 
 impl Pins {
     pub(super) fn new(pins: Vec<UserPin>) -> Self {
-        let pins = pins
-            .into_iter()
-            .map(|pin| (pin.user.clone(), pin))
-            .collect();
+        let pins = pins.into_iter().map(|pin| (pin.user.clone(), pin)).collect();
         Self {
             pins,
             contradicted: BTreeMap::new(),
@@ -83,13 +80,7 @@ impl Pins {
         Seen::Changed { pinned, seen, news }
     }
 
-    fn pin(
-        &mut self,
-        user: &UserId,
-        pubkey: KeyText,
-        enc: Option<KeyText>,
-        person: Option<&Person>,
-    ) -> Seen {
+    fn pin(&mut self, user: &UserId, pubkey: KeyText, enc: Option<KeyText>, person: Option<&Person>) -> Seen {
         if self.pins.len() >= USERS_COUNT_MAX {
             return Seen::Full;
         }
@@ -121,27 +112,14 @@ mod tests {
     #[test]
     fn the_first_key_stays_whatever_is_shown_later() {
         let mut pins = Pins::new(Vec::new());
-        assert!(matches!(
-            pins.observe(&alice(), key(1), None, None),
-            Seen::New(_)
-        ));
-        assert_eq!(
-            pins.observe(&alice(), key(1), Some(key(1)), None),
-            Seen::Same
-        );
-        for (pubkey, enc) in [
-            (key(2), None),
-            (key(2), Some(key(1))),
-            (key(1), Some(key(2))),
-        ] {
+        assert!(matches!(pins.observe(&alice(), key(1), None, None), Seen::New(_)));
+        assert_eq!(pins.observe(&alice(), key(1), Some(key(1)), None), Seen::Same);
+        for (pubkey, enc) in [(key(2), None), (key(2), Some(key(1))), (key(1), Some(key(2)))] {
             assert!(matches!(
                 pins.observe(&alice(), pubkey, enc, None),
                 Seen::Changed { .. }
             ));
-            assert_eq!(
-                pins.get(&alice()).map(|pin| pin.pubkey.clone()),
-                Some(key(1))
-            );
+            assert_eq!(pins.get(&alice()).map(|pin| pin.pubkey.clone()), Some(key(1)));
             assert!(pins.contradiction(&alice()).is_some());
         }
         assert_eq!(pins.observe(&alice(), key(1), None, None), Seen::Same);

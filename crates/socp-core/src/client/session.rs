@@ -9,9 +9,7 @@ use super::outbox::Outbox;
 use crate::clock::{Mono, Now};
 use socp_proto::limits::{HELLO_TRIES_MAX, HELLO_WAIT_MAX_MS};
 use socp_proto::payload::{Ack, CtrlClose, ErrorNotice, UserHello};
-use socp_proto::{
-    Capabilities, ErrorCode, Fingerprint, FrameKind, Id, KeyText, Meta, Payload, ServerId,
-};
+use socp_proto::{Capabilities, ErrorCode, Fingerprint, FrameKind, Id, KeyText, Meta, Payload, ServerId};
 
 /// How far we are with the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,12 +35,7 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(
-        pubkey: KeyText,
-        meta: Meta,
-        program: String,
-        server: Option<ServerPin>,
-    ) -> Self {
+    pub(super) fn new(pubkey: KeyText, meta: Meta, program: String, server: Option<ServerPin>) -> Self {
         Self {
             pubkey,
             meta,
@@ -151,12 +144,7 @@ impl Session {
             );
         }
         if error.code == ErrorCode::InvalidSig && named.is_none() && tries < HELLO_TRIES_MAX {
-            return self.say_hello(
-                now,
-                tries.saturating_add(1),
-                Some(ServerId::from(from.clone())),
-                out,
-            );
+            return self.say_hello(now, tries.saturating_add(1), Some(ServerId::from(from.clone())), out);
         }
         let detail = error.detail.clone();
         let stop = match &error.code {
@@ -195,11 +183,7 @@ impl Session {
             }),
         );
         let deadline = now.mono.saturating_add(HELLO_WAIT_MAX_MS);
-        self.state = State::Waiting {
-            tries,
-            named,
-            deadline,
-        };
+        self.state = State::Waiting { tries, named, deadline };
     }
 
     fn stop(&mut self, stop: Stop, out: &mut Outbox) {
@@ -220,10 +204,7 @@ fn check_ack(
         return Err(Stop::Keyless);
     };
     let seen = key.fingerprint();
-    if let Some(pinned) = pinned
-        .map(|pin| pin.key.fingerprint())
-        .filter(|pinned| *pinned != seen)
-    {
+    if let Some(pinned) = pinned.map(|pin| pin.key.fingerprint()).filter(|pinned| *pinned != seen) {
         return Err(Stop::ServerKeyChanged { pinned, seen });
     }
     if by != Some(seen) {
@@ -231,11 +212,7 @@ fn check_ack(
             answer: FrameKind::Ack.name().to_owned(),
         });
     }
-    if let Some(expected) = pinned
-        .map(|pin| &pin.id)
-        .or(named)
-        .filter(|expected| *expected != id)
-    {
+    if let Some(expected) = pinned.map(|pin| &pin.id).or(named).filter(|expected| *expected != id) {
         return Err(Stop::ServerIdChanged {
             expected: expected.clone(),
             found: id.clone(),

@@ -58,21 +58,13 @@ fn a_server_that_changes_its_id_between_refusal_and_answer_is_left() {
         error(ErrorCode::InvalidSig, "", None),
     )));
     let outputs = kit.frame(SERVER, Payload::Ack(ack(SERVER, 200)), 200);
-    assert!(matches!(
-        stop_of(outputs),
-        Some(Stop::ServerIdChanged { .. })
-    ));
+    assert!(matches!(stop_of(outputs), Some(Stop::ServerIdChanged { .. })));
 }
 
 #[test]
 fn a_pinned_server_must_show_its_key_and_id() {
     let unsigned = |payload| Input::Unverified(frame_to(SERVER, ME, payload));
-    let by = |payload, n| {
-        Input::Frame(Verified::checked(
-            frame_to(SERVER, ME, payload),
-            key(n).fingerprint(),
-        ))
-    };
+    let by = |payload, n| Input::Frame(Verified::checked(frame_to(SERVER, ME, payload), key(n).fingerprint()));
     let keyless = Ack {
         server_pub: None,
         ..ack(SERVER, 200)
@@ -116,10 +108,7 @@ fn a_pinned_server_must_show_its_key_and_id() {
 fn a_silent_server_is_left() {
     let mut kit = Kit::new(None);
     kit.input(Input::Connected);
-    assert_eq!(
-        kit.client.poll_timeout(),
-        Some(kit.now.mono + HELLO_WAIT_MAX_MS)
-    );
+    assert_eq!(kit.client.poll_timeout(), Some(kit.now.mono + HELLO_WAIT_MAX_MS));
     assert_eq!(stop_of(kit.wait(HELLO_WAIT_MAX_MS)), Some(Stop::NoAnswer));
 }
 
@@ -152,10 +141,7 @@ fn the_list_is_read_to_its_end() {
         panic!("{listed:?}")
     };
     assert_eq!(
-        people
-            .iter()
-            .map(|p| p.user_id.as_str())
-            .collect::<Vec<_>>(),
+        people.iter().map(|p| p.user_id.as_str()).collect::<Vec<_>>(),
         ["a", "b", "c"]
     );
 }
@@ -175,10 +161,7 @@ fn a_list_that_repeats_itself_ends() {
     kit.server_says(page());
     assert!(sent(&kit.server_says(page())).is_empty());
     let answers = events(kit.input(Input::Command(Command::List { ticket: 1 })));
-    assert!(matches!(
-        &answers[..],
-        [Event::Listed { result: Err(_), .. }]
-    ));
+    assert!(matches!(&answers[..], [Event::Listed { result: Err(_), .. }]));
 }
 
 #[test]
@@ -188,10 +171,7 @@ fn a_message_is_sent_when_its_fence_is_answered() {
         &kit.tell(1, ALICE, "hi")[..],
         [Output::Seal { ticket: 1, .. }]
     ));
-    assert_eq!(
-        sent(&kit.sealed(1)),
-        [FrameKind::MsgDirect, FrameKind::PubkeyRequest]
-    );
+    assert_eq!(sent(&kit.sealed(1)), [FrameKind::MsgDirect, FrameKind::PubkeyRequest]);
     let msg_ref = socp_proto::payload::msg_ref(&Base64Url::encode(&1_u64.to_be_bytes()));
     let answered = events(kit.server_says(pubkey(ALICE, Some(2))));
     assert_eq!(answered, [Event::Sent { ticket: 1, msg_ref }]);
@@ -221,11 +201,7 @@ fn an_unknown_key_is_asked_for_first() {
 
 #[test]
 fn every_refusal_and_every_doubt_is_a_failure() {
-    let msg_ref = || {
-        Some(socp_proto::payload::msg_ref(&Base64Url::encode(
-            &1_u64.to_be_bytes(),
-        )))
-    };
+    let msg_ref = || Some(socp_proto::payload::msg_ref(&Base64Url::encode(&1_u64.to_be_bytes())));
     type Check = fn(&TellFault) -> bool;
     let table: [(Payload, Check); 5] = [
         (error(ErrorCode::UserNotFound, ALICE, msg_ref()), |f| {
@@ -234,16 +210,13 @@ fn every_refusal_and_every_doubt_is_a_failure() {
         (error(ErrorCode::UserNotFound, ALICE, None), |f| {
             matches!(f, TellFault::NotOnline(_))
         }),
-        (
-            error(ErrorCode::InvalidSig, "content_sig", msg_ref()),
-            |f| matches!(f, TellFault::Refused { .. }),
-        ),
+        (error(ErrorCode::InvalidSig, "content_sig", msg_ref()), |f| {
+            matches!(f, TellFault::Refused { .. })
+        }),
         (error(ErrorCode::RateLimited, "", None), |f| {
             matches!(f, TellFault::Refused { .. })
         }),
-        (pubkey(ALICE, Some(3)), |f| {
-            matches!(f, TellFault::KeyChanged { .. })
-        }),
+        (pubkey(ALICE, Some(3)), |f| matches!(f, TellFault::KeyChanged { .. })),
     ];
     for (answer, is_right) in table {
         let mut kit = Kit::with_alice();
@@ -279,20 +252,14 @@ fn silence_and_a_broken_link_are_failures() {
     let mut kit = Kit::with_alice();
     kit.tell(1, ALICE, "hi");
     kit.sealed(1);
-    assert_eq!(
-        failure_of(kit.wait(ANSWER_WAIT_MAX_MS)),
-        Some(TellFault::NoAnswer)
-    );
+    assert_eq!(failure_of(kit.wait(ANSWER_WAIT_MAX_MS)), Some(TellFault::NoAnswer));
     kit.tell(2, ALICE, "hi");
     kit.sealed(2);
     let broken = Input::Disconnected {
         reason: "reset".to_owned(),
     };
     assert_eq!(failure_of(kit.input(broken)), Some(TellFault::Lost));
-    assert_eq!(
-        failure_of(kit.tell(3, ALICE, "hi")),
-        Some(TellFault::Offline)
-    );
+    assert_eq!(failure_of(kit.tell(3, ALICE, "hi")), Some(TellFault::Offline));
 }
 
 #[test]
@@ -327,19 +294,13 @@ fn a_message_is_verified_with_the_pinned_key_whatever_it_carries() {
         ticket: 0,
         result: Ok("hi".to_owned()),
     }));
-    assert!(
-        matches!(&shown[..], [Event::Message(m)] if m.text == "hi" && m.from.label() == "alice" && m.ts == 77)
-    );
+    assert!(matches!(&shown[..], [Event::Message(m)] if m.text == "hi" && m.from.label() == "alice" && m.ts == 77));
 }
 
 #[test]
 fn a_replay_is_shown_once_and_a_forgery_does_not_hide_the_real_message() {
     let mut kit = Kit::with_alice();
-    let results = [
-        Err(OpenFault::Signature),
-        Ok("hi".to_owned()),
-        Ok("hi".to_owned()),
-    ];
+    let results = [Err(OpenFault::Signature), Ok("hi".to_owned()), Ok("hi".to_owned())];
     let mut shown = Vec::new();
     for (ticket, result) in (0..).zip(results) {
         kit.server_says(deliver(ALICE, 1, 1));
@@ -354,16 +315,9 @@ fn a_replay_is_shown_once_and_a_forgery_does_not_hide_the_real_message() {
 #[test]
 fn a_message_from_a_stranger_waits_for_the_key() {
     let mut kit = Kit::online();
-    assert_eq!(
-        sent(&kit.server_says(deliver(ALICE, 1, 1))),
-        [FrameKind::PubkeyRequest]
-    );
+    assert_eq!(sent(&kit.server_says(deliver(ALICE, 1, 1))), [FrameKind::PubkeyRequest]);
     let outputs = kit.server_says(pubkey(ALICE, Some(2)));
-    assert!(
-        outputs
-            .iter()
-            .any(|output| matches!(output, Output::Open { .. }))
-    );
+    assert!(outputs.iter().any(|output| matches!(output, Output::Open { .. })));
 }
 
 #[test]
@@ -397,10 +351,7 @@ fn strangers_cannot_fill_memory() {
         kit.server_says(deliver(&format!("stranger-{n}"), 1, 1));
     }
     let outputs = kit.server_says(deliver("one-more", 1, 1));
-    assert!(matches!(
-        &outputs[..],
-        [Output::Event(Event::Notice { .. })]
-    ));
+    assert!(matches!(&outputs[..], [Output::Event(Event::Notice { .. })]));
     let refused = events(kit.wait(ANSWER_WAIT_MAX_MS));
     assert_eq!(refused.len(), HELD_COUNT_MAX);
 }
