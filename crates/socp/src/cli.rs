@@ -63,18 +63,14 @@ impl Common {
         if let Some(dir) = &self.profile {
             return Ok(dir.clone());
         }
-        let dirs = directories::ProjectDirs::from("", "", "socp").ok_or_else(|| {
-            eyre!("this system has no data directory for you; give one with --profile")
-        })?;
+        let dirs = directories::ProjectDirs::from("", "", "socp")
+            .ok_or_else(|| eyre!("this system has no data directory for you; give one with --profile"))?;
         Ok(dirs.data_dir().to_owned())
     }
 
     /// What the profile directory's `socp.toml` says.
     pub(crate) fn file_settings(&self) -> Result<FileSettings> {
         let path = self.profile_dir()?.join("socp.toml");
-        if !path.exists() {
-            return Ok(FileSettings::default());
-        }
         if !path.exists() {
             return Ok(FileSettings::default());
         }

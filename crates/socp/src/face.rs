@@ -1,9 +1,12 @@
 //! What every command that speaks to a server does first: open the profile, unlock it, connect.
 
 use crate::cli::Common;
-use crate::password;
+use crate::{out, password, show};
 use color_eyre::eyre::{Result, eyre};
-use socp_client::{Client, EventStream, Options, Profile, ServerUrl};
+use socp_client::{Client, Event, EventStream, Options, Profile, ServerUrl};
+use socp_crypto::PrivateKey;
+use socp_proto::{Fingerprint, UserId};
+use std::collections::BTreeSet;
 use tokio::task::spawn_blocking;
 
 /// How long a connection should last.
@@ -17,18 +20,98 @@ pub(crate) enum Lasting {
 
 /// Connects as the profile's user, and remembers the server.
 pub(crate) async fn connect(common: &Common, lasting: Lasting) -> Result<(Client, EventStream)> {
+    unlock(common).await?.connect(lasting).await
+}
+
+/// A profile that is ready to connect.
+pub(crate) struct Unlocked {
+    profile: Profile,
+    key: PrivateKey,
+    server: ServerUrl,
+}
+
+/// Opens the profile; a password on standard input is its first line, and is read here.
+pub(crate) async fn unlock(common: &Common) -> Result<Unlocked> {
     let profile = Profile::open(&common.profile_dir()?)?;
     let server = server_url(common, &profile)?;
     let password = password::for_unlocking(common, &profile)?;
     let locked = profile.clone();
     let key = spawn_blocking(move || locked.unlock(password.as_ref())).await??;
-    let options = match lasting {
-        Lasting::Once => Options::once(server.clone()),
-        Lasting::Reconnecting => Options::lasting(server.clone()),
-    };
-    let connected = Client::connect(profile.clone(), key, options).await?;
-    profile.set_last_server(server.as_str())?;
-    Ok(connected)
+    Ok(Unlocked { profile, key, server })
+}
+
+impl Unlocked {
+    async fn connect(self, lasting: Lasting) -> Result<(Client, EventStream)> {
+        let options = match lasting {
+            Lasting::Once => Options::once(self.server.clone()),
+            Lasting::Reconnecting => Options::lasting(self.server.clone()),
+        };
+        let connected = Client::connect(self.profile.clone(), self.key, options).await?;
+        self.profile.set_last_server(self.server.as_str())?;
+        Ok(connected)
+    }
+
+    /// Connects for one request, and says so if the server is new.
+    pub(crate) async fn connect_once(self, json: bool) -> Result<(Client, Acquaintances)> {
+        let profile = self.profile.clone();
+        let pins = profile.pins()?;
+        let known = pins.into_iter().map(|pin| pin.user).collect();
+        let (client, mut events) = self.connect(Lasting::Once).await?;
+        let acquaintances = Acquaintances { profile, known, json };
+        while let Some(event) = events.next().await {
+            if let Event::Online { server, first_contact } = event {
+                if first_contact {
+                    let name = server.name.as_deref().unwrap_or(server.id.as_str());
+                    acquaintances.note(name, server.key.fingerprint());
+                }
+                break;
+            }
+        }
+        Ok((client, acquaintances))
+    }
+}
+
+/// First contacts that are named one by one.
+const NAMED_COUNT_MAX: usize = 3;
+
+/// Tells a person at the terminal whose keys are trusted from now on: nobody else can notice a wrong one.
+pub(crate) struct Acquaintances {
+    profile: Profile,
+    known: BTreeSet<UserId>,
+    json: bool,
+}
+
+impl Acquaintances {
+    /// Says who was met in this run; a recipient always by name.
+    pub(crate) fn tell(&self, recipient: Option<&UserId>) -> Result<()> {
+        if self.json {
+            return Ok(());
+        }
+        let mut new = self.profile.pins()?;
+        new.retain(|pin| !self.known.contains(&pin.user));
+        let (named, others): (Vec<_>, Vec<_>) = if new.len() <= NAMED_COUNT_MAX {
+            (new, Vec::new())
+        } else {
+            new.into_iter().partition(|pin| Some(&pin.user) == recipient)
+        };
+        for pin in &named {
+            self.note(&show::address(&pin.person()), pin.pubkey.fingerprint());
+        }
+        if !others.is_empty() {
+            out::note(&format!(
+                "socp: first contact with {} {}users; see their keys with `socp key fingerprint USER`",
+                others.len(),
+                if named.is_empty() { "" } else { "more " },
+            ));
+        }
+        Ok(())
+    }
+
+    fn note(&self, who: &str, key: Fingerprint) {
+        if !self.json {
+            out::note(&format!("socp: first contact with {who}, key {key}"));
+        }
+    }
 }
 
 /// Flag or environment, else `socp.toml`, else the server used last.
@@ -41,8 +124,7 @@ fn server_url(common: &Common, profile: &Profile) -> Result<ServerUrl> {
         Some(url) => Some(url),
         None => profile.last_server()?,
     };
-    let url = chosen
-        .ok_or_else(|| eyre!("no server is known yet; give one with --server ws://host:port"))?;
+    let url = chosen.ok_or_else(|| eyre!("no server is known yet; give one with --server ws://host:port"))?;
     Ok(ServerUrl::parse(&url)?)
 }
 

@@ -30,12 +30,7 @@ pub(crate) fn failure(report: &Report) {
 fn reasons(report: &Report) -> String {
     let mut said = String::new();
     for cause in report.chain() {
-        let cause = cause
-            .to_string()
-            .lines()
-            .map(str::trim)
-            .collect::<Vec<_>>()
-            .join(" ");
+        let cause = cause.to_string().lines().map(str::trim).collect::<Vec<_>>().join(" ");
         if said.is_empty() {
             said = cause;
         } else if !said.contains(&cause) {
@@ -68,9 +63,6 @@ mod tests {
         let report = eyre!("no such file\n  in here")
             .wrap_err("cannot read: no such file in here")
             .wrap_err("cannot start");
-        assert_eq!(
-            reasons(&report),
-            "cannot start: cannot read: no such file in here"
-        );
+        assert_eq!(reasons(&report), "cannot start: cannot read: no such file in here");
     }
 }

@@ -35,8 +35,7 @@ pub(crate) fn for_new_key(common: &Common) -> Result<Option<Password>> {
 }
 
 fn prompt(text: &str) -> Result<Password> {
-    let typed =
-        rpassword::prompt_password(text).wrap_err("cannot read the password from the terminal")?;
+    let typed = rpassword::prompt_password(text).wrap_err("cannot read the password from the terminal")?;
     Ok(Password::new(typed))
 }
 

@@ -20,10 +20,7 @@ pub(crate) fn clock(ts: u64) -> String {
         .ok()
         .and_then(|ms| Timestamp::from_millisecond(ms).ok());
     match timestamp {
-        Some(timestamp) => timestamp
-            .to_zoned(TimeZone::system())
-            .strftime("%H:%M")
-            .to_string(),
+        Some(timestamp) => timestamp.to_zoned(TimeZone::system()).strftime("%H:%M").to_string(),
         None => "--:--".to_owned(),
     }
 }
@@ -54,10 +51,7 @@ pub(crate) fn human(event: &Event) -> Option<String> {
         Event::Error { code, detail } => Some(remark(&format!("the server says {code} {detail}"))),
         Event::Offline { reason } => Some(remark(&format!("disconnected: {reason}"))),
         Event::Stopped(stop) => Some(remark(&stop.to_string())),
-        Event::Online {
-            server,
-            first_contact,
-        } => {
+        Event::Online { server, first_contact } => {
             let name = server.name.as_deref().unwrap_or(server.id.as_str());
             let first = match first_contact {
                 true => format!(
@@ -66,11 +60,7 @@ pub(crate) fn human(event: &Event) -> Option<String> {
                 ),
                 false => String::new(),
             };
-            Some(format!(
-                "[{}] * connected to {}{first}",
-                clock_now(),
-                safe(name)
-            ))
+            Some(format!("[{}] * connected to {}{first}", clock_now(), safe(name)))
         }
         Event::Presence(_)
         | Event::Sent { .. }
@@ -100,31 +90,21 @@ pub(crate) fn as_json(event: &Event) -> Option<Value> {
             }
             Some(object)
         }
-        Event::Notice { from, text } => Some(
-            json!({ "event": "notice", "from": from.as_ref().map(|id| id.as_str()), "text": text }),
-        ),
+        Event::Notice { from, text } => {
+            Some(json!({ "event": "notice", "from": from.as_ref().map(|id| id.as_str()), "text": text }))
+        }
         Event::KeyChanged { user, pinned, seen } => Some(json!({
             "event": "notice", "from": user.as_str(), "text": "the server shows another key; it is not used",
             "pinned": pinned.to_string(), "seen": seen.to_string(),
         })),
-        Event::Error { code, detail } => {
-            Some(json!({ "event": "error", "code": code.as_str(), "detail": detail }))
-        }
-        Event::Online {
-            server,
-            first_contact,
-        } => Some(json!({
+        Event::Error { code, detail } => Some(json!({ "event": "error", "code": code.as_str(), "detail": detail })),
+        Event::Online { server, first_contact } => Some(json!({
             "event": "online", "server_id": server.id.as_str(), "server_name": server.name,
             "fingerprint": server.key.fingerprint().to_string(), "first_contact": first_contact,
         })),
         Event::Offline { reason } => Some(json!({ "event": "offline", "reason": reason })),
-        Event::Stopped(stop) => {
-            Some(json!({ "event": "error", "code": "STOPPED", "detail": stop.to_string() }))
-        }
-        Event::Sent { .. }
-        | Event::Failed { .. }
-        | Event::Listed { .. }
-        | Event::Resolved { .. } => None,
+        Event::Stopped(stop) => Some(json!({ "event": "error", "code": "STOPPED", "detail": stop.to_string() })),
+        Event::Sent { .. } | Event::Failed { .. } | Event::Listed { .. } | Event::Resolved { .. } => None,
     }
 }
 
@@ -171,10 +151,7 @@ mod tests {
     #[test]
     fn nothing_from_the_network_reaches_the_terminal_raw() {
         let line = human(&message("one\u{1b}[2J\ntwo")).unwrap();
-        assert!(
-            line.ends_with("✓ al\\u{1b}ice@srv-b: one\\u{1b}[2J\\u{a}two"),
-            "{line}"
-        );
+        assert!(line.ends_with("✓ al\\u{1b}ice@srv-b: one\\u{1b}[2J\\u{a}two"), "{line}");
         let json = as_json(&message("one\u{1b}[2J\ntwo")).unwrap().to_string();
         assert!(!json.chars().any(char::is_control), "{json}");
     }

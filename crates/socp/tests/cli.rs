@@ -1,9 +1,6 @@
 //! The command line where no server is needed: arguments in, output and status out.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test fails by panicking, its helpers too"
-)]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
 use std::io::Write as _;
 use std::path::Path;
@@ -76,6 +73,47 @@ fn every_command_has_help_with_an_example() {
 }
 
 #[test]
+fn tell_says_what_its_exit_codes_mean() {
+    let dir = tempfile::tempdir().unwrap();
+    let help = text(&socp(dir.path(), &["tell", "--help"], "").stdout);
+    let (_, codes) = help.split_once("Exit codes:\n").unwrap();
+    for code in ["  0  ", "  1  ", "  2  "] {
+        assert!(codes.contains(code), "{help}");
+    }
+}
+
+#[test]
+fn a_message_that_cannot_be_is_refused_before_anyone_is_called() {
+    let (dir, _) = registered(&["--server", NOWHERE], "");
+    let long = "€".repeat(400_000);
+    assert_fails(&socp(dir.path(), &["tell", "bob", "-"], &long), &["not sent", "65536"]);
+    assert_fails(&socp(dir.path(), &["tell", "bob", ""], ""), &["empty"]);
+    assert_fails(
+        &socp(dir.path(), &["tell", "bob", "-"], "\n"),
+        &["the message is empty"],
+    );
+}
+
+#[test]
+fn the_log_setting_of_a_profile_is_not_a_servers() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("socp.toml"), "nonsense = 1\n").unwrap();
+    let data = dir.path().join("file");
+    std::fs::write(&data, "").unwrap();
+    let data = data.to_str().unwrap();
+    for args in [
+        &["serve", "--listen", "127.0.0.1:0", "--data", data][..],
+        &["demo", "--data", data],
+    ] {
+        let output = socp(dir.path(), args, "");
+        assert_eq!(output.status.code(), Some(1), "{args:?}");
+        let stderr = text(&output.stderr);
+        assert!(!stderr.contains("socp.toml"), "{stderr}");
+    }
+    assert_fails(&socp(dir.path(), &["list"], ""), &["socp.toml"]);
+}
+
+#[test]
 fn wrong_usage_exits_with_2() {
     let dir = tempfile::tempdir().unwrap();
     let wrong: &[&[&str]] = &[
@@ -88,11 +126,7 @@ fn wrong_usage_exits_with_2() {
         &["key"],
     ];
     for args in wrong {
-        assert_eq!(
-            socp(dir.path(), args, "").status.code(),
-            Some(2),
-            "{args:?}"
-        );
+        assert_eq!(socp(dir.path(), args, "").status.code(), Some(2), "{args:?}");
     }
 }
 
@@ -106,10 +140,7 @@ fn without_an_identity_every_command_says_how_to_make_one() {
         &["chat"],
         &["key", "show"],
     ] {
-        assert_fails(
-            &socp(dir.path(), args, ""),
-            &["no identity", "socp register"],
-        );
+        assert_fails(&socp(dir.path(), args, ""), &["no identity", "socp register"]);
     }
 }
 
@@ -146,10 +177,7 @@ fn names_and_addresses_that_cannot_be_used_make_no_identity() {
     ];
     for (args, said) in table {
         let dir = tempfile::tempdir().unwrap();
-        assert_fails(
-            &socp(dir.path(), &[&["register"], args].concat(), ""),
-            &[said],
-        );
+        assert_fails(&socp(dir.path(), &[&["register"], args].concat(), ""), &[said]);
         assert_fails(&socp(dir.path(), &["key", "show"], ""), &["no identity"]);
     }
 }
@@ -157,16 +185,8 @@ fn names_and_addresses_that_cannot_be_used_make_no_identity() {
 #[test]
 fn an_unreachable_server_is_one_clear_line() {
     let (dir, _) = registered(&[], "");
-    assert_fails(
-        &socp(dir.path(), &["list"], ""),
-        &["no server is known", "--server"],
-    );
-    for args in [
-        &["list"][..],
-        &["tell", "bob", "hi"],
-        &["watch"],
-        &["chat", "--plain"],
-    ] {
+    assert_fails(&socp(dir.path(), &["list"], ""), &["no server is known", "--server"]);
+    for args in [&["list"][..], &["tell", "bob", "hi"], &["watch"], &["chat", "--plain"]] {
         let output = socp(dir.path(), &[args, &["--server", NOWHERE]].concat(), "");
         assert_fails(&output, &["cannot reach ws://127.0.0.1:1/"]);
     }
@@ -175,30 +195,17 @@ fn an_unreachable_server_is_one_clear_line() {
 #[test]
 fn settings_count_flag_first_then_environment_then_file() {
     let (dir, _) = registered(&[], "");
-    std::fs::write(
-        dir.path().join("socp.toml"),
-        "server = 'ws://127.0.0.1:2'\n",
-    )
-    .unwrap();
+    std::fs::write(dir.path().join("socp.toml"), "server = 'ws://127.0.0.1:2'\n").unwrap();
     assert_fails(&socp(dir.path(), &["list"], ""), &["127.0.0.1:2"]);
-    assert_fails(
-        &socp(dir.path(), &["list", "--server", NOWHERE], ""),
-        &["127.0.0.1:1"],
-    );
+    assert_fails(&socp(dir.path(), &["list", "--server", NOWHERE], ""), &["127.0.0.1:1"]);
     std::fs::write(dir.path().join("socp.toml"), "sever = 'ws://127.0.0.1:2'\n").unwrap();
     assert_fails(&socp(dir.path(), &["list"], ""), &["socp.toml", "sever"]);
 }
 
 #[test]
 fn a_password_protects_the_key() {
-    let (dir, _) = registered(
-        &["--password-stdin", "--server", NOWHERE],
-        "correct horse\n",
-    );
-    assert_fails(
-        &socp(dir.path(), &["list"], ""),
-        &["password", "--password-stdin"],
-    );
+    let (dir, _) = registered(&["--password-stdin", "--server", NOWHERE], "correct horse\n");
+    assert_fails(&socp(dir.path(), &["list"], ""), &["password", "--password-stdin"]);
     let with = |password| socp(dir.path(), &["list", "--password-stdin"], password);
     assert_fails(&with("wrong horse\n"), &["wrong password"]);
     assert_fails(&with("correct horse\n"), &["cannot reach"]);
@@ -207,8 +214,5 @@ fn a_password_protects_the_key() {
 #[test]
 fn a_user_without_a_pin_has_no_fingerprint() {
     let (dir, _) = registered(&[], "");
-    assert_fails(
-        &socp(dir.path(), &["key", "fingerprint", "bob"], ""),
-        &["bob"],
-    );
+    assert_fails(&socp(dir.path(), &["key", "fingerprint", "bob"], ""), &["bob"]);
 }

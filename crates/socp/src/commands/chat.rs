@@ -24,7 +24,8 @@ pub(crate) struct ChatArgs {
     plain: bool,
 }
 
-const HELP: &str = "/list  /tell <user> <text> (or /msg)  /help  /quit; a line without a slash goes to whom you told last";
+const HELP: &str =
+    "/list  /tell <user> <text> (or /msg)  /help  /quit; a line without a slash goes to whom you told last";
 
 pub(crate) async fn run(args: ChatArgs, common: &Common) -> Result<()> {
     // Lines are all there is for now, with or without `--plain`.
@@ -94,9 +95,7 @@ impl Chat {
             Line::Tell { user, text } => self.tell(user, text).await?,
             Line::Text(text) => match self.partner.clone() {
                 Some(partner) => self.send(partner, text).await?,
-                None => self
-                    .screen
-                    .remark("USAGE", "to whom? say /tell <user> <text> first")?,
+                None => self.screen.remark("USAGE", "to whom? say /tell <user> <text> first")?,
             },
             Line::Incomplete(usage) => self.screen.remark("USAGE", usage)?,
             Line::NotYet(command) => {
@@ -116,9 +115,7 @@ impl Chat {
 
     async fn list(&mut self) -> Result<()> {
         match self.client.list().await {
-            Ok(people) => self
-                .screen
-                .people(people.iter().filter(|person| person.online)),
+            Ok(people) => self.screen.people(people.iter().filter(|person| person.online)),
             Err(error) => self.screen.remark("LIST", &error.to_string()),
         }
     }
@@ -140,8 +137,7 @@ impl Chat {
             .is_none_or(|partner| partner.user_id != person.user_id);
         if is_new {
             let address = show::address(&person);
-            self.screen
-                .hint(&format!("what you type now goes to {address}"))?;
+            self.screen.hint(&format!("what you type now goes to {address}"))?;
         }
         self.partner = Some(person);
         Ok(())
@@ -149,10 +145,7 @@ impl Chat {
 
     async fn send(&mut self, to: Person, text: &str) -> Result<()> {
         let text = text.to_owned();
-        let answer = self
-            .client
-            .begin_tell(to.user_id.clone(), text.clone())
-            .await?;
+        let answer = self.client.begin_tell(to.user_id.clone(), text.clone()).await?;
         self.sending.spawn(async move {
             Sending {
                 to,

@@ -36,11 +36,9 @@ pub(crate) fn run(args: KeyArgs, common: &Common) -> Result<()> {
     let identity = profile.identity();
     match args.command {
         KeyCommand::Show => show(&profile, common.json),
-        KeyCommand::Fingerprint { user: None } => print_fingerprint(
-            &identity.user_id,
-            identity.pubkey.fingerprint(),
-            common.json,
-        ),
+        KeyCommand::Fingerprint { user: None } => {
+            print_fingerprint(&identity.user_id, identity.pubkey.fingerprint(), common.json)
+        }
         KeyCommand::Fingerprint { user: Some(text) } => {
             let pin = find(&text, profile.pins()?)?;
             print_fingerprint(&pin.user, pin.pubkey.fingerprint(), common.json)
@@ -74,12 +72,7 @@ fn find(text: &str, pins: Vec<UserPin>) -> Result<UserPin> {
     let person = resolve(text, &people)?;
     pins.into_iter()
         .find(|pin| pin.user == person.user_id)
-        .ok_or_else(|| {
-            eyre!(
-                "no key is pinned for {}; it is at the first contact",
-                person.user_id
-            )
-        })
+        .ok_or_else(|| eyre!("no key is pinned for {}; it is at the first contact", person.user_id))
 }
 
 fn print_fingerprint(user: &UserId, fingerprint: Fingerprint, json: bool) -> Result<()> {

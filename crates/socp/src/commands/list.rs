@@ -1,7 +1,7 @@
 //! `socp list`: who is there.
 
 use crate::cli::Common;
-use crate::face::{Lasting, connect};
+use crate::face;
 use crate::{out, show};
 use clap::Args;
 use color_eyre::eyre::Result;
@@ -17,25 +17,19 @@ pub(crate) struct ListArgs {
 }
 
 pub(crate) async fn run(args: ListArgs, common: &Common) -> Result<()> {
-    let (client, events) = connect(common, Lasting::Once).await?;
-    drop(events);
-    let people = client.list().await?;
+    let unlocked = face::unlock(common).await?;
+    let (client, acquaintances) = unlocked.connect_once(common.json).await?;
+    let people = client.list().await;
     client.close().await;
+    acquaintances.tell(None)?;
+    let people = people?;
     for person in people.iter().filter(|person| person.online || args.all) {
         if common.json {
             out::json(&show::person_json(person))?;
             continue;
         }
-        let away = if args.all && !person.online {
-            "  (offline)"
-        } else {
-            ""
-        };
-        out::line(&format!(
-            "{}  {}{away}",
-            person.user_id,
-            show::address(person)
-        ))?;
+        let away = if args.all && !person.online { "  (offline)" } else { "" };
+        out::line(&format!("{}  {}{away}", person.user_id, show::address(person)))?;
     }
     Ok(())
 }

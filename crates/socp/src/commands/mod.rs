@@ -43,10 +43,8 @@ async fn perform(cli: Cli) -> Result<()> {
 
 /// Logs go to standard error; `serve` says what it does, the others only what is wrong.
 fn start_log(cli: &Cli) -> Result<()> {
-    let default = log_default(&cli.command);
-    let filter = log_filter(&cli.common, default)?;
-    let filter =
-        EnvFilter::try_new(&filter).wrap_err_with(|| format!("--log {filter:?} cannot be used"))?;
+    let filter = log_filter(&cli.common, &cli.command)?;
+    let filter = EnvFilter::try_new(&filter).wrap_err_with(|| format!("--log {filter:?} cannot be used"))?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
@@ -55,25 +53,22 @@ fn start_log(cli: &Cli) -> Result<()> {
     Ok(())
 }
 
-fn log_filter(common: &Common, default: &str) -> Result<String> {
+fn log_filter(common: &Common, command: &Command) -> Result<String> {
     if let Some(filter) = &common.log {
         return Ok(filter.clone());
     }
-    Ok(common
-        .file_settings()?
-        .log
-        .unwrap_or_else(|| default.to_owned()))
-}
-
-fn log_default(command: &Command) -> &'static str {
     match command {
+        // These have no profile, so no file of one speaks for them.
+        Command::Serve(_) => Ok("info".to_owned()),
+        Command::Demo(_) => Ok("warn".to_owned()),
         Command::Register(_)
         | Command::List(_)
         | Command::Tell(_)
         | Command::Watch(_)
         | Command::Chat(_)
-        | Command::Key(_)
-        | Command::Demo(_) => "warn",
-        Command::Serve(_) => "info",
+        | Command::Key(_) => {
+            let from_file = common.file_settings()?.log;
+            Ok(from_file.unwrap_or_else(|| "warn".to_owned()))
+        }
     }
 }

@@ -1,18 +1,25 @@
 //! `socp tell`: one message.
 
 use crate::cli::Common;
-use crate::face::{Lasting, connect};
+use crate::face;
 use crate::{out, show};
 use clap::Args;
-use color_eyre::eyre::{Result, WrapErr as _};
+use color_eyre::eyre::{Result, WrapErr as _, bail, eyre};
 use socp_client::{Client, Person, Receipt};
+use socp_proto::limits::DIRECT_TEXT_BYTES_MAX;
 use std::io::Read as _;
+use tokio::task::spawn_blocking;
 
 /// Send a message; done when the server has taken it
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
   socp tell bob 'See you at eight?'
-  uptime | socp tell bob@srv-b -")]
+  uptime | socp tell bob@srv-b -
+
+Exit codes:
+  0  the server has taken the message
+  1  it was not sent, or the server did not confirm it; the reason is on standard error
+  2  wrong usage; nothing was sent")]
 pub(crate) struct TellArgs {
     /// A user id, at least 4 characters of one, a name, or name@server
     user: String,
@@ -22,26 +29,26 @@ pub(crate) struct TellArgs {
 }
 
 pub(crate) async fn run(args: TellArgs, common: &Common) -> Result<()> {
-    let (client, events) = connect(common, Lasting::Once).await?;
-    drop(events);
-    let told = tell(&client, &args).await;
+    let unlocked = face::unlock(common).await?;
+    // Whoever pipes a message may take their time; the server need not wait for it.
+    let words = args.text;
+    let text = spawn_blocking(move || text(&words)).await??;
+    let (client, acquaintances) = unlocked.connect_once(common.json).await?;
+    let told = tell(&client, &args.user, text).await;
     client.close().await;
+    let recipient = told.as_ref().ok().map(|(person, _)| &person.user_id);
+    acquaintances.tell(recipient)?;
     let (person, receipt) = told?;
     if common.json {
         out::json(&show::receipt_json(&receipt.msg_ref, &person))?;
     } else {
-        out::line(&format!(
-            "sent to {} ({})",
-            show::address(&person),
-            person.user_id
-        ))?;
+        out::line(&format!("sent to {} ({})", show::address(&person), person.user_id))?;
     }
     Ok(())
 }
 
-async fn tell(client: &Client, args: &TellArgs) -> Result<(Person, Receipt)> {
-    let text = text(&args.text)?;
-    let person = client.resolve(&args.user).await?;
+async fn tell(client: &Client, user: &str, text: String) -> Result<(Person, Receipt)> {
+    let person = client.resolve(user).await?;
     let receipt = client
         .tell(person.user_id.clone(), text)
         .await
@@ -49,18 +56,31 @@ async fn tell(client: &Client, args: &TellArgs) -> Result<(Person, Receipt)> {
     Ok((person, receipt))
 }
 
+/// The message, if it can be one.
 fn text(words: &[String]) -> Result<String> {
-    if words != ["-"] {
-        return Ok(words.join(" "));
+    let text = if words == ["-"] { from_stdin()? } else { words.join(" ") };
+    if text.is_empty() {
+        bail!("not sent: the message is empty");
     }
-    let mut text = String::new();
-    // Reading more than any message may hold would only fill memory before it is refused.
-    let limit = u64::try_from(socp_proto::limits::FRAME_BYTES_MAX)?;
+    Ok(text)
+}
+
+fn from_stdin() -> Result<String> {
+    let mut bytes = Vec::new();
+    // Reading more than any message may hold would only fill memory before it is refused; two for the line's end.
+    let limit = DIRECT_TEXT_BYTES_MAX + 2;
     std::io::stdin()
         .lock()
-        .take(limit)
-        .read_to_string(&mut text)
+        .take(u64::try_from(limit)? + 1)
+        .read_to_end(&mut bytes)
         .wrap_err("cannot read the message")?;
+    if bytes.len() > limit {
+        bail!(
+            "not sent: the message on standard input has more than the {DIRECT_TEXT_BYTES_MAX} bytes that are allowed; send it in parts"
+        );
+    }
+    let text =
+        String::from_utf8(bytes).map_err(|_| eyre!("not sent: what came on standard input is not UTF-8 text"))?;
     let text = text.strip_suffix('\n').unwrap_or(&text);
     Ok(text.strip_suffix('\r').unwrap_or(text).to_owned())
 }

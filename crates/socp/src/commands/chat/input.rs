@@ -29,9 +29,7 @@ pub(super) fn parse(line: &str) -> Line<'_> {
             Line::Text(line)
         };
     };
-    let (name, rest) = command
-        .split_once(char::is_whitespace)
-        .unwrap_or((command, ""));
+    let (name, rest) = command.split_once(char::is_whitespace).unwrap_or((command, ""));
     match name {
         "quit" | "exit" => Line::Quit,
         "help" => Line::Help,
@@ -43,8 +41,7 @@ pub(super) fn parse(line: &str) -> Line<'_> {
             },
             None => Line::Incomplete("/tell <user> <text>"),
         },
-        "all" | "file" | "register" | "login" | "dbget" | "pubget" | "gshare" | "gmsg"
-        | "group" => Line::NotYet(name),
+        "all" | "file" | "register" | "login" | "dbget" | "pubget" | "gshare" | "gmsg" | "group" => Line::NotYet(name),
         _ => Line::Unknown(name),
     }
 }

@@ -88,9 +88,7 @@ impl Screen {
     /// Something went wrong with what was typed, or was asked for.
     pub(super) fn remark(&self, code: &str, text: &str) -> Result<()> {
         if self.json {
-            return Ok(out::json(
-                &json!({ "event": "error", "code": code, "detail": text }),
-            )?);
+            return Ok(out::json(&json!({ "event": "error", "code": code, "detail": text }))?);
         }
         self.line(&show::remark(text))
     }
@@ -98,9 +96,7 @@ impl Screen {
     /// Something good to know.
     pub(super) fn hint(&self, text: &str) -> Result<()> {
         if self.json {
-            return Ok(out::json(
-                &json!({ "event": "notice", "from": null, "text": text }),
-            )?);
+            return Ok(out::json(&json!({ "event": "notice", "from": null, "text": text }))?);
         }
         self.line(&format!("[{}] * {text}", show::clock_now()))
     }
