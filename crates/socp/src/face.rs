@@ -55,7 +55,9 @@ impl Unlocked {
     pub(crate) async fn connect_once(self, json: bool) -> Result<(Client, Acquaintances)> {
         let profile = self.profile.clone();
         let pins = profile.pins()?;
-        let known = pins.into_iter().map(|pin| pin.user).collect();
+        // The list shows us, too.
+        let ourselves = profile.identity().user_id.clone();
+        let known = pins.into_iter().map(|pin| pin.user).chain([ourselves]).collect();
         let (client, mut events) = self.connect(Lasting::Once).await?;
         let acquaintances = Acquaintances { profile, known, json };
         while let Some(event) = events.next().await {
@@ -95,7 +97,8 @@ impl Acquaintances {
             new.into_iter().partition(|pin| Some(&pin.user) == recipient)
         };
         for pin in &named {
-            self.note(&show::address(&pin.person()), pin.pubkey.fingerprint());
+            let who = format!("{} ({})", show::address(&pin.person()), pin.user);
+            self.note(&who, pin.pubkey.fingerprint());
         }
         if !others.is_empty() {
             out::note(&format!(

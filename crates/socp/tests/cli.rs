@@ -2,9 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
 const COMMANDS: &[&[&str]] = &[
     &[],
@@ -111,6 +111,70 @@ fn the_log_setting_of_a_profile_is_not_a_servers() {
         assert!(!stderr.contains("socp.toml"), "{stderr}");
     }
     assert_fails(&socp(dir.path(), &["list"], ""), &["socp.toml"]);
+}
+
+#[test]
+fn a_password_comes_before_the_message_on_standard_input() {
+    let (dir, _) = registered(&["--password-stdin", "--server", NOWHERE], "horse\n");
+    let args = ["tell", "bob", "-", "--password-stdin"];
+    assert_fails(&socp(dir.path(), &args, "horse\n"), &["the message is empty"]);
+    assert_fails(&socp(dir.path(), &args, "horse\nhello\n"), &["cannot reach"]);
+}
+
+/// Ends with the test.
+struct Running {
+    child: Child,
+    /// Open, or the program would end when it next prints.
+    _stdout: BufReader<ChildStdout>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// A program that goes on, and the first line that it prints.
+fn running(args: &[&str]) -> (Running, String) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_socp"))
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    stdout.read_line(&mut line).unwrap();
+    (Running { child, _stdout: stdout }, line)
+}
+
+#[test]
+fn a_first_contact_is_told_once_and_not_to_scripts() {
+    let data = tempfile::tempdir().unwrap();
+    let data = data.path().to_str().unwrap();
+    let (_server, ready) = running(&["serve", "--listen", "127.0.0.1:0", "--name", "srv-a", "--data", data]);
+    let ready: serde_json::Value = serde_json::from_str(ready.strip_prefix("ready ").unwrap()).unwrap();
+    let server = ready["listen"].as_str().unwrap();
+    let (bob, bob_id) = registered(&["--name", "bob", "--server", server], "");
+    let profile = bob.path().to_str().unwrap();
+    let (_watch, online) = running(&["watch", "--json", "--profile", profile]);
+    assert!(online.contains("online"), "{online}");
+    let (alice, _) = registered(&["--name", "alice", "--server", server], "");
+    let told = socp(alice.path(), &["tell", "bob", "hi"], "");
+    let key = socp(alice.path(), &["key", "fingerprint", "bob"], "");
+    let stderr = text(&told.stderr);
+    let lines: Vec<&str> = stderr.lines().collect();
+    assert_eq!(lines.len(), 2, "{stderr}");
+    assert!(lines[0].starts_with("socp: first contact with srv-a, key "), "{stderr}");
+    let key = text(&key.stdout);
+    let met = format!("socp: first contact with bob@srv-a ({bob_id}), key {}", key.trim());
+    assert_eq!(lines[1], met);
+    assert_eq!(text(&told.stdout), format!("sent to bob@srv-a ({bob_id})\n"));
+    assert_eq!(text(&socp(alice.path(), &["list"], "").stderr), "");
+    let (carl, _) = registered(&["--server", server], "");
+    assert_eq!(text(&socp(carl.path(), &["list", "--json"], "").stderr), "");
 }
 
 #[test]

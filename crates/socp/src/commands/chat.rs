@@ -8,7 +8,7 @@ use crate::face::{Lasting, asked_to_stop, connect};
 use crate::show;
 use clap::Args;
 use color_eyre::eyre::{Result, bail};
-use input::{Line, parse};
+use input::{Line, Typed, parse};
 use screen::Screen;
 use socp_client::{Client, ClientError, Event, Person, Receipt};
 use tokio::task::JoinSet;
@@ -49,7 +49,7 @@ pub(crate) async fn run(args: ChatArgs, common: &Common) -> Result<()> {
                 None => bail!("{}", chat.screen.last_words()),
             },
             line = lines.recv(), if !is_ending => match line {
-                Some(line) => is_ending = chat.on_line(&line?).await?,
+                Some(line) => is_ending = chat.on_typed(line?).await?,
                 None => is_ending = true,
             },
             Some(sent) = chat.sending.join_next() => chat.on_sent(sent?)?,
@@ -85,6 +85,16 @@ impl Chat {
     }
 
     /// True when it was the last line.
+    async fn on_typed(&mut self, typed: Typed) -> Result<bool> {
+        match typed {
+            Typed::Line(line) => self.on_line(&line).await,
+            Typed::Unusable(why) => {
+                self.screen.remark("NOT_SENT", why)?;
+                Ok(false)
+            }
+        }
+    }
+
     async fn on_line(&mut self, line: &str) -> Result<bool> {
         let mut is_last = false;
         match parse(line) {

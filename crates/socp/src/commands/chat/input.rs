@@ -1,10 +1,13 @@
 //! What a typed line means.
 
-use std::io::BufRead as _;
+use std::io::{self, BufRead, ErrorKind, IsTerminal as _};
 use tokio::sync::mpsc;
 
 /// Lines that may wait; a pipe is read no further until they are done.
 const LINES_COUNT_MAX: usize = 64;
+
+/// Where a terminal that edits lines itself cuts them off, without a word (N_TTY_BUF_SIZE of Linux, less the line's end).
+const TERMINAL_LINE_BYTES_MAX: usize = 4_095;
 
 /// One typed line.
 #[derive(Debug, PartialEq, Eq)]
@@ -47,10 +50,11 @@ pub(super) fn parse(line: &str) -> Line<'_> {
 }
 
 /// The lines of standard input. Reading blocks, so a thread does it; the program does not wait for that thread.
-pub(super) fn lines() -> mpsc::Receiver<std::io::Result<String>> {
+pub(super) fn lines() -> mpsc::Receiver<io::Result<Typed>> {
     let (sender, lines) = mpsc::channel(LINES_COUNT_MAX);
     std::thread::spawn(move || {
-        for line in std::io::stdin().lock().lines() {
+        let is_terminal = io::stdin().is_terminal();
+        for line in read(io::stdin().lock(), is_terminal) {
             let is_last = line.is_err();
             if sender.blocking_send(line).is_err() || is_last {
                 return;
@@ -60,9 +64,43 @@ pub(super) fn lines() -> mpsc::Receiver<std::io::Result<String>> {
     lines
 }
 
+/// A line as it was read.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Typed {
+    Line(String),
+    /// It cannot be what was meant, and why.
+    Unusable(&'static str),
+}
+
+fn read(input: impl BufRead, is_terminal: bool) -> impl Iterator<Item = io::Result<Typed>> {
+    input.lines().map(move |line| match line {
+        Ok(line) if is_terminal && line.len() >= TERMINAL_LINE_BYTES_MAX => Ok(Typed::Unusable(
+            "nothing was sent: the terminal cuts so long a line; pipe it into `socp tell <user> -`",
+        )),
+        Ok(line) => Ok(Typed::Line(line)),
+        Err(error) if error.kind() == ErrorKind::InvalidData => {
+            Ok(Typed::Unusable("nothing was sent: the line is not UTF-8 text"))
+        }
+        Err(error) => Err(error),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_that_was_cut_or_is_no_text_is_not_taken_for_one() {
+        let long = "y".repeat(TERMINAL_LINE_BYTES_MAX);
+        let bytes = [long.as_bytes(), b"\n\xff\nhello\n"].concat();
+        let kinds = |is_terminal| -> Vec<bool> {
+            read(&*bytes, is_terminal)
+                .map(|line| matches!(line.unwrap(), Typed::Line(_)))
+                .collect()
+        };
+        assert_eq!(kinds(true), [false, false, true]);
+        assert_eq!(kinds(false), [true, false, true]);
+    }
 
     #[test]
     fn each_line_has_one_meaning() {
