@@ -3,7 +3,7 @@
 use crate::cli::Common;
 use crate::{out, password, show};
 use color_eyre::eyre::{Result, eyre};
-use socp_client::{Client, Event, EventStream, Options, Profile, ServerUrl};
+use socp_client::{Client, Event, EventStream, Options, Profile, ServerPin, ServerUrl};
 use socp_crypto::PrivateKey;
 use socp_proto::{Fingerprint, UserId};
 use std::collections::BTreeSet;
@@ -51,7 +51,7 @@ impl Unlocked {
         Ok(connected)
     }
 
-    /// Connects for one request, and says so if the server is new.
+    /// Connects for one request, and notes whom that brings us to know.
     pub(crate) async fn connect_once(self, json: bool) -> Result<(Client, Acquaintances)> {
         let profile = self.profile.clone();
         let pins = profile.pins()?;
@@ -59,13 +59,15 @@ impl Unlocked {
         let ourselves = profile.identity().user_id.clone();
         let known = pins.into_iter().map(|pin| pin.user).chain([ourselves]).collect();
         let (client, mut events) = self.connect(Lasting::Once).await?;
-        let acquaintances = Acquaintances { profile, known, json };
+        let mut acquaintances = Acquaintances {
+            profile,
+            known,
+            new_server: None,
+            json,
+        };
         while let Some(event) = events.next().await {
             if let Event::Online { server, first_contact } = event {
-                if first_contact {
-                    let name = server.name.as_deref().unwrap_or(server.id.as_str());
-                    acquaintances.note(name, server.key.fingerprint());
-                }
+                acquaintances.new_server = first_contact.then_some(server);
                 break;
             }
         }
@@ -80,14 +82,21 @@ const NAMED_COUNT_MAX: usize = 3;
 pub(crate) struct Acquaintances {
     profile: Profile,
     known: BTreeSet<UserId>,
+    new_server: Option<ServerPin>,
     json: bool,
 }
 
 impl Acquaintances {
-    /// Says who was met in this run; a recipient always by name.
+    /// Says who was met in this run; a recipient always by name. For a command that succeeded: a failure is one line.
     pub(crate) fn tell(&self, recipient: Option<&UserId>) -> Result<()> {
         if self.json {
             return Ok(());
+        }
+        if let Some(server) = &self.new_server {
+            note(
+                server.name.as_deref().unwrap_or(server.id.as_str()),
+                server.key.fingerprint(),
+            );
         }
         let mut new = self.profile.pins()?;
         new.retain(|pin| !self.known.contains(&pin.user));
@@ -98,7 +107,7 @@ impl Acquaintances {
         };
         for pin in &named {
             let who = format!("{} ({})", show::address(&pin.person()), pin.user);
-            self.note(&who, pin.pubkey.fingerprint());
+            note(&who, pin.pubkey.fingerprint());
         }
         if !others.is_empty() {
             out::note(&format!(
@@ -109,12 +118,10 @@ impl Acquaintances {
         }
         Ok(())
     }
+}
 
-    fn note(&self, who: &str, key: Fingerprint) {
-        if !self.json {
-            out::note(&format!("socp: first contact with {who}, key {key}"));
-        }
-    }
+fn note(who: &str, key: Fingerprint) {
+    out::note(&format!("socp: first contact with {who}, key {key}"));
 }
 
 /// Flag or environment, else `socp.toml`, else the server used last.

@@ -21,8 +21,8 @@ pub(crate) async fn run(args: ListArgs, common: &Common) -> Result<()> {
     let (client, acquaintances) = unlocked.connect_once(common.json).await?;
     let people = client.list().await;
     client.close().await;
-    acquaintances.tell(None)?;
     let people = people?;
+    acquaintances.tell(None)?;
     for person in people.iter().filter(|person| person.online || args.all) {
         if common.json {
             out::json(&show::person_json(person))?;

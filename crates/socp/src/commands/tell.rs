@@ -6,7 +6,7 @@ use crate::{out, show};
 use clap::Args;
 use color_eyre::eyre::{Result, WrapErr as _, bail, eyre};
 use socp_client::{Client, Person, Receipt};
-use socp_proto::limits::DIRECT_TEXT_BYTES_MAX;
+use socp_proto::limits::{DIRECT_TEXT_BYTES_MAX, FRAME_BYTES_MAX};
 use std::io::Read as _;
 use tokio::task::spawn_blocking;
 
@@ -36,9 +36,8 @@ pub(crate) async fn run(args: TellArgs, common: &Common) -> Result<()> {
     let (client, acquaintances) = unlocked.connect_once(common.json).await?;
     let told = tell(&client, &args.user, text).await;
     client.close().await;
-    let recipient = told.as_ref().ok().map(|(person, _)| &person.user_id);
-    acquaintances.tell(recipient)?;
     let (person, receipt) = told?;
+    acquaintances.tell(Some(&person.user_id))?;
     if common.json {
         out::json(&show::receipt_json(&receipt.msg_ref, &person))?;
     } else {
@@ -67,16 +66,18 @@ fn text(words: &[String]) -> Result<String> {
 
 fn from_stdin() -> Result<String> {
     let mut bytes = Vec::new();
-    // Reading more than any message may hold would only fill memory before it is refused; two for the line's end.
-    let limit = DIRECT_TEXT_BYTES_MAX + 2;
+    // Reading more than any frame may hold would only fill memory before it is refused.
     std::io::stdin()
         .lock()
-        .take(u64::try_from(limit)? + 1)
+        .take(u64::try_from(FRAME_BYTES_MAX)?)
         .read_to_end(&mut bytes)
         .wrap_err("cannot read the message")?;
-    if bytes.len() > limit {
+    let given = bytes.len();
+    // Two for the line's end.
+    if given > DIRECT_TEXT_BYTES_MAX + 2 {
+        let or_more = if given < FRAME_BYTES_MAX { "" } else { " or more" };
         bail!(
-            "not sent: the message on standard input has more than the {DIRECT_TEXT_BYTES_MAX} bytes that are allowed; send it in parts"
+            "not sent: the message has {given} bytes{or_more}, at most {DIRECT_TEXT_BYTES_MAX} are allowed; send it in parts"
         );
     }
     let text =
