@@ -1,6 +1,6 @@
 //! Public keys and other binary values as the wire writes them: base64url without padding (PROTOCOL I.1).
 
-use crate::limits::KEY_TEXT_BYTES_MAX;
+use crate::limits::{DIRECT_CIPHERTEXT_BYTES_MAX, KEY_TEXT_BYTES_MAX, SIGNATURE_BYTES_MAX};
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -44,6 +44,43 @@ impl Base64Url {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+}
+
+/// Reads a signature: nothing, or at most the 512 bytes of RSA-4096.
+pub(crate) fn bounded_sig<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Base64Url, D::Error> {
+    bounded(deserializer, SIGNATURE_BYTES_MAX)
+}
+
+/// As [`bounded_sig`], for a field that may be absent or `null`.
+pub(crate) fn bounded_sig_if_any<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Base64Url>, D::Error> {
+    let sig = Option::<Base64Url>::deserialize(deserializer)?;
+    if sig.as_ref().is_some_and(|sig| sig.0.len() > text_bytes(SIGNATURE_BYTES_MAX)) {
+        return Err(too_long(SIGNATURE_BYTES_MAX));
+    }
+    Ok(sig)
+}
+
+/// Reads the ciphertext of a direct message.
+pub(crate) fn bounded_ciphertext<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Base64Url, D::Error> {
+    bounded(deserializer, DIRECT_CIPHERTEXT_BYTES_MAX)
+}
+
+fn bounded<'de, D: serde::Deserializer<'de>>(deserializer: D, bytes_max: usize) -> Result<Base64Url, D::Error> {
+    let value = Base64Url::deserialize(deserializer)?;
+    if value.0.len() > text_bytes(bytes_max) {
+        return Err(too_long(bytes_max));
+    }
+    Ok(value)
+}
+
+fn text_bytes(bytes: usize) -> usize {
+    bytes.saturating_mul(4).div_ceil(3)
+}
+
+fn too_long<E: serde::de::Error>(bytes_max: usize) -> E {
+    E::custom(format!("a binary value has more than {bytes_max} bytes"))
 }
 
 impl TryFrom<String> for Base64Url {

@@ -27,6 +27,14 @@ pub const CAPS_COUNT_MAX: usize = 32;
 pub const CAP_BYTES_MAX: usize = 32;
 /// Longest text of a direct message in bytes: 147 OAEP blocks, which cost the reader most of a second of RSA (our choice).
 pub const DIRECT_TEXT_BYTES_MAX: usize = 64 * 1024;
+/// Longest ciphertext of a direct message in bytes: twice what the longest text needs, since some programs do not fill
+/// their blocks; a frame that carries it stays far below [`FRAME_BYTES_MAX`] on every hop (our choice).
+pub const DIRECT_CIPHERTEXT_BYTES_MAX: usize = 2 * 512 * DIRECT_TEXT_BYTES_MAX.div_ceil(446);
+const _: () = assert!(DIRECT_CIPHERTEXT_BYTES_MAX * 4 / 3 + 64 * 1024 < FRAME_BYTES_MAX);
+/// Longest signature in bytes, RSA-4096 (RFC 8017 §8.1.1).
+pub const SIGNATURE_BYTES_MAX: usize = 512;
+/// Longest first message of a link, before anybody has said who it is (our choice).
+pub const FIRST_FRAME_BYTES_MAX: usize = 32 * 1024;
 /// Longest file name in a manifest in bytes (our choice).
 pub const FILE_NAME_BYTES_MAX: usize = 255;
 

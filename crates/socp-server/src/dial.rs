@@ -14,7 +14,10 @@ use tokio_tungstenite::WebSocketStream;
 /// Dials and, if that works, runs the link.
 pub(crate) async fn dial(wiring: Arc<Wiring>, dial: DialId, host: String, port: u16, key: Option<KeyText>) {
     let wait = Duration::from_millis(DIAL_WAIT_MAX_MS);
-    let reason = match tokio::time::timeout(wait, connect(&host, port)).await {
+    let turn = wiring.dialling.acquire().await;
+    let connected = tokio::time::timeout(wait, connect(&host, port)).await;
+    drop(turn);
+    let reason = match connected {
         Ok(Ok(socket)) => {
             let (sink, stream) = socket::dialled(socket);
             return link::run(wiring, Origin::Dialled(dial, key), sink, stream).await;

@@ -2,19 +2,29 @@
 
 use crate::Ready;
 use crate::link::{self, Origin, Wiring};
+use crate::pending::{PendingCounts, PendingPlace};
 use crate::settings::Settings;
 use crate::socket;
 use crate::store::StoreHealth;
 use axum::Router;
 use axum::extract::ws::WebSocketUpgrade;
-use axum::extract::{ConnectInfo, FromRequestParts, Request, State};
+use axum::extract::{Extension, FromRequestParts, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
-use axum::serve::ListenerExt as _;
-use std::net::SocketAddr;
-use std::sync::Arc;
-use tokio::net::TcpListener;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use socp_proto::limits::HELLO_WAIT_MAX_MS;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tower::ServiceExt as _;
+
+/// A pause after a failed accept, so that a full machine is not made busier.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Clone)]
 struct Front {
@@ -22,6 +32,7 @@ struct Front {
     health: StoreHealth,
     page: Arc<str>,
     allow_origin: Arc<[String]>,
+    public_host: Option<Arc<str>>,
 }
 
 /// The routes of the one port.
@@ -32,29 +43,70 @@ pub(crate) fn router(settings: &Settings, ready: &Ready, wiring: Arc<Wiring>, he
         health,
         page,
         allow_origin: settings.allow_origin.clone().into(),
+        public_host: settings
+            .public_address
+            .as_ref()
+            .map(|(host, _)| Arc::from(host.as_str())),
     };
     Router::new().fallback(upgrade_or_page).with_state(front)
 }
 
 /// Serves until told to stop.
+///
+/// A connection has its place among the unfinished ones from its first byte, and ten seconds for its request
+/// (PROTOCOL I.3, I.11).
 pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,
+    pending: PendingCounts,
     mut stop: watch::Receiver<bool>,
 ) -> std::io::Result<()> {
-    // Without this, Nagle's algorithm and delayed acknowledgements cost 40 ms a frame.
-    let listener = listener.tap_io(|stream| {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            // A sender that is gone means stop, too.
+            () = async { let _stop = stop.wait_for(|stop| *stop).await.map(drop); } => return Ok(()),
+        };
+        let (stream, address) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of file descriptors, most likely: those that end give theirs back.
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let Some(place) = pending.enter(address.ip()) else {
+            tracing::debug!(%address, "too many unfinished connections; refused");
+            continue;
+        };
+        // Without this, Nagle's algorithm and delayed acknowledgements cost 40 ms a frame.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "no TCP_NODELAY");
         }
-    });
-    let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    let stopped = async move {
-        // A sender that is gone means stop, too.
-        let _stop = stop.wait_for(|stop| *stop).await;
-    };
-    axum::serve(listener, service).with_graceful_shutdown(stopped).await
+        tokio::spawn(serve_connection(stream, router.clone(), place));
+    }
 }
+
+async fn serve_connection(stream: TcpStream, router: Router, place: PendingPlace) {
+    let place = Place(Arc::new(Mutex::new(Some(place))));
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(place.clone());
+        router.clone().oneshot(request)
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_millis(HELLO_WAIT_MAX_MS))
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, "a connection ended before it was a link");
+    }
+}
+
+/// A connection's place, which its link takes over.
+#[derive(Debug, Clone)]
+struct Place(Arc<Mutex<Option<PendingPlace>>>);
 
 fn plain_answer(path: &str, front: &Front) -> Response {
     match path {
@@ -69,17 +121,13 @@ fn plain_answer(path: &str, front: &Front) -> Response {
 }
 
 /// A WebSocket may come on any path, even those of health.
-async fn upgrade_or_page(
-    State(front): State<Front>,
-    ConnectInfo(address): ConnectInfo<SocketAddr>,
-    request: Request,
-) -> Response {
+async fn upgrade_or_page(State(front): State<Front>, Extension(place): Extension<Place>, request: Request) -> Response {
     let (mut parts, _) = request.into_parts();
     let is_upgrade = parts.headers.contains_key(header::SEC_WEBSOCKET_KEY);
     if !is_upgrade {
         return plain_answer(parts.uri.path(), &front);
     }
-    if !is_allowed_origin(&parts.headers, &front.allow_origin) {
+    if !is_allowed(&parts.headers, &front.allow_origin, front.public_host.as_deref()) {
         return (
             StatusCode::FORBIDDEN,
             "this web origin may not connect; see --allow-origin\n",
@@ -90,8 +138,8 @@ async fn upgrade_or_page(
         Ok(upgrade) => upgrade,
         Err(rejection) => return rejection.into_response(),
     };
-    let Some(place) = front.wiring.pending.enter(address.ip()) else {
-        return (StatusCode::SERVICE_UNAVAILABLE, "too many unfinished connections\n").into_response();
+    let Some(place) = place.0.lock().unwrap_or_else(PoisonError::into_inner).take() else {
+        return (StatusCode::BAD_REQUEST, "this connection is a link already\n").into_response();
     };
     let wiring = Arc::clone(&front.wiring);
     socket::configure(upgrade).on_upgrade(move |socket| async move {
@@ -101,16 +149,27 @@ async fn upgrade_or_page(
 }
 
 /// A browser says where its page came from: that must be this server, or a place the operator allows.
-fn is_allowed_origin(headers: &HeaderMap, allowed: &[String]) -> bool {
+///
+/// A name that leads here is no proof, since whoever owns a name decides where it leads (DNS rebinding); an address, or
+/// a name that the operator gave, is.
+fn is_allowed(headers: &HeaderMap, allow_origin: &[String], public_host: Option<&str>) -> bool {
     let Some(origin) = headers.get(header::ORIGIN) else {
         return true;
     };
-    let Ok(origin) = origin.to_str() else {
+    let Ok(origin) = origin.to_str() else { return false };
+    if allow_origin.iter().any(|allowed| allowed == origin) {
+        return true;
+    }
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let Some((_, authority)) = origin.split_once("://").filter(|(_, rest)| Some(*rest) == host) else {
         return false;
     };
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    let is_own = origin.split_once("://").map(|(_, rest)| rest) == host && host.is_some();
-    is_own || allowed.iter().any(|allowed| allowed == origin)
+    let name = match authority.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        Some(_) | None => authority,
+    };
+    let bare = name.trim_start_matches('[').trim_end_matches(']');
+    bare.parse::<IpAddr>().is_ok() || name == "localhost" || public_host == Some(name)
 }
 
 fn page(ready: &Ready) -> String {
@@ -137,31 +196,30 @@ fn escape(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn headers(host: &'static str, origin: Option<&'static str>) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        headers.insert(header::HOST, host.parse().unwrap());
-        if let Some(origin) = origin {
-            headers.insert(header::ORIGIN, origin.parse().unwrap());
-        }
-        headers
-    }
-
     #[test]
     fn only_the_own_and_allowed_origins_may_connect() {
-        let allowed = ["https://chat.example".to_owned()];
-        for (origin, is_allowed) in [
-            (None, true),
-            (Some("http://127.0.0.1:8765"), true),
-            (Some("https://chat.example"), true),
-            (Some("https://evil.example"), false),
-            (Some("null"), false),
-            (Some("127.0.0.1:8765"), false),
+        let own = "127.0.0.1:8765";
+        for (host, origin, expected) in [
+            (own, None, true),
+            (own, Some("http://127.0.0.1:8765"), true),
+            ("[::1]:8765", Some("http://[::1]:8765"), true),
+            ("localhost:8765", Some("http://localhost:8765"), true),
+            ("public.example", Some("https://public.example"), true),
+            (own, Some("https://chat.example"), true),
+            (own, Some("https://evil.example"), false),
+            // A name of somebody else's that was made to lead here.
+            ("evil.example:8765", Some("http://evil.example:8765"), false),
+            (own, Some("null"), false),
+            (own, Some("127.0.0.1:8765"), false),
         ] {
-            assert_eq!(
-                is_allowed_origin(&headers("127.0.0.1:8765", origin), &allowed),
-                is_allowed,
-                "{origin:?}"
-            );
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, host.parse().unwrap());
+            if let Some(origin) = origin {
+                headers.insert(header::ORIGIN, origin.parse().unwrap());
+            }
+            let allowed = ["https://chat.example".to_owned()];
+            let answer = is_allowed(&headers, &allowed, Some("public.example"));
+            assert_eq!(answer, expected, "{host} {origin:?}");
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::dial;
 use crate::error::ServerError;
 use crate::link::{LinkHandle, LinkRole, Wiring};
 use crate::log;
-use crate::outbox::Pending;
+use crate::outbox::{Outbox, Pending};
 use crate::settings::Settings;
 use crate::signer::Signer;
 use crate::store::Store;
@@ -179,6 +179,12 @@ impl Hub {
                 Output::Close { link, code, reason } => {
                     if let Some(handle) = self.links.get(&link) {
                         handle.outbox.close(code, reason);
+                        tokio::spawn(end_at_last(handle.outbox.clone()));
+                    }
+                }
+                Output::Fence { link } => {
+                    if let Some(handle) = self.links.get(&link) {
+                        handle.outbox.fence();
                     }
                 }
                 Output::Ping { link } => {
@@ -288,10 +294,19 @@ impl Hub {
         for handle in self.links.values() {
             handle.outbox.kill();
         }
-        if let Err(error) = tokio::task::spawn_blocking(move || self.store.close()).await {
+        // The store answers into this queue; nobody reads it any more, so it must not wait for room in it.
+        let Self { messages, store, .. } = self;
+        drop(messages);
+        if let Err(error) = tokio::task::spawn_blocking(move || store.close()).await {
             tracing::error!(%error, "the store did not close");
         }
     }
+}
+
+/// Ends a link that was closed but whose far end reads nothing, not even the close.
+async fn end_at_last(outbox: Outbox) {
+    tokio::time::sleep(Duration::from_millis(STOP_FLUSH_MAX_MS)).await;
+    outbox.kill();
 }
 
 async fn sleep_until(due: Option<Instant>) {

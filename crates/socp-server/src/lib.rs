@@ -101,7 +101,7 @@ pub async fn start(settings: Settings) -> Result<Running, ServerError> {
     let hub_task = tokio::spawn(hub.run());
     let (http_stop, stopped) = watch::channel(false);
     let router = http::router(&settings, &ready, Arc::clone(&wiring), health);
-    let http_task = tokio::spawn(http::serve(listener, router, stopped));
+    let http_task = tokio::spawn(http::serve(listener, router, wiring.pending.clone(), stopped));
     Ok(Running {
         ready,
         peers,

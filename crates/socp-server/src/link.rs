@@ -16,10 +16,13 @@ use socp_proto::{KeyText, ServerId};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 
 /// How long the far end may take to answer our close before the connection is cut.
 const CLOSE_ANSWER_MAX: Duration = Duration::from_secs(1);
+
+/// Servers that are being connected to at the same time; others wait their turn.
+const DIALS_AT_ONCE_MAX: usize = 16;
 
 /// What every link of the server needs.
 #[derive(Debug)]
@@ -30,6 +33,8 @@ pub(crate) struct Wiring {
     pub(crate) budgets: Budgets,
     pub(crate) verify_content: bool,
     pub(crate) pending: PendingCounts,
+    /// Connections that may be under construction at the same time.
+    pub(crate) dialling: Semaphore,
     last_link: AtomicU64,
 }
 
@@ -42,6 +47,7 @@ impl Wiring {
             budgets: settings.budgets(),
             verify_content: settings.verify_content,
             pending: PendingCounts::default(),
+            dialling: Semaphore::new(DIALS_AT_ONCE_MAX),
             last_link: AtomicU64::new(0),
         }
     }
@@ -63,6 +69,8 @@ pub(crate) struct LinkState {
     role: RwLock<Option<LinkRole>>,
     /// The core has answered the first frame.
     pub(crate) proceed: Notify,
+    /// Whether we opened it.
+    pub(crate) was_dialled: bool,
     /// The key that a dialled server must have.
     pub(crate) expected_key: Option<KeyText>,
     /// Its place among the unfinished connections, given back once it has a role.
@@ -106,6 +114,7 @@ pub(crate) async fn run(wiring: Arc<Wiring>, origin: Origin, sink: SocketSink, s
     let state = Arc::new(LinkState {
         role: RwLock::new(None),
         proceed: Notify::new(),
+        was_dialled: dial.is_some(),
         expected_key,
         place: Mutex::new(place),
     });
@@ -122,9 +131,9 @@ pub(crate) async fn run(wiring: Arc<Wiring>, origin: Origin, sink: SocketSink, s
         return; // The server is stopping.
     }
     let (closing, is_closing) = watch::channel(false);
-    let writer = tokio::spawn(write(sink, queue, killed.clone(), closing));
+    let writer = tokio::spawn(write(sink, queue, killed.clone(), closing, wiring.hub.clone(), link));
     tokio::select! {
-        () = reader::read(&wiring, link, &state, stream) => {}
+        () = reader::read(&wiring, link, &state, &outbox, stream) => {}
         () = give_up(killed, is_closing) => {}
     }
     // Nothing more comes: what is still queued is flushed only if the far end still reads.
@@ -155,10 +164,12 @@ async fn write(
     mut queue: OutboxReader,
     mut killed: watch::Receiver<bool>,
     closing: watch::Sender<bool>,
+    hub: mpsc::Sender<HubMessage>,
+    link: LinkId,
 ) {
     let mut farewell = (1001, "the link ends");
     let ended = tokio::select! {
-        ended = write_queue(&mut sink, &mut queue) => Some(ended),
+        ended = write_queue(&mut sink, &mut queue, &hub, link) => Some(ended),
         () = turned_true(&mut killed) => None,
     };
     match ended {
@@ -187,7 +198,12 @@ enum Ended {
     Broken,
 }
 
-async fn write_queue(sink: &mut SocketSink, queue: &mut OutboxReader) -> Ended {
+async fn write_queue(
+    sink: &mut SocketSink,
+    queue: &mut OutboxReader,
+    hub: &mpsc::Sender<HubMessage>,
+    link: LinkId,
+) -> Ended {
     while let Some(next) = queue.next().await {
         let sent = match next {
             Outgoing::Frame(text, bytes) => {
@@ -200,6 +216,14 @@ async fn write_queue(sink: &mut SocketSink, queue: &mut OutboxReader) -> Ended {
                 sent
             }
             Outgoing::Ping => sink.send(Sent::Ping).await,
+            Outgoing::Fence => {
+                // In a task of its own, so that a busy hub and a full outbox cannot wait for each other.
+                let hub = hub.clone();
+                tokio::spawn(async move {
+                    let _stopping = hub.send(HubMessage::core(Input::Flushed { link })).await;
+                });
+                Ok(())
+            }
             Outgoing::Close(code, reason) => {
                 let flushed = sink.send(Sent::Close(code.number(), reason));
                 let _slow = tokio::time::timeout(Duration::from_millis(STOP_FLUSH_MAX_MS), flushed).await;

@@ -5,10 +5,13 @@ use socp_core::server::CloseCode;
 use socp_proto::limits::{OUTBOUND_BYTES_MAX, OUTBOUND_FRAMES_COUNT_MAX};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 /// A text that is being signed, for one link or many.
 pub(crate) type Pending = Shared<BoxFuture<'static, Option<Arc<str>>>>;
+
+/// Answers that may wait for their signatures or for the far end before its next frame is read.
+const UNSENT_ANSWERS_MAX: usize = 16;
 
 /// One thing to send.
 pub(crate) enum Outgoing {
@@ -16,6 +19,8 @@ pub(crate) enum Outgoing {
     Frame(Pending, usize),
     /// A ping.
     Ping,
+    /// Nothing to send: the hub wants to know when the queue has come this far.
+    Fence,
     /// The end.
     Close(CloseCode, &'static str),
 }
@@ -26,6 +31,7 @@ pub(crate) struct Outbox {
     queue: mpsc::Sender<Outgoing>,
     bytes: Arc<AtomicUsize>,
     kill: watch::Sender<bool>,
+    has_sent: Arc<Notify>,
 }
 
 /// The writer's half.
@@ -33,6 +39,7 @@ pub(crate) struct Outbox {
 pub(crate) struct OutboxReader {
     queue: mpsc::Receiver<Outgoing>,
     bytes: Arc<AtomicUsize>,
+    has_sent: Arc<Notify>,
 }
 
 /// The outbox has no room left.
@@ -45,12 +52,19 @@ pub(crate) fn outbox() -> (Outbox, OutboxReader, watch::Receiver<bool>) {
     let (sender, receiver) = mpsc::channel(OUTBOUND_FRAMES_COUNT_MAX.saturating_add(2));
     let (kill, killed) = watch::channel(false);
     let bytes = Arc::new(AtomicUsize::new(0));
+    let has_sent = Arc::new(Notify::new());
+    let reader = OutboxReader {
+        queue: receiver,
+        bytes: Arc::clone(&bytes),
+        has_sent: Arc::clone(&has_sent),
+    };
     let outbox = Outbox {
         queue: sender,
-        bytes: Arc::clone(&bytes),
+        bytes,
         kill,
+        has_sent,
     };
-    (outbox, OutboxReader { queue: receiver, bytes }, killed)
+    (outbox, reader, killed)
 }
 
 impl Outbox {
@@ -75,6 +89,23 @@ impl Outbox {
         let _full_or_gone = self.queue.try_send(Outgoing::Ping);
     }
 
+    /// Puts a fence in line; a line without room is about to be closed anyway.
+    pub(crate) fn fence(&self) {
+        let _full_or_gone = self.queue.try_send(Outgoing::Fence);
+    }
+
+    /// How many things wait.
+    fn waiting(&self) -> usize {
+        self.queue.max_capacity().saturating_sub(self.queue.capacity())
+    }
+
+    /// Ready when few enough answers wait: whoever makes us sign waits for the signatures before asking for more.
+    pub(crate) async fn room_for_answers(&self) {
+        while self.waiting() > UNSENT_ANSWERS_MAX {
+            self.has_sent.notified().await;
+        }
+    }
+
     /// Ends the link once everything before is out; at once if there is no room even for that.
     pub(crate) fn close(&self, code: CloseCode, reason: &'static str) {
         let is_stuck = code == CloseCode::TryAgainLater;
@@ -92,7 +123,10 @@ impl Outbox {
 impl OutboxReader {
     /// The next thing to send; none when nobody can send any more.
     pub(crate) async fn next(&mut self) -> Option<Outgoing> {
-        self.queue.recv().await
+        let next = self.queue.recv().await;
+        // Only the link's own reader waits for this; a permit is kept if it is not waiting yet.
+        self.has_sent.notify_one();
+        next
     }
 
     /// The next thing to send, if there is one now.

@@ -2,11 +2,13 @@
 
 use crate::hub::HubMessage;
 use crate::link::{LinkRole, LinkState, Wiring};
+use crate::outbox::Outbox;
 use crate::socket::{Received, SocketStream};
 use futures_util::StreamExt as _;
 use socp_core::Verified;
 use socp_core::server::{Bucket, Fault, FirstFrame, Input, LinkId};
 use socp_crypto::{ContentParts, PublicKey, verify_content};
+use socp_proto::limits::FIRST_FRAME_BYTES_MAX;
 use socp_proto::payload::msg_ref;
 use socp_proto::{Envelope, Fingerprint, Frame, KeyText, Payload, ServerId, escaped_form};
 use std::time::{Duration, Instant};
@@ -30,7 +32,7 @@ impl Checked {
 }
 
 /// Reads until the connection ends.
-pub(crate) async fn read(wiring: &Wiring, link: LinkId, state: &LinkState, stream: SocketStream) {
+pub(crate) async fn read(wiring: &Wiring, link: LinkId, state: &LinkState, outbox: &Outbox, stream: SocketStream) {
     let (in_order, mut checked) = mpsc::channel::<Checked>(IN_VERIFICATION_MAX);
     let forward = async {
         while let Some(next) = checked.recv().await {
@@ -53,10 +55,12 @@ pub(crate) async fn read(wiring: &Wiring, link: LinkId, state: &LinkState, strea
         wiring,
         link,
         state,
+        outbox,
         in_order,
         frames: None,
         verifications: None,
         epoch: Instant::now(),
+        alive_at: None,
     };
     tokio::join!(async move { reader.run(stream).await }, forward);
 }
@@ -65,10 +69,12 @@ struct Reader<'a> {
     wiring: &'a Wiring,
     link: LinkId,
     state: &'a LinkState,
+    outbox: &'a Outbox,
     in_order: mpsc::Sender<Checked>,
     frames: Option<Bucket>,
     verifications: Option<Bucket>,
     epoch: Instant,
+    alive_at: Option<u64>,
 }
 
 impl Reader<'_> {
@@ -76,7 +82,7 @@ impl Reader<'_> {
         while let Some(received) = stream.next().await {
             let is_taken = match received {
                 Received::Text(text) => self.on_text(&text).await,
-                Received::Pong => self.pass(Checked::now(Input::Alive { link: self.link })).await,
+                Received::Pong => self.on_pong().await,
                 Received::Nothing => true,
                 Received::Closed => return,
                 Received::Fault(fault) => {
@@ -91,6 +97,16 @@ impl Reader<'_> {
         }
     }
 
+    /// One sign of life a second is enough: pongs that nobody asked for must not fill the hub's queue.
+    async fn on_pong(&mut self) -> bool {
+        let now = self.now_ms();
+        if self.alive_at.is_some_and(|then| now.saturating_sub(then) < 1000) {
+            return true;
+        }
+        self.alive_at = Some(now);
+        self.pass(Checked::now(Input::Alive { link: self.link })).await
+    }
+
     async fn pass(&self, checked: Checked) -> bool {
         self.in_order.send(checked).await.is_ok()
     }
@@ -102,6 +118,13 @@ impl Reader<'_> {
     /// One text message; false when the hub is gone.
     async fn on_text(&mut self, text: &str) -> bool {
         let role = self.state.role();
+        // A welcome may be long, but only who was dialled sends one.
+        if role.is_none() && !self.state.was_dialled && text.len() > FIRST_FRAME_BYTES_MAX {
+            return self.refuse(Fault::TooLong).await;
+        }
+        if matches!(role, Some(LinkRole::User(_))) {
+            self.outbox.room_for_answers().await;
+        }
         self.wait_for_budget(role.as_ref()).await;
         let frame = match Frame::parse(text) {
             Ok(frame) => frame,
@@ -169,29 +192,32 @@ impl Reader<'_> {
     async fn on_peer_frame(&mut self, frame: Frame, peer: &ServerId) -> bool {
         let origin = ServerId::from(frame.envelope.from.clone());
         let kind = frame.envelope.kind;
+        // Whoever only passes a frame on is not to blame for it.
+        let bad_signature = if origin == *peer {
+            Fault::Signature { kind }
+        } else {
+            Fault::UnknownOrigin { kind }
+        };
         let Some(key) = self.wiring.keyring.server(&origin) else {
-            let fault = if origin == *peer {
-                Fault::Signature { kind }
-            } else {
-                Fault::UnknownOrigin { kind }
-            };
-            return self.refuse(fault).await;
+            return self.refuse(bad_signature).await;
         };
         self.count_verification();
         let link = self.link;
-        let checked = self
-            .wiring
-            .pool
-            .run(move || match verify_transport(&frame.envelope, &key) {
-                true => Input::Peer {
+        let checked = self.wiring.pool.run(move || {
+            if !verify_transport(&frame.envelope, &key) {
+                return Input::Refused {
+                    link,
+                    fault: bad_signature,
+                };
+            }
+            match check_gossiped_keys(&frame.payload) {
+                Ok(()) => Input::Peer {
                     link,
                     frame: Verified::checked(frame, Fingerprint::from_bytes(key.fingerprint())),
                 },
-                false => Input::Refused {
-                    link,
-                    fault: Fault::Signature { kind },
-                },
-            });
+                Err(fault) => Input::Refused { link, fault },
+            }
+        });
         self.pass(Checked::Later(checked)).await
     }
 
@@ -259,6 +285,17 @@ fn check_content(frame: &Frame, key: &PublicKey, is_wanted: bool) -> Result<Opti
     }
 }
 
+/// Whether the keys that a peer tells of are acceptable ones: what is bound to an id must be a key.
+fn check_gossiped_keys(payload: &Payload) -> Result<(), Fault> {
+    let Payload::UserAdvertise(advertise) = payload else {
+        return Ok(());
+    };
+    for key in [&advertise.pubkey, &advertise.enc_pubkey].into_iter().flatten() {
+        accept_key(key)?;
+    }
+    Ok(())
+}
+
 /// Checks the keys that a first frame offers, and its signature by them.
 fn check_first(frame: Frame, expected: Option<KeyText>) -> Result<FirstFrame, Fault> {
     #[expect(
@@ -270,7 +307,13 @@ fn check_first(frame: Frame, expected: Option<KeyText>) -> Result<FirstFrame, Fa
         Payload::ServerHelloJoin(identity) | Payload::ServerAnnounce(identity) | Payload::ServerHelloLink(identity) => {
             (Some(identity.pubkey.clone()), None)
         }
-        Payload::ServerWelcome(welcome) => (welcome.pubkey.clone().or(expected), None),
+        Payload::ServerWelcome(welcome) => {
+            let told = welcome.clients.iter().filter_map(|client| client.pubkey.as_ref());
+            for key in told.chain(welcome.servers.iter().map(|server| &server.pubkey)) {
+                accept_key(key)?;
+            }
+            (welcome.pubkey.clone().or(expected), None)
+        }
         _ => {
             return Ok(FirstFrame {
                 frame,

@@ -82,7 +82,7 @@ impl Server {
                 true => self.on_first_announce(now, link, &envelope, identity),
                 false => self.on_fault(now, link, &Fault::Signature { kind: envelope.kind }),
             },
-            Payload::ServerWelcome(welcome) if dial.is_some() => match (is_signed, key) {
+            Payload::ServerWelcome(welcome) if self.has_asked_for_admission(dial) => match (is_signed, key) {
                 (true, Some(key)) => self.on_welcome(now, link, &envelope, welcome, key),
                 (true | false, Some(_) | None) => {
                     self.on_fault(now, link, &Fault::Signature { kind: envelope.kind });
@@ -100,6 +100,11 @@ impl Server {
             _ => self.on_fault(now, link, &Fault::OutOfPlace { kind: envelope.kind }),
         }
         self.proceed(link);
+    }
+
+    fn has_asked_for_admission(&self, dial: Option<DialId>) -> bool {
+        dial.and_then(|dial| self.dials.get(dial))
+            .is_some_and(|target| target.is_introducer)
     }
 
     fn dial_address(&self, dial: Option<DialId>) -> String {
@@ -237,7 +242,8 @@ impl Server {
         if *assigned == self.config.server_id {
             return;
         }
-        if !self.peers.is_empty() || self.people.has_local_users() {
+        // Whoever has met somebody under an id keeps it, or nobody would know it again.
+        if !self.pins.is_empty() || !self.records.is_empty() {
             let kept = self.config.server_id.clone();
             return self.note(Note::IdKept {
                 kept,
@@ -417,7 +423,7 @@ impl Server {
             Reply::Announce => self.announce_once(now, link),
             Reply::Nothing => {}
         }
-        self.send_presence(now, link);
+        self.begin_telling(now, link);
     }
 
     fn announce_once(&mut self, now: Now, link: LinkId) {

@@ -5,9 +5,12 @@ use super::io::{BootstrapEntry, DialId, LinkId, Note, Output};
 use super::timers::Timer;
 use crate::clock::Now;
 use rand_core::Rng;
-use socp_proto::limits::{REDIAL_WAIT_MAX_MS, REDIAL_WAIT_MIN_MS};
+use socp_proto::limits::{REDIAL_WAIT_MAX_MS, REDIAL_WAIT_MIN_MS, SERVERS_COUNT_MAX};
 use socp_proto::{KeyText, ServerId};
 use std::collections::BTreeMap;
+
+/// How often an address is tried that was only heard of, in somebody's welcome.
+const HEARSAY_ATTEMPTS_MAX: u32 = 8;
 
 /// All dial targets.
 #[derive(Debug, Default)]
@@ -123,6 +126,9 @@ impl Server {
         if self.dials.is_wanted(&host, port) {
             return; // A bootstrap entry: dialled anyway.
         }
+        if self.dials.targets.len() >= SERVERS_COUNT_MAX {
+            return;
+        }
         let dial = self.dials.add(Target::new(host, port, Some(key), Some(server)));
         self.timers.set(now.mono, Timer::Dial(dial));
     }
@@ -192,6 +198,14 @@ impl Server {
             return 0;
         };
         target.is_active = false;
+        let is_pinned = target
+            .server
+            .as_ref()
+            .is_some_and(|server| self.pins.contains_key(server));
+        if !target.is_introducer && !is_pinned && target.attempts >= HEARSAY_ATTEMPTS_MAX {
+            self.dials.targets.remove(&dial);
+            return 0;
+        }
         let doubled = REDIAL_WAIT_MIN_MS.saturating_mul(1 << target.attempts.min(6));
         target.attempts = target.attempts.saturating_add(1);
         let longest = doubled.min(REDIAL_WAIT_MAX_MS);

@@ -9,16 +9,11 @@ use super::timers::Timer;
 use crate::clock::Now;
 use crate::seen::SeenKey;
 use socp_proto::limits::{
-    FRAME_BYTES_MAX, HELLO_AGE_MAX_MS, HELLO_TRIES_MAX, LIST_PAGE_COUNT_MAX, LOCAL_USERS_COUNT_MAX, OUTBOUND_BYTES_MAX,
-    PING_INTERVAL_MS,
+    FRAME_BYTES_MAX, HELLO_AGE_MAX_MS, HELLO_TRIES_MAX, LIST_PAGE_COUNT_MAX, LOCAL_USERS_COUNT_MAX, PING_INTERVAL_MS,
 };
 use socp_proto::payload::{Ack, ListRequest, ListResponse, OnlineUser, PubkeyResponse, UserHello, directory_statement};
 use socp_proto::{Address, Base64Url, Envelope, ErrorCode, FrameKind, KeyText, Payload, ServerId, UserId};
 use std::collections::BTreeSet;
-
-/// Most of those online whom a newcomer is told of unasked; half the outbox at two kilobytes each. The rest is in the
-/// list (our choice).
-const ADVERTS_AT_HELLO_MAX: usize = OUTBOUND_BYTES_MAX / 2 / 2048;
 
 /// A hello that was accepted and waits for the record to be signed and stored.
 #[derive(Debug, Clone)]
@@ -245,7 +240,7 @@ impl Server {
         self.timers
             .set(now.mono.saturating_add(PING_INTERVAL_MS), Timer::Ping(link));
         self.send_hello_ack(now, link, &user);
-        self.tell_who_is_online(now, link, &user);
+        self.begin_telling(now, link);
         let has_changed = self.people.get(&user).is_some_and(|person| person.meta != record.meta);
         let is_new = self.people.attach(&user, link, person_of(record));
         if is_new {
@@ -269,20 +264,6 @@ impl Server {
             caps: Some(own_caps()),
         };
         self.send(&[link], now, user, &Payload::Ack(ack));
-    }
-
-    fn tell_who_is_online(&mut self, now: Now, link: LinkId, newcomer: &UserId) {
-        let others = self
-            .people
-            .online_after(None)
-            .map(|(user, _)| user)
-            .filter(|user| *user != newcomer);
-        let others: Vec<UserId> = others.take(ADVERTS_AT_HELLO_MAX).cloned().collect();
-        for other in others {
-            if let Some(advertise) = self.advertisement(&other, true) {
-                self.send(&[link], now, Address::everyone(), &Payload::UserAdvertise(advertise));
-            }
-        }
     }
 
     pub(super) fn on_list_request(&mut self, now: Now, link: LinkId, request: &ListRequest) {

@@ -211,6 +211,8 @@ impl Server {
         };
         let is_over = match state {
             Link::Peer(_) | Link::User(_) if matches!(fault, Fault::Unsupported { .. }) => false,
+            // Its author's fault, not that of the peer who passed it on.
+            Link::Peer(_) if matches!(fault, Fault::Content { .. }) => false,
             Link::New { .. } => true,
             Link::Peer(peer) => peer.faults.is_one_too_many(now.mono),
             Link::User(user) => user.faults.is_one_too_many(now.mono),

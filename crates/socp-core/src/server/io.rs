@@ -171,6 +171,11 @@ pub enum Input {
         /// What is wrong.
         fault: Fault,
     },
+    /// An `Output::Fence` was reached.
+    Flushed {
+        /// The link.
+        link: LinkId,
+    },
     /// A ping was answered.
     Alive {
         /// The link.
@@ -238,6 +243,11 @@ pub enum Output {
         code: CloseCode,
         /// For people.
         reason: &'static str,
+    },
+    /// Answer with `Input::Flushed` when everything sent on this link before is on its way.
+    Fence {
+        /// The link.
+        link: LinkId,
     },
     /// Ping a link.
     Ping {

@@ -14,6 +14,7 @@ mod link;
 mod presence;
 mod quota;
 mod route;
+mod telling;
 mod timers;
 
 #[cfg(test)]
@@ -59,6 +60,8 @@ pub struct Server {
     last_gossip_ts: u64,
     seen: SeenCache,
     dials: Dials,
+    /// Links that are still being told who is there.
+    tellings: BTreeMap<LinkId, telling::Telling>,
     timers: Timers,
     after_save: BTreeMap<SaveId, AfterSave>,
     last_save: u64,
@@ -87,6 +90,7 @@ impl Server {
             last_gossip_ts: 0,
             seen: SeenCache::new(),
             dials: Dials::default(),
+            tellings: BTreeMap::new(),
             timers: Timers::default(),
             after_save: BTreeMap::new(),
             last_save: 0,
@@ -128,6 +132,7 @@ impl Server {
             Input::Peer { link, frame } => self.on_peer_frame(now, link, frame),
             Input::User { link, frame, content } => self.on_user_frame(now, link, frame, content),
             Input::Refused { link, fault } => self.on_fault(now, link, &fault),
+            Input::Flushed { link } => self.on_flushed(now, link),
             Input::Alive { link } => self.on_alive(now, link),
             Input::Closed { link } => self.on_closed(now, link),
             Input::Endorsed { user, sig } => self.on_endorsed(now, &user, sig),
@@ -188,12 +193,11 @@ impl Server {
         };
         peer.last_heard = now.mono;
         let server = peer.server.clone();
-        self.reset_backoff(&server);
         let signer = frame.by();
         let Frame { envelope, payload } = frame.into_inner();
         let origin = ServerId::from(envelope.from.clone());
         if self.pins.get(&origin).is_none_or(|pin| pin.key.fingerprint() != signer) {
-            return self.on_fault(now, link, &Fault::Signature { kind: envelope.kind });
+            return self.on_fault(now, link, &bad_signature(envelope.kind, origin == server));
         }
         if origin != server && !passes_unchanged(envelope.kind) {
             return self.on_fault(now, link, &Fault::NotYours { kind: envelope.kind });
@@ -283,6 +287,7 @@ impl Server {
 
     /// A link is of no use any more.
     fn lose_link(&mut self, now: Now, link: LinkId) {
+        self.tellings.remove(&link);
         match self.links.remove(&link) {
             Some(Link::User(UserLink { user, .. })) => self.detach_user(now, link, &user),
             Some(Link::Peer(PeerLink { server, dial, .. })) => {
@@ -406,4 +411,13 @@ fn passes_unchanged(kind: FrameKind) -> bool {
         kind,
         FrameKind::UserAdvertise | FrameKind::UserRemove | FrameKind::ServerDeliver
     )
+}
+
+/// A signature that does not fit the pinned key: the peer's fault only where it speaks for itself.
+fn bad_signature(kind: FrameKind, is_own: bool) -> Fault {
+    if is_own {
+        Fault::Signature { kind }
+    } else {
+        Fault::UnknownOrigin { kind }
+    }
 }

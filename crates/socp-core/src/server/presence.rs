@@ -52,6 +52,11 @@ pub(super) enum Home {
 }
 
 impl Person {
+    /// Whether the home is here.
+    pub(super) fn is_local(&self) -> bool {
+        matches!(self.home, Home::Local(_))
+    }
+
     /// Whether a message has a chance to arrive.
     pub(super) fn is_online(&self) -> bool {
         matches!(self.home, Home::Local(_) | Home::Remote { stale_since: None, .. })
@@ -81,10 +86,6 @@ impl People {
             .filter(|(_, person)| is_local(person))
             .map(|(user, _)| user.clone())
             .collect()
-    }
-
-    pub(super) fn has_local_users(&self) -> bool {
-        self.known.values().any(|person| matches!(person.home, Home::Local(_)))
     }
 
     /// Every link of every local user.
@@ -216,16 +217,6 @@ impl People {
 }
 
 impl Server {
-    /// Sends a new peer every user whose home is here (PROTOCOL I.5).
-    pub(super) fn send_presence(&mut self, now: Now, link: LinkId) {
-        let ts = self.next_gossip_ts(now);
-        for user in self.people.local_users() {
-            if let Some(advertise) = self.advertisement(&user, false) {
-                self.send_at(&[link], ts, Address::everyone(), &Payload::UserAdvertise(advertise));
-            }
-        }
-    }
-
     /// What we say of a user we know: to peers as the user's home, to our own users with the home's name.
     pub(super) fn advertisement(&self, user: &UserId, for_users: bool) -> Option<UserAdvertise> {
         let person = self.people.get(user)?;
@@ -299,7 +290,7 @@ impl Server {
 
     /// The `ts` of what we say about our users: never the same twice, or the peers' seen caches would take the second
     /// arrival within a millisecond for the first. It falls back to the clock where that was set back.
-    fn next_gossip_ts(&mut self, now: Now) -> u64 {
+    pub(super) fn next_gossip_ts(&mut self, now: Now) -> u64 {
         let next = self.last_gossip_ts.saturating_add(1);
         let is_near = next <= now.unix.saturating_add(GOSSIP_AHEAD_MAX_MS);
         let next = if is_near { next } else { 0 };

@@ -2,7 +2,7 @@
 
 use super::Shape;
 use crate::id::UserId;
-use crate::key::{Base64Url, KeyText};
+use crate::key::{Base64Url, KeyText, bounded_sig};
 use serde::{Deserialize, Serialize};
 
 /// `MSG_PUBLIC_CHANNEL`: one copy, for one member.
@@ -13,6 +13,7 @@ pub struct ChannelMessage {
     /// The author's key, as the author says.
     pub sender_pub: KeyText,
     /// The author's signature over ciphertext, `from` and `ts`.
+    #[serde(deserialize_with = "bounded_sig")]
     pub content_sig: Base64Url,
     /// The channel, `public`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -57,6 +58,7 @@ pub struct ChannelKeyShare {
     /// The key of who made the shares.
     pub creator_pub: KeyText,
     /// That one's signature over the shares and the key.
+    #[serde(deserialize_with = "bounded_sig")]
     pub content_sig: Base64Url,
 }
 

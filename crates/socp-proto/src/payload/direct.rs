@@ -2,7 +2,7 @@
 
 use super::Shape;
 use crate::id::UserId;
-use crate::key::{Base64Url, KeyText};
+use crate::key::{Base64Url, KeyText, bounded_ciphertext, bounded_sig};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -10,10 +10,12 @@ use sha2::{Digest, Sha256};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DirectMessage {
     /// OAEP blocks of 512 bytes, concatenated.
+    #[serde(deserialize_with = "bounded_ciphertext")]
     pub ciphertext: Base64Url,
     /// The author's key, as the author says.
     pub sender_pub: KeyText,
     /// The author's signature over ciphertext, `from`, `to` and `ts`.
+    #[serde(deserialize_with = "bounded_sig")]
     pub content_sig: Base64Url,
 }
 
@@ -27,12 +29,14 @@ pub struct ServerDeliver {
     /// The recipient.
     pub user_id: UserId,
     /// As the author made it.
+    #[serde(deserialize_with = "bounded_ciphertext")]
     pub ciphertext: Base64Url,
     /// The author.
     pub sender: UserId,
     /// As the author sent it.
     pub sender_pub: KeyText,
     /// As the author made it.
+    #[serde(deserialize_with = "bounded_sig")]
     pub content_sig: Base64Url,
     /// The author's `ts`, which `content_sig` covers; absent: the envelope's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -47,12 +51,14 @@ impl Shape for ServerDeliver {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UserDeliver {
     /// As the author made it.
+    #[serde(deserialize_with = "bounded_ciphertext")]
     pub ciphertext: Base64Url,
     /// The author.
     pub sender: UserId,
     /// As the author sent it.
     pub sender_pub: KeyText,
     /// As the author made it.
+    #[serde(deserialize_with = "bounded_sig")]
     pub content_sig: Base64Url,
     /// The author's `ts`, which `content_sig` covers; absent: the envelope's.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -3,7 +3,7 @@
 use super::Shape;
 use crate::caps::Capabilities;
 use crate::id::{ServerId, UserId};
-use crate::key::{Base64Url, KeyText};
+use crate::key::{Base64Url, KeyText, bounded_sig_if_any};
 use crate::meta::Meta;
 use serde::{Deserialize, Serialize};
 
@@ -31,7 +31,11 @@ pub struct UserAdvertise {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<u64>,
     /// The home server's signature over [`directory_statement`](super::directory_statement).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "bounded_sig_if_any"
+    )]
     pub directory_sig: Option<Base64Url>,
     /// The home server's name for people, added for our clients.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -4,7 +4,7 @@ use super::Shape;
 use crate::caps::Capabilities;
 use crate::id::{ServerId, UserId};
 use crate::json::Object;
-use crate::key::{Base64Url, KeyText};
+use crate::key::{Base64Url, KeyText, bounded_sig_if_any};
 use crate::meta::Meta;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -109,7 +109,7 @@ pub struct PubkeyResponse {
     #[serde(default)]
     pub revoked: bool,
     /// The home server's signature over [`directory_statement`].
-    #[serde(default)]
+    #[serde(default, deserialize_with = "bounded_sig_if_any")]
     pub directory_sig: Option<Base64Url>,
 }
 

@@ -1,27 +1,12 @@
 //! The demo's own words, pasted into shells.
 
-use crate::process::{Process, socp};
-use std::process::{Command, Stdio};
-
-/// Two free neighbouring ports, as far as one can know.
-fn two_free_ports() -> u16 {
-    loop {
-        let first = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = first.local_addr().unwrap().port();
-        if port < 65535 && std::net::TcpListener::bind(("127.0.0.1", port + 1)).is_ok() {
-            return port;
-        }
-    }
-}
+use crate::process::{Process, free_ports, socp};
+use std::process::Command;
 
 /// Pastes the commands of one section into a shell, and talks to what they start.
 fn paste(commands: &[String]) -> Process {
     let mut shell = Command::new("sh");
-    shell
-        .arg("-c")
-        .arg(commands.join("\n"))
-        .stderr(Stdio::null())
-        .env("NO_COLOR", "1");
+    shell.arg("-c").arg(commands.join("\n")).env("NO_COLOR", "1");
     Process::start(shell)
 }
 
@@ -30,7 +15,7 @@ fn the_commands_that_the_demo_prints_hold_a_conversation() {
     let dir = tempfile::tempdir().unwrap();
     let mut command = socp();
     command
-        .args(["demo", "--port", &two_free_ports().to_string(), "--data"])
+        .args(["demo", "--port", &free_ports(2).to_string(), "--data"])
         .arg(dir.path().join("demo"));
     let mut demo = Process::start(command);
     let mut said = Vec::new();

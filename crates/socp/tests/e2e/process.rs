@@ -10,6 +10,20 @@ use std::time::{Duration, Instant};
 /// Longest wait for anything; far longer than it takes, so that a busy machine does not fail a test.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Neighbouring ports that are free now, outside the range from which the system hands out ports by itself, so that no
+/// other test's connection takes one before it is used.
+pub(crate) fn free_ports(count: u16) -> u16 {
+    let is_free = |port: u16| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
+    let begun = Instant::now();
+    loop {
+        let port = rand::random_range(10_000..32_000);
+        if (port..port + count).all(is_free) {
+            return port;
+        }
+        assert!(begun.elapsed() < PATIENCE, "no free ports");
+    }
+}
+
 /// A command of the program under test, with nothing inherited that could change it.
 pub(crate) fn socp() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_socp"));
@@ -31,10 +45,11 @@ pub(crate) struct Process {
 
 impl Process {
     pub(crate) fn start(mut command: Command) -> Self {
+        // What goes wrong is told on the test's own stderr, which is shown if it fails.
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(Stdio::inherit())
             .spawn()
             .unwrap();
         let (sender, lines) = channel();
@@ -118,7 +133,7 @@ pub(crate) struct Served {
 impl Served {
     /// Starts a server on a free port with its data in `dir/name`.
     pub(crate) fn start(dir: &Path, name: &str, more: &[&str]) -> Self {
-        Self::start_on(dir, name, "127.0.0.1:0", more)
+        Self::start_on(dir, name, &format!("127.0.0.1:{}", free_ports(1)), more)
     }
 
     /// Starts a server on a given address.

@@ -347,3 +347,26 @@ fn a_user_who_leaves_and_comes_back_within_a_millisecond_is_known_elsewhere() {
     world.user("u", "b");
     assert_eq!(lists(&mut world, "a"), ["u"]);
 }
+
+#[test]
+fn a_newcomer_is_told_of_a_crowd_in_portions_and_misses_nobody() {
+    let mut world = World::mesh(&["a", "b"]);
+    let names: Vec<&'static str> = (0..100).map(|n| &*format!("user-{n:03}").leak()).collect();
+    for name in &names {
+        world.user(name, "a");
+    }
+    assert_eq!(world.list("b").len(), names.len());
+    let wire = world.connect("b");
+    world.hello(wire, "zoe", plain_hello("zoe"));
+    let frames = world.take(wire);
+    let is_told = |name: &str| {
+        let is_it = |frame: &Frame| matches!(&frame.payload, Payload::UserAdvertise(a) if a.user_id == user_id(name));
+        frames.iter().any(is_it)
+    };
+    assert!(names.iter().all(|name| is_told(name)));
+
+    // A peer that comes back is told as well.
+    world.part("a", "b");
+    world.wait(5_000);
+    assert_eq!(world.list("b").len(), names.len() + 1);
+}

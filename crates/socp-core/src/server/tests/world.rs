@@ -607,6 +607,7 @@ impl World {
     fn perform(&mut self, name: &'static str) {
         let mut answers = Vec::new();
         let mut dials = Vec::new();
+        let mut flushed = Vec::new();
         while let Some(output) = self.node_mut(name).server.poll_output() {
             match output {
                 Output::Send { to, draft } => {
@@ -617,6 +618,7 @@ impl World {
                     self.transmit(name, &to, &envelope.to_text());
                 }
                 Output::Close { link, code, .. } => self.close(name, link, code.number()),
+                Output::Fence { link } => flushed.push(link),
                 Output::Ping { link } => {
                     let wire = self.wires.get_mut(&link).unwrap();
                     wire.pings += 1;
@@ -654,6 +656,9 @@ impl World {
         self.node_mut(name).slow.extend(answers);
         for (dial, address, key) in dials {
             self.dialled(name, dial, &address, key);
+        }
+        for link in flushed {
+            self.handle(name, Input::Flushed { link });
         }
     }
 
