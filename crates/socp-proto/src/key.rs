@@ -56,7 +56,10 @@ pub(crate) fn bounded_sig_if_any<'de, D: serde::Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Base64Url>, D::Error> {
     let sig = Option::<Base64Url>::deserialize(deserializer)?;
-    if sig.as_ref().is_some_and(|sig| sig.0.len() > text_bytes(SIGNATURE_BYTES_MAX)) {
+    if sig
+        .as_ref()
+        .is_some_and(|sig| sig.0.len() > text_bytes(SIGNATURE_BYTES_MAX))
+    {
         return Err(too_long(SIGNATURE_BYTES_MAX));
     }
     Ok(sig)

@@ -15,11 +15,11 @@ pub const ADDRESS_BYTES_MAX: usize = 272;
 pub const HOST_BYTES_MAX: usize = 253;
 /// Longest base64url text of a public key in bytes; RSA-4096 needs 734, RSA-8192 must still get its clear refusal (our choice).
 pub const KEY_TEXT_BYTES_MAX: usize = 2048;
-/// Largest canonical `meta` in bytes (PROTOCOL I.11).
+/// Largest canonical `meta` in bytes (PROTOCOL I.6).
 pub const META_BYTES_MAX: usize = 4096;
-/// Longest `display_name` in characters (PROTOCOL I.11).
+/// Longest `display_name` in characters (PROTOCOL I.6).
 pub const DISPLAY_NAME_CHARS_MAX: usize = 64;
-/// Longest `avatar_url` in bytes (PROTOCOL I.11).
+/// Longest `avatar_url` in bytes (PROTOCOL I.6).
 pub const AVATAR_URL_BYTES_MAX: usize = 512;
 /// Most capabilities one frame may list (our choice).
 pub const CAPS_COUNT_MAX: usize = 32;

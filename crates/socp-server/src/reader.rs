@@ -193,29 +193,27 @@ impl Reader<'_> {
         let origin = ServerId::from(frame.envelope.from.clone());
         let kind = frame.envelope.kind;
         // Whoever only passes a frame on is not to blame for it.
-        let bad_signature = if origin == *peer {
-            Fault::Signature { kind }
-        } else {
-            Fault::UnknownOrigin { kind }
-        };
+        let is_own = origin == *peer;
+        let blame = move |fault: Fault| if is_own { fault } else { Fault::UnknownOrigin { kind } };
         let Some(key) = self.wiring.keyring.server(&origin) else {
-            return self.refuse(bad_signature).await;
+            return self.refuse(blame(Fault::Signature { kind })).await;
         };
         self.count_verification();
         let link = self.link;
         let checked = self.wiring.pool.run(move || {
             if !verify_transport(&frame.envelope, &key) {
-                return Input::Refused {
-                    link,
-                    fault: bad_signature,
-                };
+                let fault = blame(Fault::Signature { kind });
+                return Input::Refused { link, fault };
             }
             match check_gossiped_keys(&frame.payload) {
                 Ok(()) => Input::Peer {
                     link,
                     frame: Verified::checked(frame, Fingerprint::from_bytes(key.fingerprint())),
                 },
-                Err(fault) => Input::Refused { link, fault },
+                Err(fault) => Input::Refused {
+                    link,
+                    fault: blame(fault),
+                },
             }
         });
         self.pass(Checked::Later(checked)).await
@@ -297,21 +295,23 @@ fn check_gossiped_keys(payload: &Payload) -> Result<(), Fault> {
 }
 
 /// Checks the keys that a first frame offers, and its signature by them.
-fn check_first(frame: Frame, expected: Option<KeyText>) -> Result<FirstFrame, Fault> {
+fn check_first(mut frame: Frame, expected: Option<KeyText>) -> Result<FirstFrame, Fault> {
     #[expect(
         clippy::wildcard_enum_match_arm,
         reason = "only these kinds may come first with a key"
     )]
-    let (offered, second) = match &frame.payload {
+    let (offered, second) = match &mut frame.payload {
         Payload::UserHello(hello) => (Some(hello.pubkey.clone()), hello.enc_pubkey.clone()),
         Payload::ServerHelloJoin(identity) | Payload::ServerAnnounce(identity) | Payload::ServerHelloLink(identity) => {
             (Some(identity.pubkey.clone()), None)
         }
         Payload::ServerWelcome(welcome) => {
-            let told = welcome.clients.iter().filter_map(|client| client.pubkey.as_ref());
-            for key in told.chain(welcome.servers.iter().map(|server| &server.pubkey)) {
-                accept_key(key)?;
-            }
+            // What others are said to have is hearsay: an entry that is no key is left out, the rest counts.
+            let is_key = |key: &KeyText| accept_key(key).is_ok();
+            welcome
+                .clients
+                .retain(|client| client.pubkey.as_ref().is_none_or(is_key));
+            welcome.servers.retain(|server| is_key(&server.pubkey));
             (welcome.pubkey.clone().or(expected), None)
         }
         _ => {

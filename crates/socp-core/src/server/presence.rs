@@ -373,13 +373,21 @@ impl Server {
         if peer.server != *server && self.peers.contains_key(server) {
             return false; // Counts only on its own link.
         }
+        let is_own = peer.server == *server;
         if !peer.changes.try_take(now.mono) {
             let server = peer.server.clone();
             self.note(Note::PeerOverBudget { server });
             return false;
         }
         if !self.is_fresh(now, envelope.ts) {
-            self.on_fault(now, link, &Fault::Clock { kind: envelope.kind });
+            // Whoever only passes old news on is not to blame for it.
+            let kind = envelope.kind;
+            let fault = if is_own {
+                Fault::Clock { kind }
+            } else {
+                Fault::UnknownOrigin { kind }
+            };
+            self.on_fault(now, link, &fault);
             return false;
         }
         if !self.seen.insert(now.mono, frame_key(envelope)) {
