@@ -1,5 +1,6 @@
 //! `socp chat`: a conversation, line by line.
 
+mod edit;
 mod input;
 mod screen;
 
@@ -8,9 +9,12 @@ use crate::face::{Lasting, asked_to_stop, connect};
 use crate::show;
 use clap::Args;
 use color_eyre::eyre::{Result, bail};
+use edit::Terminal;
 use input::{Line, Typed, parse};
 use screen::Screen;
 use socp_client::{Client, ClientError, Event, Person, Receipt};
+use std::io;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 /// Talk: type lines, read what arrives
@@ -31,10 +35,10 @@ pub(crate) async fn run(args: ChatArgs, common: &Common) -> Result<()> {
     // Lines are all there is for now, with or without `--plain`.
     tracing::debug!(plain = args.plain, "chat");
     let (client, mut events) = connect(common, Lasting::Reconnecting).await?;
-    let mut lines = input::lines();
+    let (mut lines, terminal) = typed_lines(common.json);
     let mut chat = Chat {
         client: client.clone(),
-        screen: Screen::new(common.json),
+        screen: Screen::new(common.json, terminal),
         sending: JoinSet::new(),
         partner: None,
     };
@@ -48,7 +52,8 @@ pub(crate) async fn run(args: ChatArgs, common: &Common) -> Result<()> {
                 Some(event) => chat.on_event(&event)?,
                 None => bail!("{}", chat.screen.last_words()),
             },
-            line = lines.recv(), if !is_ending => match line {
+            line = lines.next(), if !is_ending => match line {
+                Some(Ok(Typed::Interrupt)) => break,
                 Some(line) => is_ending = chat.on_typed(line?).await?,
                 None => is_ending = true,
             },
@@ -58,6 +63,32 @@ pub(crate) async fn run(args: ChatArgs, common: &Common) -> Result<()> {
     }
     client.close().await;
     chat.screen.finish()
+}
+
+/// Where typed lines come from.
+enum Lines {
+    Read(mpsc::Receiver<io::Result<Typed>>),
+    Edited(mpsc::UnboundedReceiver<io::Result<Typed>>),
+}
+
+impl Lines {
+    async fn next(&mut self) -> Option<io::Result<Typed>> {
+        match self {
+            Self::Read(lines) => lines.recv().await,
+            Self::Edited(lines) => lines.recv().await,
+        }
+    }
+}
+
+/// Lines are edited where a person types them, if the terminal is up to it.
+fn typed_lines(json: bool) -> (Lines, Option<Terminal>) {
+    if !json && screen::is_terminal() {
+        match edit::start() {
+            Ok((lines, terminal)) => return (Lines::Edited(lines), Some(terminal)),
+            Err(error) => tracing::debug!(%error, "lines cannot be edited here"),
+        }
+    }
+    (Lines::Read(input::lines()), None)
 }
 
 /// How a message ended.
@@ -92,6 +123,7 @@ impl Chat {
                 self.screen.remark("NOT_SENT", why)?;
                 Ok(false)
             }
+            Typed::Interrupt => Ok(true),
         }
     }
 

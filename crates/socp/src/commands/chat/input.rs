@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 /// Lines that may wait; a pipe is read no further until they are done.
 const LINES_COUNT_MAX: usize = 64;
 
-/// Where a terminal that edits lines itself cuts them off, without a word (N_TTY_BUF_SIZE of Linux, less the line's end).
+/// Where a terminal that edits lines itself (one that `edit` cannot serve) cuts them off, without a word (N_TTY_BUF_SIZE of Linux, less the line's end).
 const TERMINAL_LINE_BYTES_MAX: usize = 4_095;
 
 /// One typed line.
@@ -70,6 +70,8 @@ pub(super) enum Typed {
     Line(String),
     /// It cannot be what was meant, and why.
     Unusable(&'static str),
+    /// Ctrl-C, where it is a key and no signal.
+    Interrupt,
 }
 
 fn read(input: impl BufRead, is_terminal: bool) -> impl Iterator<Item = io::Result<Typed>> {

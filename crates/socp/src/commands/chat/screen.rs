@@ -1,5 +1,6 @@
 //! Where a chat is shown: a terminal with a prompt, a pipe, or a script that reads JSON.
 
+use super::edit::{PROMPT, Terminal};
 use crate::safe_text::safe;
 use crate::{out, show};
 use color_eyre::eyre::Result;
@@ -7,24 +8,38 @@ use serde_json::json;
 use socp_client::{Event, Person, Receipt};
 use std::io::{self, IsTerminal as _};
 
-const PROMPT: &str = "> ";
 /// Back to the first column, and clear the line (ECMA-48).
-const CLEAR_LINE: &str = "\r\u{1b}[K";
+pub(super) const CLEAR_LINE: &str = "\r\u{1b}[K";
 
 pub(super) struct Screen {
-    json: bool,
-    is_interactive: bool,
+    kind: Kind,
     last_words: Option<String>,
 }
 
+enum Kind {
+    Json,
+    /// Lines, and nothing else.
+    Pipe,
+    /// A terminal that edits what is typed by itself, and knows nothing of what we print.
+    Simple,
+    /// A terminal on which we edit.
+    Edited(Terminal),
+}
+
 impl Screen {
-    pub(super) fn new(json: bool) -> Self {
-        let is_interactive = !json && io::stdin().is_terminal() && io::stdout().is_terminal();
-        Self {
-            json,
-            is_interactive,
-            last_words: None,
-        }
+    /// With no `terminal`, lines are read from standard input as they are.
+    pub(super) fn new(json: bool, terminal: Option<Terminal>) -> Self {
+        let kind = match terminal {
+            _ if json => Kind::Json,
+            Some(terminal) => Kind::Edited(terminal),
+            None if is_terminal() => Kind::Simple,
+            None => Kind::Pipe,
+        };
+        Self { kind, last_words: None }
+    }
+
+    fn is_json(&self) -> bool {
+        matches!(self.kind, Kind::Json)
     }
 
     /// Why it ended, when it did by itself.
@@ -35,7 +50,7 @@ impl Screen {
     }
 
     pub(super) fn prompt(&self) -> Result<()> {
-        if self.is_interactive {
+        if matches!(self.kind, Kind::Simple) {
             out::raw(&format!("{CLEAR_LINE}{PROMPT}"))?;
         }
         Ok(())
@@ -43,7 +58,7 @@ impl Screen {
 
     /// Leaves the shell's prompt a line of its own.
     pub(super) fn finish(&self) -> Result<()> {
-        if self.is_interactive {
+        if matches!(self.kind, Kind::Simple) {
             out::raw(CLEAR_LINE)?;
         }
         Ok(())
@@ -53,7 +68,7 @@ impl Screen {
         if let Event::Stopped(stop) = event {
             self.last_words = Some(stop.to_string());
         }
-        if self.json {
+        if self.is_json() {
             return show::as_json(event).map_or(Ok(()), |object| Ok(out::json(&object)?));
         }
         match show::human(event) {
@@ -63,7 +78,7 @@ impl Screen {
     }
 
     pub(super) fn sent(&self, to: &Person, text: &str, receipt: &Receipt) -> Result<()> {
-        if self.json {
+        if self.is_json() {
             return Ok(out::json(&show::receipt_json(&receipt.msg_ref, to))?);
         }
         self.line(&format!(
@@ -76,7 +91,7 @@ impl Screen {
 
     pub(super) fn people<'a>(&self, people: impl Iterator<Item = &'a Person>) -> Result<()> {
         for person in people {
-            if self.json {
+            if self.is_json() {
                 out::json(&show::person_json(person))?;
             } else {
                 self.line(&format!("{}  {}", person.user_id, show::address(person)))?;
@@ -87,7 +102,7 @@ impl Screen {
 
     /// Something went wrong with what was typed, or was asked for.
     pub(super) fn remark(&self, code: &str, text: &str) -> Result<()> {
-        if self.json {
+        if self.is_json() {
             return Ok(out::json(&json!({ "event": "error", "code": code, "detail": text }))?);
         }
         self.line(&show::remark(text))
@@ -95,7 +110,7 @@ impl Screen {
 
     /// Something good to know.
     pub(super) fn hint(&self, text: &str) -> Result<()> {
-        if self.json {
+        if self.is_json() {
             return Ok(out::json(&json!({ "event": "notice", "from": null, "text": text }))?);
         }
         self.line(&format!("[{}] * {text}", show::clock_now()))
@@ -103,9 +118,16 @@ impl Screen {
 
     /// One line above the prompt.
     fn line(&self, line: &str) -> Result<()> {
-        if self.is_interactive {
-            return Ok(out::raw(&format!("{CLEAR_LINE}{line}\n{PROMPT}"))?);
+        match &self.kind {
+            Kind::Edited(terminal) => terminal.line(line)?,
+            Kind::Simple => out::raw(&format!("{CLEAR_LINE}{line}\n{PROMPT}"))?,
+            Kind::Json | Kind::Pipe => out::line(line)?,
         }
-        Ok(out::line(line)?)
+        Ok(())
     }
+}
+
+/// Whether a person types and reads.
+pub(super) fn is_terminal() -> bool {
+    io::stdin().is_terminal() && io::stdout().is_terminal()
 }
