@@ -1,4 +1,4 @@
-//! Standard output and standard error, and nothing else writes to them.
+//! Standard output and standard error. Nothing else writes to them, but for the chat's line editor and the log.
 
 use crate::safe_text::safe;
 use color_eyre::Report;
