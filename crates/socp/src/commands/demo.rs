@@ -130,12 +130,14 @@ fn say(text: &str) -> Result<()> {
 fn welcome(data: &Path, first: &Ready, second: &Ready) -> Result<String> {
     let program = quoted(&program_path()?);
     let command = |name: &str, server: &Ready| {
-        let profile = quoted(&data.join(name));
-        format!(
-            "  {program} register --profile {profile} --server ws://{} --name {name} --no-password\n  \
-               {program} chat --profile {profile}\n",
-            server.listen
-        )
+        let dir = data.join(name);
+        let profile = quoted(&dir);
+        let listen = server.listen;
+        let chat = format!("  {program} chat --profile {profile} --server ws://{listen}\n");
+        if Profile::open(&dir).is_ok() {
+            return chat; // Registered the last time.
+        }
+        format!("  {program} register --profile {profile} --server ws://{listen} --name {name} --no-password\n{chat}")
     };
     Ok(format!(
         "Two servers are running and linked, each with its own users:\n\n\

@@ -1,9 +1,33 @@
 //! The demo's own words, pasted into shells.
 
 use crate::process::{Process, free_ports, socp};
+use std::path::Path;
 use std::process::Command;
 
-/// Pastes the commands of one section into a shell, and talks to what they start.
+/// Starts the demo and reads what it says.
+fn start_demo(data: &Path) -> (Process, Vec<String>) {
+    let mut command = socp();
+    command
+        .args(["demo", "--port", &free_ports(2).to_string(), "--data"])
+        .arg(data);
+    let demo = Process::start(command);
+    let mut said = Vec::new();
+    while !said.last().is_some_and(|line: &String| line.starts_with("Ctrl-C")) {
+        said.push(demo.line());
+    }
+    (demo, said)
+}
+
+/// The lines to paste.
+fn commands(said: &[String]) -> Vec<String> {
+    let is_command = |line: &&String| line.contains(" register ") || line.contains(" chat ");
+    said.iter()
+        .filter(is_command)
+        .map(|line| line.trim().to_owned())
+        .collect()
+}
+
+/// Pastes commands into a shell, and talks to what they start.
 fn paste(commands: &[String]) -> Process {
     let mut shell = Command::new("sh");
     shell.arg("-c").arg(commands.join("\n")).env("NO_COLOR", "1");
@@ -13,34 +37,17 @@ fn paste(commands: &[String]) -> Process {
 #[test]
 fn the_commands_that_the_demo_prints_hold_a_conversation() {
     let dir = tempfile::tempdir().unwrap();
-    let mut command = socp();
-    command
-        .args(["demo", "--port", &free_ports(2).to_string(), "--data"])
-        .arg(dir.path().join("demo"));
-    let mut demo = Process::start(command);
-    let mut said = Vec::new();
-    loop {
-        said.push(demo.line());
-        if said.last().unwrap().starts_with("Ctrl-C") {
-            break;
-        }
-    }
-    let commands: Vec<String> = said
+    let data = dir.path().join("demo");
+    let (mut demo, said) = start_demo(&data);
+    let to_paste = commands(&said);
+    assert_eq!(to_paste.len(), 4, "{said:#?}");
+    let servers = said
         .iter()
-        .filter(|line| line.contains(" register ") || line.contains(" chat "))
-        .map(|line| line.trim().to_owned())
-        .collect();
-    assert_eq!(commands.len(), 4, "{said:#?}");
-    assert!(
-        said.iter()
-            .filter(|line| line.contains("ws://") && line.contains("key "))
-            .count()
-            == 2,
-        "{said:#?}"
-    );
+        .filter(|line| line.contains("ws://") && line.contains("key "));
+    assert_eq!(servers.count(), 2, "{said:#?}");
 
-    let mut alice = paste(&commands[..2]);
-    let mut bob = paste(&commands[2..]);
+    let mut alice = paste(&to_paste[..2]);
+    let mut bob = paste(&to_paste[2..]);
     alice.line_with("connected");
     bob.line_with("connected");
     alice.type_line("/tell echo hello");
@@ -52,4 +59,20 @@ fn the_commands_that_the_demo_prints_hold_a_conversation() {
     bob.line_with("✓ alice@srv-a: hello from a");
     drop((alice, bob));
     assert_eq!(demo.signal_and_wait("INT"), Some(0));
+
+    // Both are registered by now, so that the next start offers to chat at once.
+    let (_demo, said) = start_demo(&data);
+    let to_paste = commands(&said);
+    assert!(
+        to_paste.len() == 2 && to_paste.iter().all(|line| line.contains(" chat ")),
+        "{said:#?}"
+    );
+    let mut alice = paste(&to_paste[..1]);
+    alice.line_with("connected");
+    alice.type_line("/tell echo still there");
+    alice.line_with("✓ echo@srv-b: still there");
+    assert!(
+        to_paste.len() == 2 && to_paste.iter().all(|line| line.contains(" chat ")),
+        "{said:#?}"
+    );
 }
