@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 /// What checking a content signature counts for: it may take every form that programs sign (PROTOCOL I.7).
-const CONTENT_VERIFICATIONS: usize = 4;
+const CONTENT_VERIFICATIONS: u32 = 4;
 /// Frames of one link that may be verified at the same time.
 const IN_VERIFICATION_MAX: usize = 32;
 
@@ -165,10 +165,10 @@ impl Reader<'_> {
         }
     }
 
-    fn count_verification(&mut self) {
+    fn count_verifications(&mut self, count: u32) {
         let now = self.now_ms();
         if let Some(verifications) = &mut self.verifications {
-            verifications.try_take(now);
+            verifications.charge(now, count);
         }
     }
 
@@ -198,7 +198,7 @@ impl Reader<'_> {
         let Some(key) = self.wiring.keyring.server(&origin) else {
             return self.refuse(blame(Fault::Signature { kind })).await;
         };
-        self.count_verification();
+        self.count_verifications(1);
         let link = self.link;
         let checked = self.wiring.pool.run(move || {
             if !verify_transport(&frame.envelope, &key) {
@@ -233,9 +233,7 @@ impl Reader<'_> {
                 .await;
         }
         let content_cost = if has_content { CONTENT_VERIFICATIONS } else { 0 };
-        for _ in 0..content_cost.saturating_add(usize::from(has_sig)) {
-            self.count_verification();
-        }
+        self.count_verifications(content_cost.saturating_add(u32::from(has_sig)));
         let checked = self.wiring.pool.run(move || {
             if has_sig && !verify_transport(&frame.envelope, &key) {
                 return Input::Refused {

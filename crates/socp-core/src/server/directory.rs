@@ -174,6 +174,18 @@ impl Server {
 
     pub(super) fn on_endorsed(&mut self, now: Now, user: &UserId, sig: Base64Url) {
         let mut waiting = self.endorsing.remove(user).unwrap_or_default().into_iter();
+        if sig.is_empty() {
+            for Greeting { link, .. } in waiting {
+                self.proceed(link);
+                self.give_up(
+                    now,
+                    link,
+                    CloseCode::InternalError,
+                    "this server cannot sign your record now",
+                );
+            }
+            return;
+        }
         // Who came first has the id; others who wait for it are judged against that one.
         let Some(mut first) = waiting.next() else {
             return;

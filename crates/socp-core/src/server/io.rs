@@ -190,7 +190,7 @@ pub enum Input {
     Endorsed {
         /// Whose record.
         user: UserId,
-        /// Our signature.
+        /// Our signature; empty if it could not be made.
         sig: Base64Url,
     },
     /// An `Output::Save` is on disk.

@@ -1,10 +1,11 @@
 //! What strangers get for breaking the protocol: an answer or a close, and nobody else is disturbed.
 
 use crate::letter_client::{LetterClient, encode, key_case, now_ms, sign, test_key};
-use crate::process::{Served, eventually};
+use crate::process::{PATIENCE, Served, eventually};
 use serde_json::{Value, json};
-use std::io::Write as _;
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
+use std::time::Duration;
 use tokio_tungstenite::tungstenite::Message;
 
 /// An open server with a bystander whose link must survive whatever others do.
@@ -295,11 +296,36 @@ fn a_reader_that_does_not_read_is_cut_off_and_nobody_waits() {
 fn a_connection_that_says_nothing_is_closed_and_a_port_scan_harms_nobody() {
     let stage = Stage::new();
     let mut silent = stage.stranger();
+    let mut wordless = TcpStream::connect(stage.server.address()).unwrap();
     for garbage in [&b"\x00\x01\x02\x03"[..], b"GET / HTTP/1.1\r\n\r\n", b"SSH-2.0-x\r\n"] {
         let mut scan = TcpStream::connect(stage.server.address()).unwrap();
         scan.write_all(garbage).unwrap();
     }
     assert_eq!(silent.receive_close(), 1002);
+    // Not even an HTTP request: ended as well, with an answer or without.
+    wordless.set_read_timeout(Some(PATIENCE)).unwrap();
+    wordless.read_to_end(&mut Vec::new()).unwrap();
+    stage.check_undisturbed(&[]);
+}
+
+#[test]
+fn one_address_cannot_take_every_place_before_the_hello() {
+    let stage = Stage::new();
+    let address = stage.server.address().to_owned();
+    let is_refused = |stream: &mut TcpStream| {
+        stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        // The end at once, by a reset or not; a connection with a place is kept waiting.
+        let read = stream.read(&mut [0]);
+        !matches!(read, Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
+    };
+    let mut kept: Vec<TcpStream> = (0..200).map(|_| TcpStream::connect(&address).unwrap()).collect();
+    assert!(!is_refused(kept.last_mut().unwrap()));
+    assert!(is_refused(&mut TcpStream::connect(&address).unwrap()));
+    drop(kept);
+    eventually("a place to be free", || {
+        let mut next = TcpStream::connect(&address).unwrap();
+        (!is_refused(&mut next)).then_some(())
+    });
     stage.check_undisturbed(&[]);
 }
 

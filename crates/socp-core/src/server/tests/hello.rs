@@ -374,3 +374,16 @@ fn ctrl_close_closes_normally() {
     world.say(user, "a", &close);
     assert_eq!(world.closed(user.wire), Some(1000));
 }
+
+#[test]
+fn a_record_that_could_not_be_signed_admits_nobody_and_binds_nothing() {
+    let mut world = World::one("a");
+    world.node_mut("a").is_slow = true;
+    let wire = world.connect("a");
+    world.hello(wire, "u", plain_hello("u"));
+    let (user, sig) = (user_id("u"), Base64Url::encode(&[]));
+    world.handle("a", Input::Endorsed { user, sig });
+    world.settle();
+    assert_eq!(world.closed(wire), Some(1011));
+    assert!(world.node("a").server.records.is_empty() && world.node("a").users.is_empty());
+}
