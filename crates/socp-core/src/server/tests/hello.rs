@@ -387,3 +387,31 @@ fn a_record_that_could_not_be_signed_admits_nobody_and_binds_nothing() {
     assert_eq!(world.closed(wire), Some(1011));
     assert!(world.node("a").server.records.is_empty() && world.node("a").users.is_empty());
 }
+
+#[test]
+fn two_sessions_that_begin_in_the_same_millisecond_are_both_proven() {
+    let mut world = World::one("a");
+    let now = world.now.unix;
+    let hello = UserHello {
+        server_id: Some(server_id("a")),
+        ts: Some(now),
+        ..plain_hello("u")
+    };
+    let payload = Payload::UserHello(hello);
+    let mut say = |sig: &[u8]| {
+        let wire = world.connect("a");
+        let envelope = draft("u", "a", now, &payload).sign(sig);
+        let frame = Frame {
+            envelope,
+            payload: payload.clone(),
+        };
+        let (key, signer) = (Some(key("u")), Some(key("u").fingerprint()));
+        let first = FirstFrame { frame, key, signer };
+        world.handle("a", Input::First { link: wire.link, first });
+        world.settle();
+        world.take(wire)[0].envelope.kind
+    };
+    assert_eq!(say(b"one salt"), FrameKind::Ack);
+    assert_eq!(say(b"another salt"), FrameKind::Ack);
+    assert_eq!(say(b"one salt"), FrameKind::Error, "a replay proves nothing");
+}
