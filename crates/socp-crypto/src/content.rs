@@ -269,6 +269,32 @@ pub fn file_chunk_preimage(parts: &FileChunkParts<'_>) -> Vec<u8> {
         .into_bytes()
 }
 
+/// The signed fields of a `FILE_END` with a status. Declared in canonical order.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct FileEndParts<'a> {
+    /// Why it failed; empty where there is nothing to say.
+    pub detail: &'a str,
+    /// The file's id.
+    pub file_id: &'a str,
+    /// The receiver's user id, who sends this.
+    pub from: &'a str,
+    /// `received` or `failed`.
+    pub status: &'a str,
+    /// The user id of the file's author.
+    pub to: &'a str,
+    /// The receiver's clock, milliseconds since the Unix epoch.
+    pub ts: u64,
+}
+
+/// The bytes that the signature of a `FILE_END` with a status covers: canonical JSON of its parts (PROTOCOL part I, 9).
+///
+/// # Errors
+///
+/// [`CryptoError::Internal`] if the library fails.
+pub fn file_end_preimage(parts: &FileEndParts<'_>) -> Result<Vec<u8>, CryptoError> {
+    canonical(parts).ok_or(CryptoError::Internal("JSON of strings and numbers"))
+}
+
 /// Declared in canonical order.
 #[derive(Serialize)]
 struct JsonContent<'a> {

@@ -12,12 +12,14 @@
 //! |---|---|
 //! | [`public_key`], [`private_key`] | keys of SOCP §4: PSS signatures, OAEP blocks |
 //! | [`content`] | what end-to-end signatures cover (SOCP §9.2 to §9.4, §12) |
+//! | [`frame_content`] | the same, read off whole frames |
 //! | [`keyfile`] | a private key at rest, under a password or a secret |
 //! | [`secret`], [`random`], [`digest`] | values that forget themselves, randomness, SHA-256 |
 
 pub mod content;
 pub mod digest;
 pub mod error;
+pub mod frame_content;
 mod key_rules;
 pub mod keyfile;
 pub mod private_key;
@@ -27,6 +29,7 @@ pub mod secret;
 
 pub use content::{ContentFamily, ContentParts, ContentScheme, sign_content, verify_content};
 pub use error::{CryptoError, KeyFault, KeyFileFault};
+pub use frame_content::{ContentCheck, check_content, content_preimage_of};
 pub use keyfile::{SealedKey, UnlockSecret};
 pub use private_key::PrivateKey;
 pub use public_key::{PublicKey, SIGNATURE_BYTES};

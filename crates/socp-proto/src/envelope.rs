@@ -1,7 +1,7 @@
 //! The envelope (SOCP §7) and its three states: read, drafted, signed.
 
 use crate::canonical::utf8_form;
-use crate::id::{Address, Id};
+use crate::id::{Address, Id, ServerId};
 use crate::json::{JsonFault, Object, parse_object};
 use crate::key::Base64Url;
 use crate::payload::{ErrorCode, FrameKind, InvalidPayload, Payload};
@@ -44,6 +44,29 @@ impl Envelope {
     #[must_use]
     pub fn signed_text(&self) -> String {
         utf8_form(&self.payload)
+    }
+
+    /// Whose `sig` it must be on a link to the server `peer`: the peer's where the author's `from` is kept, else that
+    /// of `from` (PROTOCOL I.2).
+    #[must_use]
+    pub fn signer(&self, peer: &ServerId) -> ServerId {
+        if self.kind.keeps_author() {
+            peer.clone()
+        } else {
+            ServerId::from(self.from.clone())
+        }
+    }
+
+    /// The same said on by us: everything as it came, to be signed anew (PROTOCOL I.2).
+    #[must_use]
+    pub fn into_draft(self) -> Draft {
+        Draft {
+            from: self.from,
+            to: self.to,
+            ts: self.ts,
+            kind: self.kind,
+            payload: self.payload,
+        }
     }
 }
 

@@ -37,6 +37,12 @@ pub const SIGNATURE_BYTES_MAX: usize = 512;
 pub const FIRST_FRAME_BYTES_MAX: usize = 32 * 1024;
 /// Longest file name in a manifest in bytes (our choice).
 pub const FILE_NAME_BYTES_MAX: usize = 255;
+/// Longest `file_id` in bytes (our choice).
+pub const FILE_ID_BYTES_MAX: usize = 64;
+/// Longest reason in a `FILE_END` in bytes (our choice).
+pub const FILE_DETAIL_BYTES_MAX: usize = 1024;
+/// Bytes of the file in one `FILE_CHUNK`: one OAEP block (SOCP §9.4).
+pub const FILE_CHUNK_BYTES: usize = 446;
 
 /// A link that has said nothing valid for this long is closed with 1002 (PROTOCOL I.3).
 pub const HELLO_WAIT_MAX_MS: u64 = 10_000;
@@ -71,6 +77,10 @@ pub const SEEN_TTL_MS: u64 = 10 * 60_000;
 /// How many frames are remembered as seen (PROTOCOL I.7).
 pub const SEEN_COUNT_MAX: usize = 1 << 20;
 const _: () = assert!(SEEN_TTL_MS > CLOCK_BEHIND_MAX_MS + CLOCK_AHEAD_MAX_MS);
+/// Content that is older than this is refused, and what was delivered within it is not taken again (PROTOCOL I.7).
+pub const CONTENT_AGE_MAX_MS: u64 = 30 * 24 * 3_600_000;
+/// How much delivered content is remembered; the oldest goes first (our choice).
+pub const DELIVERED_COUNT_MAX: usize = 1 << 20;
 /// Users of a lost server are forgotten after this long (PROTOCOL I.5).
 pub const STALE_USER_MAX_MS: u64 = 10 * 60_000;
 

@@ -19,7 +19,7 @@ mod user;
 pub use channel::{ChannelAdd, ChannelKeyShare, ChannelMessage, ChannelShare, ChannelUpdated};
 pub use control::{Ack, CtrlClose, ErrorCode, ErrorNotice, Heartbeat};
 pub use direct::{DirectMessage, ServerDeliver, UserDeliver, msg_ref};
-pub use file::{FileChunk, FileEnd, FileMode, FileStart};
+pub use file::{FileChunk, FileEnd, FileMode, FileStart, FileStatus};
 pub use presence::{UserAdvertise, UserRemove};
 pub use server::{ServerIdentity, ServerWelcome, WelcomeClient, WelcomeServer};
 pub use user::{ListRequest, ListResponse, OnlineUser, PubkeyRequest, PubkeyResponse, UserHello, directory_statement};
@@ -166,6 +166,18 @@ frames! {
     Error(ErrorNotice) = "ERROR",
     /// Something was taken (SOCP §9.5).
     Ack(Ack) = "ACK",
+}
+
+impl FrameKind {
+    /// Whether such a frame keeps its author's `from`, `to` and `ts` on its way, each server signing it anew
+    /// (PROTOCOL I.2).
+    #[must_use]
+    pub fn keeps_author(self) -> bool {
+        matches!(
+            self,
+            Self::MsgPublicChannel | Self::PublicChannelKeyShare | Self::FileStart | Self::FileChunk | Self::FileEnd
+        )
+    }
 }
 
 #[cfg(test)]

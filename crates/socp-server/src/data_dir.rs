@@ -13,7 +13,7 @@
 use crate::error::ServerError;
 use crate::settings::Settings;
 use crate::store::{Database, Store};
-use socp_core::server::{ServerPin, UserRecord};
+use socp_core::server::Memory;
 use socp_crypto::{PrivateKey, SealedKey, SecretBytes, UnlockSecret, random_bytes};
 use socp_proto::{KeyText, ServerId};
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
@@ -26,8 +26,7 @@ pub(crate) struct Opened {
     pub(crate) server_id: ServerId,
     pub(crate) key: PrivateKey,
     pub(crate) key_text: KeyText,
-    pub(crate) pins: Vec<ServerPin>,
-    pub(crate) users: Vec<UserRecord>,
+    pub(crate) memory: Memory,
     pub(crate) store: Store,
 }
 
@@ -68,8 +67,7 @@ fn open_blocking(settings: &Settings) -> Result<Opened, ServerError> {
         server_id,
         key,
         key_text,
-        pins: remembered.pins,
-        users: remembered.users,
+        memory: remembered.memory,
         store,
     })
 }

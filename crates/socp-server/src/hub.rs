@@ -86,6 +86,7 @@ impl Hub {
             port,
             bootstrap: settings.bootstrap.clone(),
             accept: settings.accept,
+            takes_users: settings.takes_users,
             verify_content: settings.verify_content,
             allow_unsigned_join: settings.allow_unsigned_join,
             clock_behind_ms,
@@ -93,7 +94,7 @@ impl Hub {
             seed,
         };
         let epoch = Instant::now();
-        let core = Server::new(now(epoch), config, opened.pins, opened.users);
+        let core = Server::new(now(epoch), config, opened.memory);
         let signer = Signer::new(opened.key, wiring.pool.clone());
         opened.store.answer_to(wiring.hub.clone());
         Ok(Self {
@@ -202,6 +203,7 @@ impl Hub {
                     }
                 }
                 Output::Trust { server, key } => self.wiring.keyring.trust(server, &key),
+                Output::Distrust { server } => self.wiring.keyring.distrust(&server),
                 Output::Endorse { user, statement } => self.endorse(user, statement),
                 Output::Save { save, record } => self.store.save(save, record),
                 Output::Note(note) => self.on_note(&note),

@@ -22,6 +22,14 @@ impl Keyring {
             .cloned()
     }
 
+    /// Forgets the key of a server.
+    pub(crate) fn distrust(&self, server: &ServerId) {
+        self.servers
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(server);
+    }
+
     /// Adds a key that the core trusts; an unacceptable one (out of an edited database) is left out.
     pub(crate) fn trust(&self, server: ServerId, key: &KeyText) {
         match PublicKey::from_spki_der(key.der()) {

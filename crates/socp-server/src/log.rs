@@ -50,6 +50,9 @@ pub(crate) fn note(note: &Note) {
             warn!(address, %code, detail = detail.escape_debug().to_string(), "a server refused us");
         }
         Note::UnprovenHello { link, .. } => warn!(link = link.0, "a user was let in without proof (--accept open)"),
+        Note::Unpinned { server } => info!(%server, "pin removed"),
+        Note::ChannelVersion { version } => debug!(version, "channel version"),
+        Note::PresenceCorrected { user, server } => debug!(%user, %server, "user is not there any more"),
         Note::SaveFailed { reason } => warn!(reason, "the store refused a record"),
         Note::PeerOverBudget { server } => warn!(%server, "a peer exceeds its presence budget"),
         Note::KeyConflict { server, .. } => {

@@ -7,10 +7,11 @@ use crate::socket::{Received, SocketStream};
 use futures_util::StreamExt as _;
 use socp_core::Verified;
 use socp_core::server::{Bucket, Fault, FirstFrame, Input, LinkId};
-use socp_crypto::{ContentParts, PublicKey, verify_content};
+use socp_crypto::frame_content::signature_of;
+use socp_crypto::{ContentCheck, PublicKey, check_content};
 use socp_proto::limits::FIRST_FRAME_BYTES_MAX;
 use socp_proto::payload::msg_ref;
-use socp_proto::{Envelope, Fingerprint, Frame, KeyText, Payload, ServerId, escaped_form};
+use socp_proto::{Envelope, Fingerprint, Frame, FrameKind, KeyText, Payload, ServerId, escaped_form};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
@@ -190,7 +191,7 @@ impl Reader<'_> {
     }
 
     async fn on_peer_frame(&mut self, frame: Frame, peer: &ServerId) -> bool {
-        let origin = ServerId::from(frame.envelope.from.clone());
+        let origin = frame.envelope.signer(peer);
         let kind = frame.envelope.kind;
         // Whoever only passes a frame on is not to blame for it.
         let is_own = origin == *peer;
@@ -221,7 +222,7 @@ impl Reader<'_> {
 
     async fn on_user_frame(&mut self, frame: Frame, key: PublicKey) -> bool {
         let has_sig = !frame.envelope.sig.is_empty();
-        let has_content = self.wiring.verify_content && matches!(frame.payload, Payload::MsgDirect(_));
+        let has_content = self.wiring.verify_content && signature_of(&frame.payload).is_some();
         let link = self.link;
         if !has_sig && !has_content {
             return self
@@ -232,7 +233,10 @@ impl Reader<'_> {
                 }))
                 .await;
         }
-        let content_cost = if has_content { CONTENT_VERIFICATIONS } else { 0 };
+        let content_cost = match (has_content, frame.envelope.kind) {
+            (true, FrameKind::MsgDirect) => CONTENT_VERIFICATIONS,
+            (is_wanted, _) => u32::from(is_wanted),
+        };
         self.count_verifications(content_cost.saturating_add(u32::from(has_sig)));
         let checked = self.wiring.pool.run(move || {
             if has_sig && !verify_transport(&frame.envelope, &key) {
@@ -243,7 +247,7 @@ impl Reader<'_> {
                     },
                 };
             }
-            match check_content(&frame, &key, has_content) {
+            match check_author(&frame, &key, has_content) {
                 Ok(content) => Input::User { link, frame, content },
                 Err(fault) => Input::Refused { link, fault },
             }
@@ -263,21 +267,13 @@ fn verify_transport(envelope: &Envelope, key: &PublicKey) -> bool {
         || escaped_form(&text).is_some_and(|escaped| key.verify(escaped.as_bytes(), &sig).is_ok())
 }
 
-fn check_content(frame: &Frame, key: &PublicKey, is_wanted: bool) -> Result<Option<Fingerprint>, Fault> {
-    let (Payload::MsgDirect(message), true) = (&frame.payload, is_wanted) else {
+fn check_author(frame: &Frame, key: &PublicKey, is_wanted: bool) -> Result<Option<Fingerprint>, Fault> {
+    let (Some(sig), true) = (signature_of(&frame.payload), is_wanted) else {
         return Ok(None);
     };
-    let parts = ContentParts {
-        ciphertext: message.ciphertext.as_str(),
-        from: frame.envelope.from.as_str(),
-        to: frame.envelope.to.as_str(),
-        ts: frame.envelope.ts,
-    };
-    match verify_content(key, parts, &message.content_sig.decode()) {
-        Ok(_) => Ok(Some(Fingerprint::from_bytes(key.fingerprint()))),
-        Err(_) => Err(Fault::Content {
-            msg_ref: msg_ref(&message.content_sig),
-        }),
+    match check_content(frame, key) {
+        Ok(ContentCheck::Good) => Ok(Some(Fingerprint::from_bytes(key.fingerprint()))),
+        Ok(ContentCheck::Absent | ContentCheck::Wrong) | Err(_) => Err(Fault::Content { msg_ref: msg_ref(sig) }),
     }
 }
 

@@ -35,6 +35,8 @@ pub struct Settings {
     pub bootstrap: Vec<BootstrapEntry>,
     /// Who may say hello.
     pub accept: Accept,
+    /// Whether users are taken at all; a server that only introduces takes none.
+    pub takes_users: bool,
     /// Whether `Accept::Open` is wanted beyond loopback.
     pub allow_open_beyond_loopback: bool,
     /// Whether content signatures are checked before routing.
@@ -61,6 +63,7 @@ impl Settings {
             public_address: None,
             bootstrap: Vec::new(),
             accept: Accept::Signed,
+            takes_users: true,
             allow_open_beyond_loopback: false,
             verify_content: true,
             clock_tolerance_ms: Config::CLOCK_TOLERANCE_MS,

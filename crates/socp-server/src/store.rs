@@ -9,7 +9,7 @@ mod tables;
 use crate::error::ServerError;
 use crate::hub::HubMessage;
 use rusqlite::Connection;
-use socp_core::server::{Record, SaveId, ServerPin, UserRecord};
+use socp_core::server::{Memory, Record, SaveId};
 use socp_proto::{KeyText, ServerId};
 use std::fs::File;
 use std::path::Path;
@@ -54,8 +54,7 @@ impl StoreHealth {
 #[derive(Debug)]
 pub(crate) struct Remembered {
     pub(crate) identity: Option<(ServerId, KeyText)>,
-    pub(crate) pins: Vec<ServerPin>,
-    pub(crate) users: Vec<UserRecord>,
+    pub(crate) memory: Memory,
 }
 
 /// A database that is open and up to date, before its writer thread starts.

@@ -352,6 +352,26 @@ impl Server {
         self.pins.insert(pin.server_id.clone(), pin);
     }
 
+    /// The operator says that a pin is out of date. The link, if there is one, ends; whoever comes next is met as if
+    /// for the first time.
+    pub(super) fn on_unpin(&mut self, now: Now, server: &ServerId) {
+        if self.pins.remove(server).is_none() {
+            return;
+        }
+        self.outputs.push_back(Output::Distrust { server: server.clone() });
+        self.dials.forget(server);
+        if let Some(link) = self.peers.get(server).copied() {
+            self.give_up(
+                now,
+                link,
+                CloseCode::PolicyViolation,
+                "the operator removed the pin of this server",
+            );
+        }
+        self.save(Record::Unpinned(server.clone()), AfterSave::Nothing);
+        self.note(Note::Unpinned { server: server.clone() });
+    }
+
     fn make_peer(&mut self, now: Now, link: LinkId, pin: &ServerPin, is_native: bool) {
         let dial = self.links.get(&link).and_then(Link::dial);
         let server = pin.server_id.clone();

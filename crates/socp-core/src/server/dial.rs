@@ -57,6 +57,17 @@ impl Dials {
             .any(|target| target.is_introducer && target.host == host && target.port == port)
     }
 
+    /// Dials a server no more, unless a bootstrap entry says to.
+    pub(super) fn forget(&mut self, server: &ServerId) {
+        self.targets
+            .retain(|_, target| target.is_introducer || target.server.as_ref() != Some(server));
+        for target in self.targets.values_mut() {
+            if target.server.as_ref() == Some(server) {
+                target.server = None;
+            }
+        }
+    }
+
     fn of_server<'a>(&'a self, server: &'a ServerId) -> impl Iterator<Item = DialId> + 'a {
         self.targets
             .iter()

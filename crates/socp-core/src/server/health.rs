@@ -27,7 +27,7 @@ impl Server {
             return;
         };
         let address = peer.server.clone();
-        self.send(&[link], now, &address, &Payload::Heartbeat(Heartbeat {}));
+        self.send(&[link], now, &address, &Payload::Heartbeat(Heartbeat { peers: None }));
         self.timers
             .set(now.mono.saturating_add(HEARTBEAT_INTERVAL_MS), Timer::Heartbeat(link));
     }

@@ -59,6 +59,8 @@ pub struct Config {
     pub bootstrap: Vec<BootstrapEntry>,
     /// Who may say hello.
     pub accept: Accept,
+    /// Whether users are taken at all; a server that only introduces takes none.
+    pub takes_users: bool,
     /// Whether the content signature of a direct message must verify before it is routed.
     pub verify_content: bool,
     /// Whether a newcomer may join without signing.
@@ -89,6 +91,30 @@ pub struct ServerPin {
     pub port: u16,
     /// Its name for people.
     pub name: Option<String>,
+}
+
+/// What was durable when the server began, read back from the store.
+#[derive(Debug, Clone, Default)]
+pub struct Memory {
+    /// Every server ever met.
+    pub pins: Vec<ServerPin>,
+    /// Every user whose home is here.
+    pub users: Vec<UserRecord>,
+    /// The version of the group `public` (SOCP §15); 0 before anybody joined.
+    pub channel_version: u64,
+    /// Which users of ours are its members.
+    pub members: Vec<UserId>,
+    /// Content delivered to our users within 30 days (PROTOCOL I.7).
+    pub delivered: Vec<Delivered>,
+}
+
+/// That some content reached a user of ours, so that it is not taken again (PROTOCOL I.7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Delivered {
+    /// The first half of SHA-256 of its `content_sig`.
+    pub content: [u8; 16],
+    /// When it was delivered, ms since the Unix epoch.
+    pub at: u64,
 }
 
 /// A user whose home is here (SOCP §13).
@@ -161,7 +187,8 @@ pub enum Input {
         link: LinkId,
         /// The frame.
         frame: Frame,
-        /// The key that verified `content_sig`; none where there is none, or the check is off.
+        /// The key that verified `content_sig` of a message, channel, key share or file frame; none where there is
+        /// none, or the check is off.
         content: Option<Fingerprint>,
     },
     /// Something came that is not a frame, or does not verify.
@@ -204,6 +231,11 @@ pub enum Input {
         save: SaveId,
         /// Why, for the log.
         reason: String,
+    },
+    /// The operator has checked that a server has a new key, or is gone for good: its pin is forgotten.
+    Unpin {
+        /// Which.
+        server: ServerId,
     },
     /// The operator wants the server to stop.
     Stop,
@@ -284,6 +316,11 @@ pub enum Output {
         /// Its key.
         key: KeyText,
     },
+    /// Frames of this server verify no more.
+    Distrust {
+        /// The server.
+        server: ServerId,
+    },
     /// Sign a directory statement; answer with `Input::Endorsed`.
     Endorse {
         /// Whose record.
@@ -311,8 +348,23 @@ pub enum Record {
     Identity(ServerId),
     /// A server's key and address.
     Pin(ServerPin),
+    /// A server's pin is forgotten.
+    Unpinned(ServerId),
     /// A user of ours.
     User(UserRecord),
+    /// A user of ours joined the group `public`, which has this version now (SOCP §15).
+    Member {
+        /// Who.
+        user: UserId,
+        /// The group's version.
+        version: u64,
+        /// When, ms since the Unix epoch.
+        at: u64,
+    },
+    /// The group `public` has this version now (SOCP §15).
+    ChannelVersion(u64),
+    /// Content was delivered to a user of ours; what is older than 30 days may be dropped.
+    Delivered(Delivered),
 }
 
 /// What an acknowledged save lets happen.
@@ -418,6 +470,12 @@ pub enum Note {
     Silent { link: LinkId },
     /// The store refused.
     SaveFailed { reason: String },
+    /// An operator had a pin removed.
+    Unpinned { server: ServerId },
+    /// The group `public` has a new version.
+    ChannelVersion { version: u64 },
+    /// A peer says that a user is not where we thought.
+    PresenceCorrected { user: UserId, server: ServerId },
 }
 
 impl FirstFrame {

@@ -5,15 +5,18 @@
 //! `directory` §9.1 and §13. A link begins [`Link::New`]; its first frame makes it a peer's or a user's for good.
 
 mod bootstrap;
+mod channel;
 mod dial;
 mod directory;
 mod fault;
 mod health;
 mod io;
 mod link;
+mod mutation;
 mod presence;
 mod quota;
 mod route;
+mod status;
 mod telling;
 mod timers;
 
@@ -22,14 +25,18 @@ mod tests;
 
 pub use fault::{CloseCode, Fault};
 pub use io::{
-    Accept, BootstrapEntry, Config, DialId, FirstFrame, Input, LinkId, Note, Output, Record, Role, SaveId, ServerPin,
-    UserRecord,
+    Accept, BootstrapEntry, Config, Delivered, DialId, FirstFrame, Input, LinkId, Memory, Note, Output, Record, Role,
+    SaveId, ServerPin, UserRecord,
 };
+#[cfg(feature = "mutations")]
+pub use mutation::Mutation;
 pub use quota::Bucket;
+pub use status::{LinkStatus, LinkWho, Status, UserStatus};
 
 use crate::clock::{Mono, Now};
 use crate::seen::SeenCache;
 use crate::verified::Verified;
+use channel::Channel;
 use dial::Dials;
 use io::AfterSave;
 use link::{Link, PeerLink, UserLink};
@@ -56,6 +63,7 @@ pub struct Server {
     /// Keys of users whose home this is; for life (SOCP §13).
     records: BTreeMap<UserId, UserRecord>,
     people: People,
+    channel: Channel,
     /// The `ts` of our last word about our users.
     last_gossip_ts: u64,
     seen: SeenCache,
@@ -69,12 +77,21 @@ pub struct Server {
     endorsing: BTreeMap<UserId, Vec<directory::Greeting>>,
     outputs: VecDeque<Output>,
     is_stopping: bool,
+    #[cfg(feature = "mutations")]
+    mutation: Option<Mutation>,
 }
 
 impl Server {
-    /// A server that remembers `pins` and `records`, and starts to dial at `now`.
+    /// A server that remembers what was durable, and starts to dial at `now`.
     #[must_use]
-    pub fn new(now: Now, config: Config, pins: Vec<ServerPin>, records: Vec<UserRecord>) -> Self {
+    pub fn new(now: Now, config: Config, memory: Memory) -> Self {
+        let Memory {
+            pins,
+            users,
+            channel_version,
+            members,
+            delivered,
+        } = memory;
         let mut server = Self {
             rng: ChaCha8Rng::from_seed(config.seed),
             config,
@@ -82,11 +99,12 @@ impl Server {
             given_up: BTreeSet::new(),
             peers: BTreeMap::new(),
             pins: BTreeMap::new(),
-            records: records
+            records: users
                 .into_iter()
                 .map(|record| (record.user_id.clone(), record))
                 .collect(),
             people: People::default(),
+            channel: Channel::new(channel_version, members),
             last_gossip_ts: 0,
             seen: SeenCache::new(),
             dials: Dials::default(),
@@ -97,7 +115,10 @@ impl Server {
             endorsing: BTreeMap::new(),
             outputs: VecDeque::new(),
             is_stopping: false,
+            #[cfg(feature = "mutations")]
+            mutation: None,
         };
+        server.remember_delivered(now, delivered);
         for pin in pins {
             server.trust(pin);
         }
@@ -138,6 +159,7 @@ impl Server {
             Input::Endorsed { user, sig } => self.on_endorsed(now, &user, sig),
             Input::Saved { save } => self.on_saved(now, save),
             Input::SaveFailed { save, reason } => self.on_save_failed(now, save, reason),
+            Input::Unpin { server } => self.on_unpin(now, &server),
             Input::Stop => self.on_stop(now),
         }
     }
@@ -195,7 +217,7 @@ impl Server {
         let server = peer.server.clone();
         let signer = frame.by();
         let Frame { envelope, payload } = frame.into_inner();
-        let origin = ServerId::from(envelope.from.clone());
+        let origin = envelope.signer(&server);
         if self.pins.get(&origin).is_none_or(|pin| pin.key.fingerprint() != signer) {
             return self.on_fault(now, link, &bad_signature(envelope.kind, origin == server));
         }

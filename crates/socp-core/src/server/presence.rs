@@ -79,6 +79,11 @@ impl People {
             .filter(|(_, person)| person.is_online())
     }
 
+    /// Everyone, in order.
+    pub(super) fn everyone(&self) -> impl Iterator<Item = (&UserId, &Person)> {
+        self.known.iter()
+    }
+
     pub(super) fn local_users(&self) -> Vec<UserId> {
         let is_local = |person: &Person| matches!(person.home, Home::Local(_));
         self.known

@@ -2,7 +2,7 @@
 
 use super::Server;
 use super::fault::Fault;
-use super::io::{LinkId, Note, Output};
+use super::io::{Delivered, LinkId, Note, Output};
 use super::link::Link;
 use super::presence::{Home, Person};
 use crate::clock::Now;
@@ -97,6 +97,9 @@ impl Server {
             }
         }
     }
+
+    /// What was delivered to our users before the server began.
+    pub(super) fn remember_delivered(&mut self, _now: Now, _delivered: Vec<Delivered>) {}
 
     /// Whether a delivery for our user comes with another key than the sender's (PROTOCOL I.7).
     fn is_forged(&self, deliver: &ServerDeliver) -> bool {

@@ -140,7 +140,12 @@ impl Shape for Ack {}
 
 /// `HEARTBEAT`. Some programs put their clock inside; nothing reads it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Heartbeat {}
+pub struct Heartbeat {
+    /// The servers that the sender is linked to; ours (PROTOCOL I.5). Whoever knows them need not pass on to one what
+    /// another has told it already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peers: Option<Vec<ServerId>>,
+}
 
 impl Shape for Heartbeat {
     const FOREIGN_FIELDS: &'static [&'static str] = &["user_id", "ciphertext", "pubkey", "code"];

@@ -3,8 +3,9 @@
 use super::Remembered;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension as _, Result, Row, params};
-use socp_core::server::{Record, SaveId, ServerPin, UserRecord};
+use socp_core::server::{Delivered, Memory, Record, SaveId, ServerPin, UserRecord};
 use socp_proto::json::parse_object;
+use socp_proto::limits::DELIVERED_COUNT_MAX;
 use socp_proto::{Base64Url, KeyText, Meta, ServerId, UserId};
 
 pub(super) fn read(connection: &Connection) -> Result<Remembered> {
@@ -18,7 +19,37 @@ pub(super) fn read(connection: &Connection) -> Result<Remembered> {
     let mut users =
         connection.prepare("SELECT user_id, pubkey, enc_pubkey, meta, version, directory_sig FROM users")?;
     let users = users.query_map([], read_user)?.collect::<Result<Vec<UserRecord>>>()?;
-    Ok(Remembered { identity, pins, users })
+    let version: i64 = connection.query_row("SELECT version FROM groups WHERE group_id = 'public'", [], |row| {
+        row.get(0)
+    })?;
+    let mut members = connection.prepare("SELECT member_id FROM group_members WHERE group_id = 'public'")?;
+    let members = members
+        .query_map([], |row| text(row, 0))?
+        .collect::<Result<Vec<UserId>>>()?;
+    let mut delivered = connection.prepare("SELECT content, at FROM delivered ORDER BY at DESC LIMIT ?1")?;
+    let delivered = delivered
+        .query_map([clamp_count(DELIVERED_COUNT_MAX)], read_delivered)?
+        .collect::<Result<Vec<Delivered>>>()?;
+    let memory = Memory {
+        pins,
+        users,
+        channel_version: u64::try_from(version).map_err(|error| invalid(0, error))?,
+        members,
+        delivered,
+    };
+    Ok(Remembered { identity, memory })
+}
+
+fn read_delivered(row: &Row<'_>) -> Result<Delivered> {
+    let at: i64 = row.get(1)?;
+    Ok(Delivered {
+        content: row.get(0)?,
+        at: u64::try_from(at).map_err(|error| invalid(1, error))?,
+    })
+}
+
+fn clamp_count(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 fn read_pin(row: &Row<'_>) -> Result<ServerPin> {
@@ -78,8 +109,36 @@ fn write(connection: &Connection, record: &Record) -> Result<()> {
             .execute("UPDATE identity SET server_id = ?1", [server_id.as_str()])
             .map(drop),
         Record::Pin(pin) => write_pin(connection, pin),
+        Record::Unpinned(server) => connection
+            .execute("DELETE FROM server_pins WHERE server_id = ?1", [server.as_str()])
+            .map(drop),
         Record::User(user) => write_user(connection, user),
+        Record::Member { user, version, at } => {
+            let sql =
+                "INSERT INTO group_members (group_id, member_id, role, added_at) VALUES ('public', ?1, 'member', ?2)
+                       ON CONFLICT (group_id, member_id) DO NOTHING";
+            connection.execute(sql, params![user.as_str(), clamp(*at)])?;
+            write_version(connection, *version)
+        }
+        Record::ChannelVersion(version) => write_version(connection, *version),
+        Record::Delivered(delivered) => {
+            let sql = "INSERT INTO delivered (content, at) VALUES (?1, ?2) ON CONFLICT (content) DO NOTHING";
+            connection
+                .execute(sql, params![delivered.content, clamp(delivered.at)])
+                .map(drop)
+        }
     }
+}
+
+/// The version only grows (PROTOCOL I.8).
+fn write_version(connection: &Connection, version: u64) -> Result<()> {
+    let sql = "UPDATE groups SET version = max(version, ?1) WHERE group_id = 'public'";
+    connection.execute(sql, [clamp(version)]).map(drop)
+}
+
+/// SQLite's integers are signed.
+fn clamp(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 fn write_pin(connection: &Connection, pin: &ServerPin) -> Result<()> {

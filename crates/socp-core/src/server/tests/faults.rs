@@ -88,7 +88,7 @@ fn a_first_frame_that_is_no_hello_ends_the_link() {
     let mut world = World::one("a");
     let frames = [
         Payload::ListRequest(ListRequest::default()),
-        Payload::Heartbeat(Heartbeat {}),
+        Payload::Heartbeat(Heartbeat::default()),
         advert("u", "x"),
         Payload::MsgDirect(direct("u", "v", BEGIN, b"sealed")),
     ];
@@ -199,7 +199,7 @@ fn another_servers_word_is_not_taken_on_a_peers_link() {
     let mut world = World::one("a");
     let x = world.peer("x", "a");
     world.peer("y", "a");
-    let foreign = signed(draft("y", "a", BEGIN, &Payload::Heartbeat(Heartbeat {})), "y");
+    let foreign = signed(draft("y", "a", BEGIN, &Payload::Heartbeat(Heartbeat::default())), "y");
     world.send(x, &foreign);
     assert_eq!(world.take_errors(x), [ErrorCode::InvalidSig]);
 }

@@ -5,7 +5,7 @@ use super::world::*;
 use socp_proto::payload::Heartbeat;
 
 fn heartbeat(world: &mut World, wire: Wire, name: &str) {
-    world.peer_says(wire, name, "a", &Payload::Heartbeat(Heartbeat {}));
+    world.peer_says(wire, name, "a", &Payload::Heartbeat(Heartbeat::default()));
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn a_frame_from_a_user_counts_as_an_answer() {
     let user = world.user("u", "a");
     for _ in 0..10 {
         world.wait(60_000);
-        world.say(user, "a", &Payload::Heartbeat(Heartbeat {}));
+        world.say(user, "a", &Payload::Heartbeat(Heartbeat::default()));
     }
     assert_eq!(world.closed(user.wire), None);
 }

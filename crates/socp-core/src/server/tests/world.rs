@@ -167,6 +167,7 @@ pub(super) fn config(name: &'static str) -> Config {
         port: 1,
         bootstrap: Vec::new(),
         accept: Accept::Open,
+        takes_users: true,
         verify_content: true,
         allow_unsigned_join: false,
         clock_behind_ms,
@@ -216,7 +217,7 @@ impl World {
     }
 
     pub(super) fn add(&mut self, config: Config, name: &'static str) {
-        let server = Server::new(self.now, config.clone(), Vec::new(), Vec::new());
+        let server = Server::new(self.now, config.clone(), Memory::default());
         let node = Node {
             server,
             config,
@@ -267,8 +268,12 @@ impl World {
         let now = self.now;
         for name in names {
             let node = self.node_mut(name);
-            let (pins, users) = (node.pins.values().cloned(), node.users.values().cloned());
-            node.server = Server::new(now, node.config.clone(), pins.collect(), users.collect());
+            let memory = Memory {
+                pins: node.pins.values().cloned().collect(),
+                users: node.users.values().cloned().collect(),
+                ..Memory::default()
+            };
+            node.server = Server::new(now, node.config.clone(), memory);
             node.keyring.clear();
             node.is_up = true;
             node.has_stopped = false;
@@ -640,6 +645,9 @@ impl World {
                 Output::Trust { server, key } => {
                     self.node_mut(name).keyring.insert(server, key);
                 }
+                Output::Distrust { server } => {
+                    self.node_mut(name).keyring.remove(&server);
+                }
                 Output::Endorse { user, statement } => {
                     let sig = toy_sig(&self.node(name).config.key, &utf8_form(&statement));
                     let sig = Base64Url::encode(&sig);
@@ -708,6 +716,10 @@ impl Node {
             Record::User(user) => {
                 self.users.insert(user.user_id.clone(), user);
             }
+            Record::Unpinned(server) => {
+                self.pins.remove(&server);
+            }
+            Record::Member { .. } | Record::ChannelVersion(_) | Record::Delivered(_) => {}
         }
     }
 
@@ -743,7 +755,7 @@ fn check_first(frame: Frame, expected: Option<KeyText>) -> Result<FirstFrame, Fa
 
 fn check_peer(frame: Frame, peer: &ServerId, keyring: &BTreeMap<ServerId, KeyText>) -> Result<Verified<Frame>, Fault> {
     let kind = frame.envelope.kind;
-    let origin = ServerId::from(frame.envelope.from.clone());
+    let origin = frame.envelope.signer(peer);
     match keyring.get(&origin) {
         Some(key) if verifies(&frame.envelope, key) => Ok(Verified::checked(frame, key.fingerprint())),
         Some(_) => Err(Fault::Signature { kind }),

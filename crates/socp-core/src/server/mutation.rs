@@ -1,0 +1,43 @@
+//! Rules left out on purpose, to show that the simulator's oracle would notice (docs/TESTING.md).
+//!
+//! Only with the feature `mutations`, which nothing that ships switches on. Without it every question here is a
+//! constant `false`.
+
+use super::Server;
+
+/// One rule of PROTOCOL part I that a mutated server breaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(not(feature = "mutations"), allow(dead_code, reason = "nobody can choose one then"))]
+pub enum Mutation {
+    /// Nothing is ever a duplicate (PROTOCOL I.7).
+    NoSeenCache,
+    /// Gossip goes back to where it came from and to its origin (PROTOCOL I.5).
+    ForwardToOrigin,
+    /// Any key will do for a known server (PROTOCOL I.4).
+    NoPinCheck,
+    /// A removal counts whatever the user's mapping says (SOCP §8.2).
+    RemoveWithoutMapping,
+    /// Gossip about a local user counts (PROTOCOL I.5).
+    GossipBeatsLocal,
+}
+
+impl Server {
+    /// Breaks a rule from now on.
+    #[cfg(feature = "mutations")]
+    pub fn mutate(&mut self, mutation: Mutation) {
+        self.mutation = Some(mutation);
+    }
+
+    /// Whether this rule is broken here.
+    #[cfg(feature = "mutations")]
+    pub(super) fn is_mutated(&self, mutation: Mutation) -> bool {
+        self.mutation == Some(mutation)
+    }
+
+    /// Whether this rule is broken here: never, in what ships.
+    #[cfg(not(feature = "mutations"))]
+    #[expect(clippy::unused_self, reason = "its twin looks")]
+    pub(super) const fn is_mutated(&self, _mutation: Mutation) -> bool {
+        false
+    }
+}
