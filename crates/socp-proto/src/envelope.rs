@@ -66,6 +66,7 @@ impl Envelope {
             ts: self.ts,
             kind: self.kind,
             payload: self.payload,
+            extra: self.extra,
         }
     }
 }
@@ -83,6 +84,8 @@ pub struct Draft {
     pub kind: FrameKind,
     /// The object to sign.
     pub payload: Object,
+    /// Unknown fields of the envelope that it came from.
+    pub extra: Object,
 }
 
 impl Draft {
@@ -95,6 +98,7 @@ impl Draft {
             ts,
             kind: payload.kind(),
             payload: payload.to_object(),
+            extra: Object::new(),
         }
     }
 
@@ -114,7 +118,7 @@ impl Draft {
             ts: self.ts,
             payload: self.payload,
             sig: Base64Url::encode(sig),
-            extra: Object::new(),
+            extra: self.extra,
         }
     }
 }

@@ -31,6 +31,9 @@ pub const DIRECT_TEXT_BYTES_MAX: usize = 64 * 1024;
 /// their blocks; a frame that carries it stays far below [`FRAME_BYTES_MAX`] on every hop (our choice).
 pub const DIRECT_CIPHERTEXT_BYTES_MAX: usize = 2 * 512 * DIRECT_TEXT_BYTES_MAX.div_ceil(446);
 const _: () = assert!(DIRECT_CIPHERTEXT_BYTES_MAX * 4 / 3 + 64 * 1024 < FRAME_BYTES_MAX);
+/// Longest canonical payload that a server signs anew and passes on, so that a frame which was just short enough does
+/// not become too long by our signature (our choice).
+pub const RELAYED_PAYLOAD_BYTES_MAX: usize = FRAME_BYTES_MAX - 4096;
 /// Longest signature in bytes, RSA-4096 (RFC 8017 §8.1.1).
 pub const SIGNATURE_BYTES_MAX: usize = 512;
 /// Longest first message of a link, before anybody has said who it is (our choice).
@@ -119,5 +122,25 @@ pub const ERROR_DETAIL_CHARS_MAX: usize = 256;
 pub const WELCOME_LIST_BYTES_MAX: usize = FRAME_BYTES_MAX * 2 / 5;
 /// Users whose home is one server; each record takes some kilobytes of memory and disk (our choice).
 pub const LOCAL_USERS_COUNT_MAX: usize = 100_000;
+/// Highest version of the group `public` that is believed: what every program can hold exactly (RFC 8259 §6).
+pub const CHANNEL_VERSION_MAX: u64 = (1 << 53) - 1;
+/// Changes of the public channel are told together, this long after the first (our choice).
+pub const CHANNEL_TELL_WAIT_MS: u64 = 1_000;
+/// How long a new peer has to link itself to others before it is told what those say (our choice).
+pub const FORWARD_SETTLE_MS: u64 = 3_000;
+/// How long a change waits whether its receiver tells us first: longer than a link takes (our choice).
+pub const FORWARD_HOLD_MS: u64 = 250;
+/// How many changes wait so; more are passed on at once (our choice).
+pub const FORWARD_HELD_COUNT_MAX: usize = 8_192;
+/// How long a lost link still counts as one, since most come back at once (our choice).
+pub const UNLINKED_TELL_WAIT_MS: u64 = 5_000;
+/// How many users who left are remembered, so that old gossip does not bring them back (our choice).
+pub const DEPARTED_COUNT_MAX: usize = 1 << 16;
+/// Users of other servers in all; more are refused (our choice).
+pub const REMOTE_USERS_COUNT_MAX: usize = 250_000;
+/// How long an `ERROR` about something that was passed on still finds its way back to the author (our choice).
+pub const PASSED_TTL_MS: u64 = 60_000;
+/// How many messages that were passed on are remembered for that (our choice).
+pub const PASSED_COUNT_MAX: usize = 1 << 16;
 /// Servers that are pinned and known; a newcomer beyond that is refused (our choice).
 pub const SERVERS_COUNT_MAX: usize = 10_000;

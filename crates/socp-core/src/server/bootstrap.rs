@@ -4,13 +4,12 @@ use super::Server;
 use super::fault::{CloseCode, Fault, FaultCount};
 use super::io::{AfterSave, DialId, FirstFrame, LinkId, Note, Output, Record, Reply, Role, ServerPin, own_caps};
 use super::link::{Link, PeerLink, link_to_keep};
-use super::quota::Bucket;
+use super::mutation::Mutation;
 use super::timers::Timer;
 use crate::clock::Now;
 use rand_core::Rng;
 use socp_proto::limits::{
-    HEARTBEAT_INTERVAL_MS, LINK_SILENCE_MAX_MS, PEER_CHANGES_PER_S_MAX, SERVERS_COUNT_MAX, WELCOME_CLIENTS_COUNT_MAX,
-    WELCOME_LIST_BYTES_MAX,
+    HEARTBEAT_INTERVAL_MS, LINK_SILENCE_MAX_MS, SERVERS_COUNT_MAX, WELCOME_CLIENTS_COUNT_MAX, WELCOME_LIST_BYTES_MAX,
 };
 use socp_proto::payload::{ServerIdentity, ServerWelcome, WelcomeServer};
 use socp_proto::{Address, Envelope, ErrorCode, Frame, FrameKind, KeyText, Payload, ServerId, UserId};
@@ -68,7 +67,8 @@ impl Server {
             reason = "five kinds come first; any other is out of place"
         )]
         match payload {
-            Payload::UserHello(hello) if dial.is_none() => {
+            // A server that only introduces has no place for users.
+            Payload::UserHello(hello) if dial.is_none() && self.config.takes_users => {
                 return self.on_user_hello(now, link, envelope, hello, is_signed);
             }
             Payload::ServerHelloJoin(identity) if dial.is_none() => {
@@ -296,7 +296,8 @@ impl Server {
             self.refuse_key(now, link, "this key is pinned for another id");
             return false;
         }
-        if let Some(pin) = self.pins.get(&server).filter(|pin| pin.key != key) {
+        let is_pin_checked = !self.is_mutated(Mutation::NoPinCheck);
+        if let Some(pin) = self.pins.get(&server).filter(|pin| pin.key != key && is_pin_checked) {
             let (pinned, offered) = (pin.key.fingerprint(), key.fingerprint());
             self.note(Note::PinConflict {
                 server,
@@ -386,11 +387,7 @@ impl Server {
             is_answered: dial.is_some(),
             last_heard: now.mono,
             faults: FaultCount::default(),
-            changes: Bucket::new(
-                now.mono,
-                PEER_CHANGES_PER_S_MAX,
-                PEER_CHANGES_PER_S_MAX.saturating_mul(10),
-            ),
+            linked_at: now.mono,
         };
         self.links.insert(link, Link::Peer(peer));
         self.outputs.push_back(Output::Identified {
@@ -402,6 +399,9 @@ impl Server {
         self.timers
             .set(now.mono.saturating_add(LINK_SILENCE_MAX_MS), Timer::Silence(link));
         self.reset_backoff(&server);
+        if let Some(dial) = dial {
+            self.try_next_entry(now, dial);
+        }
         self.take_into_use(link, &server, pin);
     }
 
@@ -422,6 +422,7 @@ impl Server {
         let dropped = if kept == old { link } else { old };
         self.peers.insert(server.clone(), kept);
         self.people.move_link(server, dropped, kept);
+        self.move_telling(dropped, kept);
         self.note(Note::DuplicateLink {
             server: server.clone(),
             link: dropped,
@@ -435,6 +436,7 @@ impl Server {
             return;
         };
         peer.is_answered = true;
+        let server = peer.server.clone();
         match reply {
             Reply::Welcome { assigned_id, to } => {
                 let welcome = self.welcome(assigned_id);
@@ -443,6 +445,7 @@ impl Server {
             Reply::Announce => self.announce_once(now, link),
             Reply::Nothing => {}
         }
+        self.on_peer_linked(now, link, &server);
         self.begin_telling(now, link);
     }
 

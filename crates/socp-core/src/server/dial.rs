@@ -7,7 +7,7 @@ use crate::clock::Now;
 use rand_core::Rng;
 use socp_proto::limits::{REDIAL_WAIT_MAX_MS, REDIAL_WAIT_MIN_MS, SERVERS_COUNT_MAX};
 use socp_proto::{KeyText, ServerId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 /// How often an address is tried that was only heard of, in somebody's welcome.
 const HEARSAY_ATTEMPTS_MAX: u32 = 8;
@@ -17,6 +17,10 @@ const HEARSAY_ATTEMPTS_MAX: u32 = 8;
 pub(super) struct Dials {
     targets: BTreeMap<DialId, Target>,
     last: u64,
+    /// Bootstrap entries that were not tried yet, in the order of the list.
+    untried: VecDeque<DialId>,
+    /// The bootstrap entry that is being tried for the first time.
+    trying: Option<DialId>,
 }
 
 /// One server that we want to be linked to.
@@ -95,7 +99,7 @@ impl Target {
 }
 
 impl Server {
-    /// Dials the bootstrap list, then the servers met before.
+    /// Dials the bootstrap list in its order, and the servers met before.
     pub(super) fn dial_everyone(&mut self, now: Now) {
         for BootstrapEntry { host, port, key } in self.config.bootstrap.clone() {
             let target = Target {
@@ -103,10 +107,25 @@ impl Server {
                 ..Target::new(host, port, key, None)
             };
             let dial = self.dials.add(target);
-            self.timers.set(now.mono, Timer::Dial(dial));
+            self.dials.untried.push_back(dial);
         }
+        self.try_entry(now);
         for server in self.pins.keys().cloned().collect::<Vec<_>>() {
             self.want_link(now, &server);
+        }
+    }
+
+    /// An entry has let us in, or cannot: the next one's turn (SOCP §8.1). From then on each has its own back-off.
+    pub(super) fn try_next_entry(&mut self, now: Now, dial: DialId) {
+        if self.dials.trying == Some(dial) {
+            self.try_entry(now);
+        }
+    }
+
+    fn try_entry(&mut self, now: Now) {
+        self.dials.trying = self.dials.untried.pop_front();
+        if let Some(dial) = self.dials.trying {
+            self.timers.set(now.mono, Timer::Dial(dial));
         }
     }
 
@@ -205,6 +224,7 @@ impl Server {
     }
 
     fn schedule_redial(&mut self, now: Now, dial: DialId) -> u64 {
+        self.try_next_entry(now, dial);
         let Some(target) = self.dials.targets.get_mut(&dial) else {
             return 0;
         };

@@ -12,7 +12,9 @@ use socp_proto::limits::{
     FRAME_BYTES_MAX, HELLO_AGE_MAX_MS, HELLO_TRIES_MAX, LIST_PAGE_COUNT_MAX, LOCAL_USERS_COUNT_MAX, PING_INTERVAL_MS,
 };
 use socp_proto::payload::{Ack, ListRequest, ListResponse, OnlineUser, PubkeyResponse, UserHello, directory_statement};
-use socp_proto::{Address, Base64Url, Envelope, ErrorCode, FrameKind, KeyText, Payload, ServerId, UserId};
+use socp_proto::{
+    Address, Base64Url, Capabilities, Envelope, ErrorCode, FrameKind, KeyText, Payload, ServerId, UserId,
+};
 use std::collections::BTreeSet;
 
 /// A hello that was accepted and waits for the record to be signed and stored.
@@ -20,7 +22,7 @@ use std::collections::BTreeSet;
 pub(super) struct Greeting {
     pub(super) link: LinkId,
     record: UserRecord,
-    is_native: bool,
+    caps: Option<Capabilities>,
     /// The hello was signed and fresh.
     is_proven: bool,
     /// The record binds an id that nobody had.
@@ -42,7 +44,6 @@ impl Server {
     ) {
         let user = UserId::from(envelope.from.clone());
         let is_proven = is_signed && self.is_fresh_hello(now, &envelope, &hello);
-        let is_native = hello.caps.is_some();
         match self.judge_hello(&user, &hello, is_proven) {
             Err(Refusal(code, detail)) => self.refuse_hello(now, link, code, detail),
             Ok(()) => {
@@ -52,7 +53,7 @@ impl Server {
                         link,
                     });
                 }
-                self.bind_key(now, link, user, hello, is_native, is_proven);
+                self.bind_key(now, link, user, hello, is_proven);
             }
         }
     }
@@ -128,7 +129,7 @@ impl Server {
     }
 
     /// Binds an id to its key: at once if it is bound already, else once the record is signed and on disk.
-    fn bind_key(&mut self, now: Now, link: LinkId, user: UserId, hello: UserHello, is_native: bool, is_proven: bool) {
+    fn bind_key(&mut self, now: Now, link: LinkId, user: UserId, hello: UserHello, is_proven: bool) {
         if let Some(record) = self.records.get(&user) {
             // A hello without a profile leaves the one there is.
             let meta = hello.meta.unwrap_or_else(|| record.meta.clone());
@@ -137,7 +138,7 @@ impl Server {
             let greeting = Greeting {
                 link,
                 record,
-                is_native,
+                caps: hello.caps,
                 is_proven,
                 is_new: false,
             };
@@ -164,7 +165,7 @@ impl Server {
         waiting.push(Greeting {
             link,
             record,
-            is_native,
+            caps: hello.caps,
             is_proven,
             is_new: true,
         });
@@ -224,7 +225,7 @@ impl Server {
         let Greeting {
             link,
             record,
-            is_native,
+            caps,
             is_proven,
             is_new: _,
         } = greeting;
@@ -241,7 +242,7 @@ impl Server {
         let faults = FaultCount::default();
         let state = UserLink {
             user: user.clone(),
-            is_native,
+            is_native: caps.is_some(),
             pings_unanswered: 0,
             faults,
         };
@@ -255,7 +256,8 @@ impl Server {
         self.send_hello_ack(now, link, &user);
         self.begin_telling(now, link);
         let has_changed = self.people.get(&user).is_some_and(|person| person.meta != record.meta);
-        let is_new = self.people.attach(&user, link, person_of(record));
+        let is_new = self.people.attach(&user, link, person_of(record, caps));
+        self.join_channel(now, &user);
         if is_new {
             self.note(Note::UserUp {
                 user: user.clone(),
@@ -365,7 +367,7 @@ impl Server {
     }
 }
 
-fn person_of(record: UserRecord) -> Person {
+fn person_of(record: UserRecord, caps: Option<Capabilities>) -> Person {
     Person {
         home: Home::Local(BTreeSet::new()),
         meta: record.meta,
@@ -373,6 +375,8 @@ fn person_of(record: UserRecord) -> Person {
         enc_pubkey: Some(record.enc_pubkey),
         version: Some(record.version),
         directory_sig: Some(record.directory_sig),
+        caps,
+        word: None,
     }
 }
 

@@ -103,9 +103,15 @@ pub enum Fault {
         /// The frame's type.
         kind: FrameKind,
     },
-    /// A type that this version does not carry; no fault of who sends it, so it is not counted.
-    #[error("{} is not carried by this server", kind.name())]
-    Unsupported {
+    /// Content that is older than what is remembered; its author's fault, not that of a peer who passed it on.
+    #[error("{}: older than 30 days", kind.name())]
+    Stale {
+        /// The frame's type.
+        kind: FrameKind,
+    },
+    /// A payload that would be too long with our signature.
+    #[error("{}: too long to be passed on", kind.name())]
+    TooLongToRelay {
         /// The frame's type.
         kind: FrameKind,
     },
@@ -133,7 +139,8 @@ impl Fault {
             | Self::Content { .. }
             | Self::NotYours { .. }
             | Self::OutOfPlace { .. }
-            | Self::Unsupported { .. }
+            | Self::Stale { .. }
+            | Self::TooLongToRelay { .. }
             | Self::Clock { .. } => None,
         }
     }
@@ -146,8 +153,9 @@ impl Fault {
             Self::Signature { .. } | Self::UnknownOrigin { .. } | Self::Content { .. } | Self::NotYours { .. } => {
                 ErrorCode::InvalidSig
             }
-            Self::OutOfPlace { .. } | Self::Unsupported { .. } => ErrorCode::UnknownType,
-            Self::Clock { .. } => ErrorCode::Timeout,
+            Self::OutOfPlace { .. } => ErrorCode::UnknownType,
+            Self::Clock { .. } | Self::Stale { .. } => ErrorCode::Timeout,
+            Self::TooLongToRelay { .. } => ErrorCode::TooLarge,
             Self::Binary | Self::Utf8 | Self::TooLong | Self::Framing(_) | Self::SlowReader => ErrorCode::BadFrame,
         }
     }
@@ -160,7 +168,8 @@ impl Fault {
             | Self::UnknownOrigin { kind }
             | Self::NotYours { kind }
             | Self::OutOfPlace { kind }
-            | Self::Unsupported { kind }
+            | Self::Stale { kind }
+            | Self::TooLongToRelay { kind }
             | Self::Clock { kind } => Some(*kind),
             Self::Content { .. } => Some(FrameKind::MsgDirect),
             Self::Frame(_)
@@ -210,9 +219,8 @@ impl Server {
             return;
         };
         let is_over = match state {
-            Link::Peer(_) | Link::User(_) if matches!(fault, Fault::Unsupported { .. }) => false,
             // Its author's fault, not that of the peer who passed it on.
-            Link::Peer(_) if matches!(fault, Fault::Content { .. }) => false,
+            Link::Peer(_) if matches!(fault, Fault::Content { .. } | Fault::Stale { .. }) => false,
             Link::New { .. } => true,
             Link::Peer(peer) => peer.faults.is_one_too_many(now.mono),
             Link::User(user) => user.faults.is_one_too_many(now.mono),
@@ -262,7 +270,8 @@ fn close_reason(fault: &Fault) -> &'static str {
         | Fault::Content { .. }
         | Fault::NotYours { .. }
         | Fault::OutOfPlace { .. }
-        | Fault::Unsupported { .. }
+        | Fault::Stale { .. }
+        | Fault::TooLongToRelay { .. }
         | Fault::Clock { .. } => "protocol error",
     }
 }

@@ -6,9 +6,7 @@ use super::io::{LinkId, Note, Output};
 use super::link::Link;
 use super::timers::Timer;
 use crate::clock::Now;
-use socp_proto::Payload;
 use socp_proto::limits::{HEARTBEAT_INTERVAL_MS, LINK_SILENCE_MAX_MS, PING_INTERVAL_MS, PING_UNANSWERED_COUNT_MAX};
-use socp_proto::payload::Heartbeat;
 
 impl Server {
     pub(super) fn on_hello_overdue(&mut self, now: Now, link: LinkId) {
@@ -23,11 +21,10 @@ impl Server {
     }
 
     pub(super) fn on_heartbeat_due(&mut self, now: Now, link: LinkId) {
-        let Some(Link::Peer(peer)) = self.links.get(&link) else {
+        let Some(Link::Peer(_)) = self.links.get(&link) else {
             return;
         };
-        let address = peer.server.clone();
-        self.send(&[link], now, &address, &Payload::Heartbeat(Heartbeat { peers: None }));
+        self.send_heartbeat(now, link);
         self.timers
             .set(now.mono.saturating_add(HEARTBEAT_INTERVAL_MS), Timer::Heartbeat(link));
     }

@@ -2,7 +2,6 @@
 
 use super::fault::FaultCount;
 use super::io::{DialId, LinkId};
-use super::quota::Bucket;
 use crate::clock::Mono;
 use socp_proto::{Address, ServerId, UserId};
 
@@ -36,7 +35,8 @@ pub(super) struct PeerLink {
     pub(super) is_answered: bool,
     pub(super) last_heard: Mono,
     pub(super) faults: FaultCount,
-    pub(super) changes: Bucket,
+    /// Since when it is the peer's, on the monotonic clock.
+    pub(super) linked_at: Mono,
 }
 
 /// A link that belongs to a user.

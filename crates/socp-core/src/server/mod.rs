@@ -6,15 +6,20 @@
 
 mod bootstrap;
 mod channel;
+mod delivered;
 mod dial;
 mod directory;
 mod fault;
+mod forward;
+mod gossip;
 mod health;
 mod io;
 mod link;
 mod mutation;
+mod passed;
 mod presence;
 mod quota;
+mod relay;
 mod route;
 mod status;
 mod telling;
@@ -28,7 +33,6 @@ pub use io::{
     Accept, BootstrapEntry, Config, Delivered, DialId, FirstFrame, Input, LinkId, Memory, Note, Output, Record, Role,
     SaveId, ServerPin, UserRecord,
 };
-#[cfg(feature = "mutations")]
 pub use mutation::Mutation;
 pub use quota::Bucket;
 pub use status::{LinkStatus, LinkWho, Status, UserStatus};
@@ -37,9 +41,13 @@ use crate::clock::{Mono, Now};
 use crate::seen::SeenCache;
 use crate::verified::Verified;
 use channel::Channel;
+use delivered::DeliveredContent;
 use dial::Dials;
+use forward::Forwarding;
+use gossip::{Budget, Departed};
 use io::AfterSave;
 use link::{Link, PeerLink, UserLink};
+use passed::PassedOn;
 use presence::People;
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
@@ -64,6 +72,14 @@ pub struct Server {
     records: BTreeMap<UserId, UserRecord>,
     people: People,
     channel: Channel,
+    forwarding: Forwarding,
+    /// What each peer may say of users.
+    budgets: BTreeMap<ServerId, Budget>,
+    departed: Departed,
+    /// How often our users are told of refused keys.
+    alarms: Bucket,
+    passed_on: PassedOn,
+    delivered: DeliveredContent,
     /// The `ts` of our last word about our users.
     last_gossip_ts: u64,
     seen: SeenCache,
@@ -105,6 +121,12 @@ impl Server {
                 .collect(),
             people: People::default(),
             channel: Channel::new(channel_version, members),
+            forwarding: Forwarding::default(),
+            budgets: BTreeMap::new(),
+            departed: Departed::default(),
+            alarms: Bucket::new(now.mono, 1, 10),
+            passed_on: PassedOn::default(),
+            delivered: DeliveredContent::new(delivered),
             last_gossip_ts: 0,
             seen: SeenCache::new(),
             dials: Dials::default(),
@@ -118,7 +140,6 @@ impl Server {
             #[cfg(feature = "mutations")]
             mutation: None,
         };
-        server.remember_delivered(now, delivered);
         for pin in pins {
             server.trust(pin);
         }
@@ -174,6 +195,11 @@ impl Server {
                 Timer::Ping(link) => self.on_ping_due(now, link),
                 Timer::Dial(dial) => self.on_dial_due(dial),
                 Timer::Stale(server) => self.on_stale(now, &server),
+                Timer::Channel => self.on_channel_due(now),
+                Timer::Report => self.on_report_due(now),
+                Timer::Settled(link) => self.on_settled(now, link),
+                Timer::Held => self.on_held_due(now),
+                Timer::Damped(server) => self.on_damped_due(now, &server),
             }
         }
     }
@@ -225,12 +251,14 @@ impl Server {
             return self.on_fault(now, link, &Fault::NotYours { kind: envelope.kind });
         }
         match payload {
-            Payload::Heartbeat(_) | Payload::Ack(_) => {}
-            Payload::Error(notice) => self.note(Note::PeerComplained {
-                server,
-                code: notice.code,
-                detail: notice.detail,
-            }),
+            Payload::Heartbeat(heartbeat) => {
+                if let Some(peers) = heartbeat.peers {
+                    self.on_links_told(now, &server, peers);
+                }
+            }
+            // Nothing that a server acknowledges is waited for yet (PROTOCOL II.6).
+            Payload::Ack(_) => {}
+            Payload::Error(notice) => self.on_peer_error(now, link, &server, notice),
             Payload::CtrlClose(_) => self.give_up(now, link, CloseCode::Normal, "closed at your request"),
             Payload::ServerAnnounce(identity) | Payload::ServerHelloLink(identity) => {
                 self.on_peer_announce(now, link, &server, identity);
@@ -238,16 +266,14 @@ impl Server {
             Payload::UserAdvertise(advertise) => self.on_user_advertise(now, link, envelope, advertise),
             Payload::UserRemove(remove) => self.on_user_remove(now, link, envelope, remove),
             Payload::ServerDeliver(deliver) => self.on_server_deliver(now, link, envelope, deliver),
-            Payload::PublicChannelAdd(_)
-            | Payload::PublicChannelUpdated(_)
-            | Payload::PublicChannelKeyShare(_)
+            // Who joined elsewhere is known by presence; the version comes with it.
+            Payload::PublicChannelAdd(_) => {}
+            Payload::PublicChannelUpdated(updated) => self.on_channel_updated(now, updated.version),
+            Payload::PublicChannelKeyShare(_)
             | Payload::MsgPublicChannel(_)
             | Payload::FileStart(_)
             | Payload::FileChunk(_)
-            | Payload::FileEnd(_) => self.note(Note::Ignored {
-                link,
-                kind: envelope.kind,
-            }),
+            | Payload::FileEnd(_) => self.on_authored_elsewhere(now, link, &server, envelope, &payload),
             Payload::ServerHelloJoin(_)
             | Payload::ServerWelcome(_)
             | Payload::UserHello(_)
@@ -291,14 +317,14 @@ impl Server {
             | Payload::UserHello(_)
             | Payload::ListResponse(_)
             | Payload::PubkeyResponse(_)
-            | Payload::UserDeliver(_) => self.on_fault(now, link, &Fault::OutOfPlace { kind: envelope.kind }),
-            Payload::MsgPublicChannel(_)
             | Payload::PublicChannelAdd(_)
             | Payload::PublicChannelUpdated(_)
+            | Payload::UserDeliver(_) => self.on_fault(now, link, &Fault::OutOfPlace { kind: envelope.kind }),
+            Payload::MsgPublicChannel(_)
             | Payload::PublicChannelKeyShare(_)
             | Payload::FileStart(_)
             | Payload::FileChunk(_)
-            | Payload::FileEnd(_) => self.on_fault(now, link, &Fault::Unsupported { kind: envelope.kind }),
+            | Payload::FileEnd(_) => self.on_authored(now, link, Frame { envelope, payload }, content),
         }
     }
 
@@ -310,6 +336,7 @@ impl Server {
     /// A link is of no use any more.
     fn lose_link(&mut self, now: Now, link: LinkId) {
         self.tellings.remove(&link);
+        self.forwarding.forget(link);
         match self.links.remove(&link) {
             Some(Link::User(UserLink { user, .. })) => self.detach_user(now, link, &user),
             Some(Link::Peer(PeerLink { server, dial, .. })) => {
@@ -381,7 +408,9 @@ impl Server {
     fn save(&mut self, record: Record, then: AfterSave) {
         self.last_save = self.last_save.saturating_add(1);
         let save = SaveId(self.last_save);
-        self.after_save.insert(save, then);
+        if !matches!(then, AfterSave::Nothing) {
+            self.after_save.insert(save, then);
+        }
         self.outputs.push_back(Output::Save { save, record });
     }
 

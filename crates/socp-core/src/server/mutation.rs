@@ -7,7 +7,6 @@ use super::Server;
 
 /// One rule of PROTOCOL part I that a mutated server breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(not(feature = "mutations"), allow(dead_code, reason = "nobody can choose one then"))]
 pub enum Mutation {
     /// Nothing is ever a duplicate (PROTOCOL I.7).
     NoSeenCache,

@@ -1,17 +1,14 @@
 //! Who is where (SOCP §8.2, PROTOCOL I.5).
 
+use super::Server;
 use super::io::{Config, LinkId, Note, ServerPin};
 use super::link::Link;
 use super::timers::Timer;
-use super::{Fault, Server};
 use crate::clock::{Mono, Now};
-use crate::seen::frame_key;
-use crate::server::io::Output;
-use socp_proto::limits::{CLOCK_AHEAD_MAX_MS, PEER_USERS_COUNT_MAX, STALE_USER_MAX_MS, WELCOME_CLIENTS_COUNT_MAX};
+use socp_proto::limits::{CLOCK_AHEAD_MAX_MS, STALE_USER_MAX_MS, WELCOME_CLIENTS_COUNT_MAX};
 use socp_proto::payload::{UserAdvertise, UserRemove, WelcomeClient};
-use socp_proto::{Address, Base64Url, Envelope, KeyText, Meta, Payload, ServerId, UserId};
+use socp_proto::{Address, Base64Url, Capabilities, Draft, Envelope, Frame, KeyText, Meta, Payload, ServerId, UserId};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 /// How far `ts` of our gossip may run ahead of our clock; well within what peers allow (our choice).
 const GOSSIP_AHEAD_MAX_MS: u64 = CLOCK_AHEAD_MAX_MS / 2;
@@ -22,6 +19,8 @@ pub(super) struct People {
     known: BTreeMap<UserId, Person>,
     /// Remote users by their server.
     behind: BTreeMap<ServerId, BTreeSet<UserId>>,
+    /// How many those are.
+    remote_count: usize,
 }
 
 /// One of them.
@@ -33,6 +32,18 @@ pub(super) struct Person {
     pub(super) enc_pubkey: Option<KeyText>,
     pub(super) version: Option<u64>,
     pub(super) directory_sig: Option<Base64Url>,
+    pub(super) caps: Option<Capabilities>,
+    /// What the home server said last, where that is not this server.
+    pub(super) word: Option<Word>,
+}
+
+/// Signed gossip, kept so that it can be shown to others unchanged.
+#[derive(Debug, Clone)]
+pub(super) struct Word {
+    ts: u64,
+    sig: Base64Url,
+    /// The whole envelope, where it cannot be made again from what is known of the user.
+    odd: Option<Box<str>>,
 }
 
 /// Where a user is attached.
@@ -94,10 +105,19 @@ impl People {
     }
 
     /// Every link of every local user.
-    fn local_links(&self) -> Vec<LinkId> {
+    pub(super) fn local_links(&self) -> Vec<LinkId> {
         let links = self.known.values().filter_map(|person| match &person.home {
             Home::Local(links) => Some(links),
             Home::Remote { .. } => None,
+        });
+        links.flatten().copied().collect()
+    }
+
+    /// Every link of every local user but this one.
+    pub(super) fn local_links_of_others(&self, author: &UserId) -> Vec<LinkId> {
+        let links = self.known.iter().filter_map(|(user, person)| match &person.home {
+            Home::Local(links) if user != author => Some(links),
+            Home::Local(_) | Home::Remote { .. } => None,
         });
         links.flatten().copied().collect()
     }
@@ -106,11 +126,12 @@ impl People {
         self.forget(&user);
         if let Home::Remote { server, .. } = &person.home {
             self.behind.entry(server.clone()).or_default().insert(user.clone());
+            self.remote_count = self.remote_count.saturating_add(1);
         }
         self.known.insert(user, person);
     }
 
-    fn forget(&mut self, user: &UserId) {
+    pub(super) fn forget(&mut self, user: &UserId) {
         let Some(Person {
             home: Home::Remote { server, .. },
             ..
@@ -118,12 +139,45 @@ impl People {
         else {
             return;
         };
+        self.remote_count = self.remote_count.saturating_sub(1);
         if let Some(users) = self.behind.get_mut(&server) {
             users.remove(user);
+            if users.is_empty() {
+                self.behind.remove(&server);
+            }
         }
     }
 
-    fn count_behind(&self, server: &ServerId) -> usize {
+    /// The servers of remote users.
+    pub(super) fn servers(&self) -> Vec<ServerId> {
+        self.behind.keys().cloned().collect()
+    }
+
+    /// The users of another server.
+    pub(super) fn users_at(&self, server: &ServerId) -> Vec<UserId> {
+        self.behind.get(server).into_iter().flatten().cloned().collect()
+    }
+
+    /// What a remote user's home server said last, as it said it.
+    pub(super) fn word_about(&self, user: &UserId) -> Option<Envelope> {
+        let person = self.known.get(user)?;
+        let (Home::Remote { server, .. }, Some(word)) = (&person.home, &person.word) else {
+            return None;
+        };
+        if let Some(odd) = &word.odd {
+            return Frame::parse(odd).ok().map(|frame| frame.envelope);
+        }
+        let payload = Payload::UserAdvertise(advertise_of(user, server, person));
+        let draft = Draft::new(server, Address::everyone(), word.ts, &payload);
+        Some(draft.sign(&word.sig.decode()))
+    }
+
+    /// How many users are at other servers.
+    pub(super) fn remote_count(&self) -> usize {
+        self.remote_count
+    }
+
+    pub(super) fn count_behind(&self, server: &ServerId) -> usize {
         self.behind.get(server).map_or(0, BTreeSet::len)
     }
 
@@ -148,7 +202,7 @@ impl People {
         self.known.values().filter_map(server).collect()
     }
 
-    fn each_behind(&mut self, server: &ServerId, mut change: impl FnMut(&mut LinkId, &mut Option<Mono>)) {
+    pub(super) fn each_behind(&mut self, server: &ServerId, mut change: impl FnMut(&mut LinkId, &mut Option<Mono>)) {
         for user in self.behind.get(server).into_iter().flatten() {
             if let Some(Person {
                 home: Home::Remote { via, stale_since, .. },
@@ -157,6 +211,17 @@ impl People {
             {
                 change(via, stale_since);
             }
+        }
+    }
+
+    /// A remote user cannot be reached.
+    pub(super) fn make_stale(&mut self, user: &UserId, now: Mono) {
+        if let Some(Person {
+            home: Home::Remote { stale_since, .. },
+            ..
+        }) = self.known.get_mut(user)
+        {
+            *stale_since = Some(now);
         }
     }
 
@@ -231,19 +296,8 @@ impl Server {
         };
         let server_name = for_users.then(|| self.server_name(&server_id)).flatten();
         Some(UserAdvertise {
-            user_id: user.clone(),
-            server_id,
-            meta: person.meta.clone(),
-            pubkey: person.pubkey.clone(),
-            // Absent means the same, which saves a kilobyte.
-            enc_pubkey: person
-                .enc_pubkey
-                .clone()
-                .filter(|enc| Some(enc) != person.pubkey.as_ref()),
-            caps: None,
-            version: person.version,
-            directory_sig: person.directory_sig.clone(),
             server_name,
+            ..advertise_of(user, &server_id, person)
         })
     }
 
@@ -276,7 +330,7 @@ impl Server {
         matches!(self.links.get(&link), Some(Link::Peer(peer)) if peer.is_answered)
     }
 
-    fn tell_users_of_arrival(&mut self, now: Now, user: &UserId) {
+    pub(super) fn tell_users_of_arrival(&mut self, now: Now, user: &UserId) {
         let links = self.people.local_links();
         if let Some(advertise) = self.advertisement(user, true) {
             self.send(&links, now, Address::everyone(), &Payload::UserAdvertise(advertise));
@@ -314,184 +368,6 @@ impl Server {
         self.send_remove(now, &everyone, user);
     }
 
-    /// Gossip: a user is at that server.
-    pub(super) fn on_user_advertise(&mut self, now: Now, link: LinkId, envelope: Envelope, advertise: UserAdvertise) {
-        if !self.takes_gossip(now, link, &envelope, &advertise.server_id) {
-            return;
-        }
-        if let Some(Person {
-            home: Home::Local(_), ..
-        }) = self.people.get(&advertise.user_id)
-        {
-            return; // A local user always wins (PROTOCOL I.5).
-        }
-        let user = advertise.user_id.clone();
-        let Some(has_changed) = self.settle(link, advertise) else {
-            return;
-        };
-        if has_changed {
-            self.tell_users_of_arrival(now, &user);
-        }
-        self.forward_gossip(link, envelope);
-    }
-
-    /// A user of the introducer, out of its welcome.
-    pub(super) fn learn_user(
-        &mut self,
-        now: Now,
-        link: LinkId,
-        server: &ServerId,
-        user: UserId,
-        pubkey: Option<KeyText>,
-    ) {
-        if self.people.get(&user).is_some() {
-            return; // What its own server said counts more.
-        }
-        let advertise = UserAdvertise {
-            user_id: user.clone(),
-            server_id: server.clone(),
-            meta: Meta::default(),
-            pubkey,
-            enc_pubkey: None,
-            caps: None,
-            version: None,
-            directory_sig: None,
-            server_name: None,
-        };
-        if self.settle(link, advertise) == Some(true) {
-            self.tell_users_of_arrival(now, &user);
-        }
-    }
-
-    /// Checks common to both kinds of gossip: whose it is, how old, whether new, within budget.
-    fn takes_gossip(&mut self, now: Now, link: LinkId, envelope: &Envelope, server: &ServerId) -> bool {
-        if envelope.from != *server {
-            self.on_fault(now, link, &Fault::NotYours { kind: envelope.kind });
-            return false;
-        }
-        if *server == self.config.server_id {
-            return false; // Nobody else says who our users are.
-        }
-        let Some(Link::Peer(peer)) = self.links.get_mut(&link) else {
-            return false;
-        };
-        if peer.server != *server && self.peers.contains_key(server) {
-            return false; // Counts only on its own link.
-        }
-        let is_own = peer.server == *server;
-        if !peer.changes.try_take(now.mono) {
-            let server = peer.server.clone();
-            self.note(Note::PeerOverBudget { server });
-            return false;
-        }
-        if !self.is_fresh(now, envelope.ts) {
-            // Whoever only passes old news on is not to blame for it.
-            let kind = envelope.kind;
-            let fault = if is_own {
-                Fault::Clock { kind }
-            } else {
-                Fault::UnknownOrigin { kind }
-            };
-            self.on_fault(now, link, &fault);
-            return false;
-        }
-        if !self.seen.insert(now.mono, frame_key(envelope)) {
-            self.note(Note::Duplicate {
-                link,
-                kind: envelope.kind,
-            });
-            return false;
-        }
-        true
-    }
-
-    /// Writes down where a remote user is; whether that changes what our users see, or nothing if it is refused.
-    fn settle(&mut self, link: LinkId, advertise: UserAdvertise) -> Option<bool> {
-        let UserAdvertise {
-            user_id,
-            server_id,
-            meta,
-            pubkey,
-            enc_pubkey,
-            version,
-            directory_sig,
-            ..
-        } = advertise;
-        let known = self.people.get(&user_id);
-        let bound = self.records.get(&user_id).map(|record| &record.pubkey);
-        let key = known.and_then(|person| person.pubkey.as_ref()).or(bound);
-        let enc_known = known.and_then(|person| person.enc_pubkey.as_ref());
-        let enc_offered = enc_pubkey.as_ref().or(pubkey.as_ref());
-        let is_server = self.pins.contains_key(&ServerId::from(socp_proto::Id::from(&user_id)));
-        if is_server || differ(key, pubkey.as_ref()) || differ(enc_known, enc_offered) {
-            self.note(Note::KeyConflict {
-                user: user_id,
-                server: server_id,
-            });
-            return None;
-        }
-        let is_here = matches!(known, Some(Person { home: Home::Remote { server, .. }, .. }) if *server == server_id);
-        if !is_here && self.people.count_behind(&server_id) >= PEER_USERS_COUNT_MAX {
-            self.note(Note::PeerOverBudget { server: server_id });
-            return None;
-        }
-        let is_same = known.is_some_and(|person| person.is_online() && person.meta == meta) && is_here;
-        let enc_pubkey = enc_offered.or(enc_known).cloned();
-        let pubkey = pubkey.or_else(|| key.cloned());
-        let home = Home::Remote {
-            server: server_id,
-            via: link,
-            stale_since: None,
-        };
-        let person = Person {
-            home,
-            meta,
-            pubkey,
-            enc_pubkey,
-            version,
-            directory_sig,
-        };
-        self.people.insert(user_id, person);
-        Some(!is_same)
-    }
-
-    /// Gossip: a user has left that server.
-    pub(super) fn on_user_remove(&mut self, now: Now, link: LinkId, envelope: Envelope, remove: UserRemove) {
-        if !self.takes_gossip(now, link, &envelope, &remove.server_id) {
-            return;
-        }
-        let Some(Person {
-            home: Home::Remote { server, .. },
-            ..
-        }) = self.people.get(&remove.user_id)
-        else {
-            return;
-        };
-        if *server != remove.server_id {
-            return; // SOCP §8.2: moved since; stale news.
-        }
-        self.people.forget(&remove.user_id);
-        let links = self.people.local_links();
-        self.send(&links, now, Address::everyone(), &Payload::UserRemove(remove));
-        self.forward_gossip(link, envelope);
-    }
-
-    /// Passes gossip on unchanged, never back to where it came from or to its origin.
-    fn forward_gossip(&mut self, came_on: LinkId, envelope: Envelope) {
-        let others = self
-            .peers
-            .iter()
-            .filter(|(server, link)| **link != came_on && envelope.from != **server)
-            .filter(|(_, link)| self.is_answered(**link));
-        let to: Vec<LinkId> = others.map(|(_, link)| *link).collect();
-        if !to.is_empty() {
-            self.outputs.push_back(Output::Forward {
-                to,
-                envelope: Arc::new(envelope),
-            });
-        }
-    }
-
     /// The link to a peer is lost: its users, and those that only it leads to, stay known for a while, but nothing is
     /// sent to them.
     pub(super) fn lose_peer(&mut self, now: Now, server: &ServerId, link: LinkId) {
@@ -505,6 +381,7 @@ impl Server {
             self.timers
                 .set(now.mono.saturating_add(STALE_USER_MAX_MS), Timer::Stale(server));
         }
+        self.on_peer_unlinked(now, server);
         self.note(Note::PeerDown { server: server.clone() });
     }
 
@@ -532,7 +409,39 @@ impl Server {
     }
 }
 
-/// Whether both are known and not the same.
-fn differ(known: Option<&KeyText>, offered: Option<&KeyText>) -> bool {
-    matches!((known, offered), (Some(known), Some(offered)) if known != offered)
+/// What a home server says of its user.
+pub(super) fn advertise_of(user: &UserId, server: &ServerId, person: &Person) -> UserAdvertise {
+    UserAdvertise {
+        user_id: user.clone(),
+        server_id: server.clone(),
+        meta: person.meta.clone(),
+        pubkey: person.pubkey.clone(),
+        // Absent means the same, which saves a kilobyte.
+        enc_pubkey: person
+            .enc_pubkey
+            .clone()
+            .filter(|enc| Some(enc) != person.pubkey.as_ref()),
+        caps: person.caps.clone(),
+        version: person.version,
+        directory_sig: person.directory_sig.clone(),
+        server_name: None,
+    }
+}
+
+impl Word {
+    /// Keeps gossip about a user who is known as `person` from now on.
+    pub(super) fn new(user: &UserId, server: &ServerId, person: &Person, envelope: &Envelope) -> Self {
+        let payload = Payload::UserAdvertise(advertise_of(user, server, person));
+        let again = Draft::new(server, Address::everyone(), envelope.ts, &payload);
+        let is_plain = envelope.extra.is_empty() && envelope.to == again.to && envelope.payload == again.payload;
+        Self {
+            ts: envelope.ts,
+            sig: envelope.sig.clone(),
+            odd: (!is_plain).then(|| envelope.to_text().into_boxed_str()),
+        }
+    }
+
+    pub(super) fn ts(&self) -> u64 {
+        self.ts
+    }
 }

@@ -1,18 +1,22 @@
 //! Direct messages on their way (SOCP §8.3, §9.2, §10, PROTOCOL I.7).
 
 use super::Server;
+use super::delivered::content_hash;
 use super::fault::Fault;
-use super::io::{Delivered, LinkId, Note, Output};
+use super::io::{AfterSave, Delivered, LinkId, Note, Output, Record};
 use super::link::Link;
+use super::mutation::Mutation;
+use super::passed::Passed;
 use super::presence::{Home, Person};
 use crate::clock::Now;
-use crate::seen::{content_key, frame_key};
-use socp_proto::payload::{DirectMessage, ServerDeliver, UserDeliver, msg_ref};
-use socp_proto::{Envelope, ErrorCode, Fingerprint, Payload, ServerId, UserId};
+use crate::seen::{SeenKey, content_key, frame_key};
+use socp_proto::limits::CONTENT_AGE_MAX_MS;
+use socp_proto::payload::{DirectMessage, ErrorNotice, ServerDeliver, UserDeliver, msg_ref};
+use socp_proto::{Base64Url, Envelope, ErrorCode, Fingerprint, FrameKind, Payload, ServerId, UserId};
 use std::sync::Arc;
 
 /// Where a message goes next.
-enum Hop {
+pub(super) enum Hop {
     /// To these links of its user.
     Home(Vec<LinkId>),
     /// To this server, over this link.
@@ -37,17 +41,18 @@ impl Server {
         if !is_own_key || !is_verified {
             return self.on_fault(now, link, &Fault::Content { msg_ref: reference });
         }
+        let kind = envelope.kind;
+        if is_too_old(now, envelope.ts) {
+            return self.on_fault(now, link, &Fault::Stale { kind });
+        }
         let recipient = UserId::try_from(envelope.to.as_str()).ok();
         let hop = recipient.and_then(|user| Some((self.next_hop(&user, None)?, user)));
         let Some((hop, recipient)) = hop else {
             // Not remembered as seen: the author may send it again when its reader is back.
-            return self.not_found(now, link, envelope.to.as_str(), reference);
+            return self.not_found(now, link, envelope.to.as_str(), Some(reference));
         };
-        if !self.seen.insert(now.mono, content_key(&message.content_sig.decode())) {
-            return self.note(Note::Duplicate {
-                link,
-                kind: envelope.kind,
-            });
+        if !self.is_new(now, content_key(&message.content_sig.decode())) {
+            return self.note(Note::Duplicate { link, kind });
         }
         let deliver = ServerDeliver {
             user_id: recipient.clone(),
@@ -58,8 +63,9 @@ impl Server {
             ts: Some(envelope.ts),
         };
         match hop {
-            Hop::Home(links) => self.deliver(link, &links, envelope.ts, deliver),
+            Hop::Home(links) => self.deliver(now, link, &links, envelope.ts, deliver),
             Hop::Server(server, next) => {
+                self.remember_passed(now, reference, link, next, recipient);
                 self.send_at(&[next], envelope.ts, &server, &Payload::ServerDeliver(deliver));
                 self.note(Note::Routed { link, is_local: false });
             }
@@ -68,27 +74,27 @@ impl Server {
 
     /// `SERVER_DELIVER` from a peer: for a user of ours, or for one behind us.
     pub(super) fn on_server_deliver(&mut self, now: Now, link: LinkId, envelope: Envelope, deliver: ServerDeliver) {
+        let kind = envelope.kind;
         let reference = msg_ref(&deliver.content_sig);
         // Before anything is remembered, so that a forgery cannot keep the true message out.
         if self.is_forged(&deliver) {
             return self.on_fault(now, link, &Fault::Content { msg_ref: reference });
         }
-        let Some(hop) = self.next_hop(&deliver.user_id, Some((link, &envelope))) else {
-            return self.not_found(now, link, deliver.user_id.as_str(), reference);
+        let ts = deliver.ts.unwrap_or(envelope.ts);
+        if is_too_old(now, ts) {
+            return self.on_fault(now, link, &Fault::Stale { kind });
+        }
+        let Some(hop) = self.next_hop(&deliver.user_id, Some((link, Some(&envelope)))) else {
+            return self.not_found(now, link, deliver.user_id.as_str(), Some(reference));
         };
-        let is_new_frame = self.seen.insert(now.mono, frame_key(&envelope));
-        if !is_new_frame || !self.seen.insert(now.mono, content_key(&deliver.content_sig.decode())) {
-            return self.note(Note::Duplicate {
-                link,
-                kind: envelope.kind,
-            });
+        let is_new_frame = self.is_new(now, frame_key(&envelope));
+        if !is_new_frame || !self.is_new(now, content_key(&deliver.content_sig.decode())) {
+            return self.note(Note::Duplicate { link, kind });
         }
         match hop {
-            Hop::Home(links) => {
-                let ts = deliver.ts.unwrap_or(envelope.ts);
-                self.deliver(link, &links, ts, deliver);
-            }
+            Hop::Home(links) => self.deliver(now, link, &links, ts, deliver),
             Hop::Server(_, next) => {
+                self.remember_passed(now, reference, link, next, deliver.user_id);
                 self.outputs.push_back(Output::Forward {
                     to: vec![next],
                     envelope: Arc::new(envelope),
@@ -98,8 +104,70 @@ impl Server {
         }
     }
 
-    /// What was delivered to our users before the server began.
-    pub(super) fn remember_delivered(&mut self, _now: Now, _delivered: Vec<Delivered>) {}
+    /// Whether this was not handled before; it is, from now on.
+    pub(super) fn is_new(&mut self, now: Now, key: SeenKey) -> bool {
+        self.seen.insert(now.mono, key) || self.is_mutated(Mutation::NoSeenCache)
+    }
+
+    pub(super) fn remember_passed(
+        &mut self,
+        now: Now,
+        reference: String,
+        came_on: LinkId,
+        next: LinkId,
+        recipient: UserId,
+    ) {
+        let passed = Passed {
+            came_on,
+            next,
+            recipient,
+        };
+        self.passed_on.insert(now.mono, reference, passed);
+    }
+
+    /// An `ERROR` from a peer. About a message that went to it, it finds its way back to the author; a recipient who is
+    /// not where we thought is no longer thought to be there (SOCP §8.3).
+    pub(super) fn on_peer_error(&mut self, now: Now, link: LinkId, server: &ServerId, notice: ErrorNotice) {
+        let reference = notice.msg_ref.clone();
+        let passed = reference.and_then(|msg_ref| Some((self.passed_on.take(&msg_ref, link)?, msg_ref)));
+        let Some((passed, msg_ref)) = passed else {
+            return self.note(Note::PeerComplained {
+                server: server.clone(),
+                code: notice.code,
+                detail: notice.detail,
+            });
+        };
+        let is_gone = notice.code == ErrorCode::UserNotFound;
+        let detail = if is_gone {
+            passed.recipient.to_string()
+        } else {
+            format!("refused on the way to {}: {}", passed.recipient, notice.detail)
+        };
+        if is_gone {
+            self.correct_presence(now, link, server, &passed.recipient);
+        }
+        self.note(Note::Undeliverable { link: passed.came_on });
+        self.send_error(now, passed.came_on, notice.code, detail, Some(msg_ref));
+    }
+
+    /// What was delivered to our users, so that it is not taken again.
+    fn remember_delivered(&mut self, now: Now, content_sig: &Base64Url) {
+        let delivered = Delivered {
+            content: content_hash(&content_sig.decode()),
+            at: now.unix,
+        };
+        self.delivered.insert(delivered);
+        self.save(Record::Delivered(delivered), AfterSave::Nothing);
+    }
+
+    /// Whether content that is about to reach a user of ours has done so before; it has, from now on.
+    pub(super) fn is_delivered_before(&mut self, now: Now, content_sig: &Base64Url) -> bool {
+        let is_known = self.delivered.contains(content_hash(&content_sig.decode()));
+        if !is_known {
+            self.remember_delivered(now, content_sig);
+        }
+        is_known && !self.is_mutated(Mutation::NoSeenCache)
+    }
 
     /// Whether a delivery for our user comes with another key than the sender's (PROTOCOL I.7).
     fn is_forged(&self, deliver: &ServerDeliver) -> bool {
@@ -111,7 +179,7 @@ impl Server {
 
     /// The order of SOCP §10: a local link, else the home server, else nobody. What came from a server never goes back
     /// there or to its origin.
-    fn next_hop(&self, recipient: &UserId, came: Option<(LinkId, &Envelope)>) -> Option<Hop> {
+    pub(super) fn next_hop(&self, recipient: &UserId, came: Option<(LinkId, Option<&Envelope>)>) -> Option<Hop> {
         let Person { home, .. } = self.people.get(recipient)?;
         match home {
             Home::Local(links) => Some(Hop::Home(links.iter().copied().collect())),
@@ -126,7 +194,8 @@ impl Server {
                 let direct = self.peers.get(server).copied();
                 let direct = direct.filter(|link| self.is_answered(*link));
                 let next = direct.unwrap_or(*via);
-                let is_back = came.is_some_and(|(link, envelope)| link == next || envelope.from == *server);
+                let is_origin = |envelope: &Envelope| envelope.from == *server;
+                let is_back = came.is_some_and(|(link, envelope)| link == next || envelope.is_some_and(is_origin));
                 let is_peer = matches!(self.links.get(&next), Some(Link::Peer(_)));
                 if is_back || !is_peer {
                     None
@@ -137,7 +206,11 @@ impl Server {
         }
     }
 
-    fn deliver(&mut self, came_on: LinkId, links: &[LinkId], ts: u64, message: ServerDeliver) {
+    fn deliver(&mut self, now: Now, came_on: LinkId, links: &[LinkId], ts: u64, message: ServerDeliver) {
+        if self.is_delivered_before(now, &message.content_sig) {
+            let kind = FrameKind::ServerDeliver;
+            return self.note(Note::Duplicate { link: came_on, kind });
+        }
         let ServerDeliver {
             user_id,
             ciphertext,
@@ -160,14 +233,13 @@ impl Server {
         });
     }
 
-    fn not_found(&mut self, now: Now, link: LinkId, recipient: &str, reference: String) {
+    pub(super) fn not_found(&mut self, now: Now, link: LinkId, recipient: &str, reference: Option<String>) {
         self.note(Note::Undeliverable { link });
-        self.send_error(
-            now,
-            link,
-            ErrorCode::UserNotFound,
-            recipient.to_owned(),
-            Some(reference),
-        );
+        self.send_error(now, link, ErrorCode::UserNotFound, recipient.to_owned(), reference);
     }
+}
+
+/// Whether content is older than anything is remembered (PROTOCOL I.7).
+pub(super) fn is_too_old(now: Now, ts: u64) -> bool {
+    ts.saturating_add(CONTENT_AGE_MAX_MS) < now.unix
 }

@@ -29,7 +29,7 @@ impl Server {
     /// Everything sent so far is on its way: the next portion.
     pub(super) fn on_flushed(&mut self, now: Now, link: LinkId) {
         let Some(telling) = self.tellings.get(&link) else {
-            return;
+            return self.tell_beyond(link);
         };
         let (newcomer, for_users) = match self.links.get(&link) {
             Some(Link::Peer(_)) => (None, false),

@@ -20,6 +20,16 @@ pub(super) enum Timer {
     Dial(DialId),
     /// Users of this lost server may be forgotten.
     Stale(ServerId),
+    /// The public channel's version wants to be told.
+    Channel,
+    /// Peers want to hear to whom we are linked.
+    Report,
+    /// The peer at this link has had time to link itself to others.
+    Settled(LinkId),
+    /// Changes that were held are due.
+    Held,
+    /// Changes of a peer over its budget may be taken.
+    Damped(ServerId),
 }
 
 /// Timers in the order in which they fall due.

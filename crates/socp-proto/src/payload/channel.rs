@@ -2,13 +2,14 @@
 
 use super::Shape;
 use crate::id::UserId;
-use crate::key::{Base64Url, KeyText, bounded_sig};
+use crate::key::{Base64Url, KeyText, bounded_ciphertext, bounded_sig};
 use serde::{Deserialize, Serialize};
 
 /// `MSG_PUBLIC_CHANNEL`: one copy, for one member.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChannelMessage {
     /// OAEP for that member.
+    #[serde(deserialize_with = "bounded_ciphertext")]
     pub ciphertext: Base64Url,
     /// The author's key, as the author says.
     pub sender_pub: KeyText,

@@ -1,7 +1,7 @@
 //! Payloads of file transfer (SOCP §9.4, PROTOCOL I.9).
 
 use super::Shape;
-use crate::key::{Base64Url, KeyText};
+use crate::key::{Base64Url, KeyText, bounded_ciphertext, bounded_sig_if_any};
 use crate::limits::{FILE_DETAIL_BYTES_MAX, FILE_ID_BYTES_MAX, FILE_NAME_BYTES_MAX};
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -35,7 +35,11 @@ pub struct FileStart {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sender_pub: Option<KeyText>,
     /// The author's signature over the manifest; ours.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "bounded_sig_if_any"
+    )]
     pub content_sig: Option<Base64Url>,
 }
 
@@ -52,6 +56,7 @@ pub struct FileChunk {
     /// Counts from 0.
     pub index: u64,
     /// One OAEP block of at most 446 bytes of the file.
+    #[serde(deserialize_with = "bounded_ciphertext")]
     pub ciphertext: Base64Url,
     /// How many chunks there are; ours.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -60,7 +65,11 @@ pub struct FileChunk {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sender_pub: Option<KeyText>,
     /// The author's signature over the chunk; ours.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "bounded_sig_if_any"
+    )]
     pub content_sig: Option<Base64Url>,
 }
 
@@ -98,7 +107,11 @@ pub struct FileEnd {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sender_pub: Option<KeyText>,
     /// That one's signature over it; with a status.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "bounded_sig_if_any"
+    )]
     pub content_sig: Option<Base64Url>,
 }
 

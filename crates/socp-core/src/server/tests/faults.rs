@@ -127,6 +127,8 @@ fn ten_faults_in_two_minutes_do_not() {
     let mut world = World::one("a");
     let user = world.user("u", "a");
     world.answer_pings(user.wire, true);
+    world.wait(1_000);
+    assert_eq!(world.take_kinds(user.wire), [FrameKind::PublicChannelUpdated]);
     for _ in 0..20 {
         world.send_text(user.wire, "{".to_owned());
         world.wait(12_000);

@@ -198,6 +198,7 @@ fn gossip_is_passed_on_unchanged_and_never_back() {
     let mut world = World::one("a");
     let x = world.peer("x", "a");
     let y = world.peer("y", "a");
+    world.wait(3_000);
     world.take(x);
     let gossip = signed(draft("x", "*", BEGIN, &advert("u", "x")), "x");
     world.send(x, &gossip);
@@ -240,6 +241,7 @@ fn users_of_a_server_that_stays_away_are_removed_after_ten_minutes() {
     let here = world.user("u", "a");
     world.answer_pings(here.wire, true);
     world.user("v", "b");
+    world.wait(1_000); // The channel's version is told by then.
     world.take(here.wire);
     world.crash("b");
     world.wait(10 * 60_000 - 1);
@@ -258,18 +260,6 @@ fn users_beyond_a_lost_middle_server_are_not_listed() {
     assert_eq!(lists(&mut world, "a"), ["u"]);
     world.hang_up(middle);
     assert!(lists(&mut world, "a").is_empty());
-}
-
-#[test]
-fn presence_changes_beyond_the_budget_are_dropped_and_noted() {
-    let mut world = World::one("a");
-    let x = world.peer("x", "a");
-    let count = 500 * 10 + 5;
-    for number in 0..count {
-        world.peer_says(x, "x", "*", &remove(&format!("u{number}"), "x"));
-    }
-    let over = |note: &&Note| matches!(note, Note::PeerOverBudget { .. });
-    assert_eq!(world.node("a").notes.iter().filter(over).count(), 5);
 }
 
 #[test]

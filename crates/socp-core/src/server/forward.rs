@@ -1,0 +1,299 @@
+//! Passing gossip on to servers that its origin has no link to (SOCP §8.2, PROTOCOL I.5).
+//!
+//! In a full mesh every server hears every other itself, and nothing is passed on. Who is linked to whom is told by the
+//! heartbeats of our own kind. Where two servers are not linked, the one with the smallest id of those who are linked to
+//! both passes on what they say of their users: first everything, then each change. Where that is not known, everyone
+//! does, and what comes twice is dropped as seen.
+//!
+//! Two neighbours who do not know better could tell each other the same change at once. So only the one with the smaller
+//! id does so at once; the other waits a moment and stays silent if it is told meanwhile.
+
+use super::Server;
+use super::io::{LinkId, Output};
+use super::link::Link;
+use super::mutation::Mutation;
+use super::presence::{Home, Person};
+use super::timers::Timer;
+use crate::clock::{Mono, Now};
+use crate::seen::SeenKey;
+use socp_proto::limits::{
+    FORWARD_HELD_COUNT_MAX, FORWARD_HOLD_MS, FORWARD_SETTLE_MS, SERVERS_COUNT_MAX, UNLINKED_TELL_WAIT_MS,
+};
+use socp_proto::payload::Heartbeat;
+use socp_proto::{Envelope, Payload, ServerId, UserId};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+/// Users whose gossip is passed on at once before the link's fence is waited for.
+const PORTION_COUNT: usize = 32;
+
+/// What this server knows of the links of others, and what it passes on.
+#[derive(Debug, Default)]
+pub(super) struct Forwarding {
+    /// What linked peers say that they are linked to.
+    neighbours: BTreeMap<ServerId, BTreeSet<ServerId>>,
+    /// Servers of whose users a linked peer hears by us.
+    told: BTreeMap<ServerId, BTreeSet<ServerId>>,
+    /// Users whom a peer is still to hear of, by link.
+    telling: BTreeMap<LinkId, VecDeque<UserId>>,
+    /// Changes that wait whether their receiver tells us first.
+    held: BTreeMap<(SeenKey, ServerId), Arc<Envelope>>,
+    /// The same, the oldest first.
+    held_by_age: VecDeque<(Mono, SeenKey, ServerId)>,
+    /// Peers whose links were lost so recently that they still count as linked.
+    lost: BTreeMap<ServerId, Mono>,
+    /// Whether our own links have changed since they were told.
+    is_report_due: bool,
+}
+
+impl Forwarding {
+    /// Whether two servers are linked, as far as we know.
+    fn are_linked(&self, one: &ServerId, other: &ServerId) -> bool {
+        let says = |a: &ServerId, b: &ServerId| self.neighbours.get(a).is_some_and(|peers| peers.contains(b));
+        says(one, other) || says(other, one)
+    }
+
+    /// Nothing more goes out on this link.
+    pub(super) fn forget(&mut self, link: LinkId) {
+        self.telling.remove(&link);
+    }
+
+    /// The servers that say that they are linked to both; nothing if one of the two says nothing.
+    fn between<'a>(&'a self, one: &ServerId, other: &ServerId) -> Option<impl Iterator<Item = &'a ServerId>> {
+        let (one, other) = (self.neighbours.get(one)?, self.neighbours.get(other)?);
+        Some(one.intersection(other))
+    }
+}
+
+impl Server {
+    /// A link to a peer is new, and it has had our answer.
+    pub(super) fn on_peer_linked(&mut self, now: Now, link: LinkId, server: &ServerId) {
+        self.forwarding.lost.remove(server);
+        self.report_links_later(now, FORWARD_SETTLE_MS / 3);
+        let at = now.mono.saturating_add(FORWARD_SETTLE_MS);
+        self.timers.set(at, Timer::Settled(link));
+    }
+
+    /// Of two links to a peer one is given up: what was still to be told goes over the other.
+    pub(super) fn move_telling(&mut self, dropped: LinkId, kept: LinkId) {
+        if let Some(users) = self.forwarding.telling.remove(&dropped) {
+            self.forwarding.telling.entry(kept).or_default().extend(users);
+            self.tell_beyond(kept);
+        }
+    }
+
+    /// The link to a peer is lost.
+    pub(super) fn on_peer_unlinked(&mut self, now: Now, server: &ServerId) {
+        self.forwarding.neighbours.remove(server);
+        self.forwarding.told.remove(server);
+        self.forwarding.lost.insert(server.clone(), now.mono);
+        self.report_links_later(now, UNLINKED_TELL_WAIT_MS);
+    }
+
+    fn report_links_later(&mut self, now: Now, wait_ms: u64) {
+        self.timers.set(now.mono.saturating_add(wait_ms), Timer::Report);
+        self.forwarding.is_report_due = true;
+    }
+
+    /// Peers hear to whom we are linked. A link that was lost a moment ago counts: it may be back in another.
+    pub(super) fn on_report_due(&mut self, now: Now) {
+        if !std::mem::take(&mut self.forwarding.is_report_due) {
+            return;
+        }
+        self.forwarding
+            .lost
+            .retain(|_, since| now.mono.saturating_sub(*since) < UNLINKED_TELL_WAIT_MS);
+        if !self.forwarding.lost.is_empty() {
+            self.report_links_later(now, UNLINKED_TELL_WAIT_MS);
+        }
+        for link in self.answered_peers() {
+            if self.links.get(&link).is_some_and(Link::is_native) {
+                self.send_heartbeat(now, link);
+            }
+        }
+    }
+
+    /// The heartbeat that a peer gets: to our own kind, with our links.
+    pub(super) fn send_heartbeat(&mut self, now: Now, link: LinkId) {
+        let Some(Link::Peer(peer)) = self.links.get(&link) else {
+            return;
+        };
+        let address = peer.server.clone();
+        let peers = (peer.is_native && peer.is_answered).then(|| {
+            let lost = self.forwarding.lost.keys();
+            let linked: BTreeSet<ServerId> = self.peers.keys().chain(lost).cloned().collect();
+            linked.into_iter().collect()
+        });
+        self.send(&[link], now, &address, &Payload::Heartbeat(Heartbeat { peers }));
+    }
+
+    /// A peer says to whom it is linked.
+    pub(super) fn on_links_told(&mut self, now: Now, server: &ServerId, peers: Vec<ServerId>) {
+        let told: BTreeSet<ServerId> = peers.into_iter().take(SERVERS_COUNT_MAX).collect();
+        let before = self.forwarding.neighbours.get(server);
+        if before == Some(&told) {
+            return;
+        }
+        // Through a link that it lost it may have heard of users of whom it does not hear now.
+        if before.is_some_and(|before| !before.is_subset(&told)) {
+            self.forwarding.told.remove(server);
+        }
+        self.forwarding.neighbours.insert(server.clone(), told);
+        for origin in self.people.servers() {
+            self.decide(now, server, &origin);
+        }
+        for peer in self.peers.keys().cloned().collect::<Vec<_>>() {
+            self.decide(now, &peer, server);
+        }
+    }
+
+    /// A link is old enough that its end has linked itself to whomever it can.
+    pub(super) fn on_settled(&mut self, now: Now, link: LinkId) {
+        let Some(Link::Peer(peer)) = self.links.get(&link) else {
+            return;
+        };
+        let server = peer.server.clone();
+        for origin in self.people.servers() {
+            self.decide(now, &server, &origin);
+        }
+    }
+
+    /// Begins or ends passing on to a peer what an origin says.
+    fn decide(&mut self, now: Now, peer: &ServerId, origin: &ServerId) {
+        let Some(link) = self.peers.get(peer).copied() else {
+            return;
+        };
+        if !self.is_forwarded(now, link, peer, origin) {
+            if let Some(told) = self.forwarding.told.get_mut(peer) {
+                told.remove(origin);
+            }
+            return;
+        }
+        let told = self.forwarding.told.entry(peer.clone()).or_default();
+        if told.insert(origin.clone()) {
+            let users = self.people.users_at(origin);
+            self.forwarding.telling.entry(link).or_default().extend(users);
+            self.tell_beyond(link);
+        }
+    }
+
+    /// Whether this peer hears by us what an origin says.
+    fn is_forwarded(&self, now: Now, link: LinkId, peer: &ServerId, origin: &ServerId) -> bool {
+        if self.is_mutated(Mutation::ForwardToOrigin) {
+            return true;
+        }
+        let Some(Link::Peer(state)) = self.links.get(&link) else {
+            return false;
+        };
+        let is_settled = now.mono.saturating_sub(state.linked_at) >= FORWARD_SETTLE_MS;
+        if peer == origin || !state.is_answered || !is_settled || self.forwarding.are_linked(peer, origin) {
+            return false;
+        }
+        // Of several in the middle, the one with the smallest id.
+        match self.forwarding.between(peer, origin) {
+            Some(mut middle) => !middle.any(|other| *other < self.config.server_id),
+            None => true,
+        }
+    }
+
+    /// The links over which what came from an origin on a link goes on.
+    pub(super) fn links_to_tell(&self, now: Now, origin: &ServerId, came_on: LinkId) -> Vec<(ServerId, LinkId)> {
+        let is_back = |link: LinkId| link == came_on && !self.is_mutated(Mutation::ForwardToOrigin);
+        self.peers
+            .iter()
+            .filter(|(peer, link)| !is_back(**link) && self.is_forwarded(now, **link, peer, origin))
+            .map(|(peer, link)| (peer.clone(), *link))
+            .collect()
+    }
+
+    /// Passes a change on unchanged, never back to where it came from or to its origin.
+    pub(super) fn forward_gossip(&mut self, now: Now, came_on: LinkId, origin: &ServerId, envelope: Envelope) {
+        let key = crate::seen::frame_key(&envelope);
+        let mut at_once = Vec::new();
+        let envelope = Arc::new(envelope);
+        for (peer, link) in self.links_to_tell(now, origin, came_on) {
+            let told = self.forwarding.told.entry(peer.clone()).or_default();
+            if told.insert(origin.clone()) {
+                // It hears everything, the newest change too.
+                let users = self.people.users_at(origin);
+                self.forwarding.telling.entry(link).or_default().extend(users);
+                self.tell_beyond(link);
+                continue;
+            }
+            let is_sole = self.forwarding.between(&peer, origin).is_some();
+            let is_full = self.forwarding.held.len() >= FORWARD_HELD_COUNT_MAX;
+            if is_sole || is_full || self.config.server_id < peer {
+                at_once.push(link);
+            } else {
+                self.hold(now, key, peer, &envelope);
+            }
+        }
+        if !at_once.is_empty() {
+            self.outputs.push_back(Output::Forward { to: at_once, envelope });
+        }
+    }
+
+    fn hold(&mut self, now: Now, key: SeenKey, peer: ServerId, envelope: &Arc<Envelope>) {
+        let due = now.mono.saturating_add(FORWARD_HOLD_MS);
+        self.forwarding.held_by_age.push_back((due, key, peer.clone()));
+        self.forwarding.held.insert((key, peer), Arc::clone(envelope));
+        self.timers.set(due, Timer::Held);
+    }
+
+    /// A peer says what we were about to tell it.
+    pub(super) fn unhold(&mut self, key: SeenKey, peer: &ServerId) {
+        if !self.is_mutated(Mutation::ForwardToOrigin) {
+            self.forwarding.held.remove(&(key, peer.clone()));
+        }
+    }
+
+    pub(super) fn on_held_due(&mut self, now: Now) {
+        while let Some((due, ..)) = self.forwarding.held_by_age.front() {
+            if *due > now.mono {
+                return;
+            }
+            let Some((_, key, peer)) = self.forwarding.held_by_age.pop_front() else {
+                return;
+            };
+            let envelope = self.forwarding.held.remove(&(key, peer.clone()));
+            if let (Some(envelope), Some(link)) = (envelope, self.peers.get(&peer).copied()) {
+                let to = vec![link];
+                self.outputs.push_back(Output::Forward { to, envelope });
+            }
+        }
+    }
+
+    /// The next portion of users beyond us for this link.
+    pub(super) fn tell_beyond(&mut self, link: LinkId) {
+        let Some(queue) = self.forwarding.telling.get_mut(&link) else {
+            return;
+        };
+        let portion: Vec<UserId> = queue.drain(..queue.len().min(PORTION_COUNT)).collect();
+        if portion.is_empty() {
+            self.forwarding.telling.remove(&link);
+            return;
+        }
+        for user in portion {
+            let Some(Person {
+                home: Home::Remote {
+                    stale_since: None, via, ..
+                },
+                ..
+            }) = self.people.get(&user)
+            else {
+                continue;
+            };
+            if *via == link {
+                continue;
+            }
+            if let Some(envelope) = self.people.word_about(&user) {
+                let envelope = Arc::new(envelope);
+                self.outputs.push_back(Output::Forward {
+                    to: vec![link],
+                    envelope,
+                });
+            }
+        }
+        self.outputs.push_back(Output::Fence { link });
+    }
+}

@@ -1,0 +1,420 @@
+//! What peers say of users, and what is believed of it (SOCP §8.2, PROTOCOL I.5).
+
+use super::Server;
+use super::fault::Fault;
+use super::io::{LinkId, Note};
+use super::link::Link;
+use super::mutation::Mutation;
+use super::presence::{Home, Person, Word};
+use super::quota::Bucket;
+use super::timers::Timer;
+use crate::clock::{Mono, Now};
+use crate::seen::frame_key;
+use socp_proto::limits::{
+    DEPARTED_COUNT_MAX, PEER_CHANGES_PER_S_MAX, PEER_USERS_COUNT_MAX, REMOTE_USERS_COUNT_MAX, SEEN_TTL_MS,
+    STALE_USER_MAX_MS,
+};
+use socp_proto::payload::{UserAdvertise, UserRemove};
+use socp_proto::{Address, Envelope, ErrorCode, KeyText, Meta, Payload, ServerId, UserId};
+use std::collections::{BTreeMap, VecDeque};
+
+/// How often the operator is told of one peer that says too much, or contradicts itself.
+const WARN_INTERVAL_MS: u64 = 60_000;
+
+/// A presence change that was checked and not applied yet.
+#[derive(Debug)]
+enum Change {
+    Arrival(UserAdvertise),
+    Departure(UserRemove),
+}
+
+/// What one peer may say of users, kept beyond its links so that coming back does not fill it up.
+#[derive(Debug)]
+pub(super) struct Budget {
+    changes: Bucket,
+    /// The newest change of each user that came when there was no budget.
+    damped: BTreeMap<UserId, (LinkId, Envelope, Change)>,
+    warned_at: Option<Mono>,
+}
+
+impl Budget {
+    fn new(now: Mono) -> Self {
+        let burst = PEER_CHANGES_PER_S_MAX.saturating_mul(10);
+        Self {
+            changes: Bucket::new(now, PEER_CHANGES_PER_S_MAX, burst),
+            damped: BTreeMap::new(),
+            warned_at: None,
+        }
+    }
+}
+
+/// Users who left lately, so that older gossip, come by a longer way, does not bring them back.
+#[derive(Debug, Default)]
+pub(super) struct Departed {
+    by_user: BTreeMap<UserId, (ServerId, u64)>,
+    by_age: VecDeque<(Mono, UserId, u64)>,
+}
+
+impl Departed {
+    fn insert(&mut self, now: Mono, user: UserId, server: ServerId, ts: u64) {
+        while self.by_age.len() >= DEPARTED_COUNT_MAX
+            || self
+                .by_age
+                .front()
+                .is_some_and(|(then, ..)| now.saturating_sub(*then) > SEEN_TTL_MS)
+        {
+            if let Some((_, user, ts)) = self.by_age.pop_front()
+                && self.by_user.get(&user).is_some_and(|(_, newest)| *newest == ts)
+            {
+                self.by_user.remove(&user);
+            }
+        }
+        self.by_age.push_back((now, user.clone(), ts));
+        self.by_user.insert(user, (server, ts));
+    }
+
+    /// When the user left this server, by that server's clock.
+    fn left(&self, user: &UserId, server: &ServerId) -> Option<u64> {
+        let (from, ts) = self.by_user.get(user)?;
+        (from == server).then_some(*ts)
+    }
+}
+
+impl Server {
+    /// Gossip: a user is at that server.
+    pub(super) fn on_user_advertise(&mut self, now: Now, link: LinkId, envelope: Envelope, advertise: UserAdvertise) {
+        let (user, server) = (advertise.user_id.clone(), advertise.server_id.clone());
+        self.on_change(now, link, envelope, (user, server), Change::Arrival(advertise));
+    }
+
+    /// Gossip: a user has left that server.
+    pub(super) fn on_user_remove(&mut self, now: Now, link: LinkId, envelope: Envelope, remove: UserRemove) {
+        let (user, server) = (remove.user_id.clone(), remove.server_id.clone());
+        self.on_change(now, link, envelope, (user, server), Change::Departure(remove));
+    }
+
+    fn on_change(
+        &mut self,
+        now: Now,
+        link: LinkId,
+        envelope: Envelope,
+        (user, server): (UserId, ServerId),
+        change: Change,
+    ) {
+        let Some(peer) = self.speaker(now, link, &envelope, &server) else {
+            return;
+        };
+        let key = frame_key(&envelope);
+        self.unhold(key, &peer);
+        let is_passed_on = peer != server;
+        let is_back = is_passed_on && self.brings_back(&user, &server, &envelope, &change);
+        let is_old = is_passed_on && self.is_old_news(&user, &server, envelope.ts);
+        if is_old || (!self.is_new(now, key) && !is_back) {
+            let kind = envelope.kind;
+            return self.note(Note::Duplicate { link, kind });
+        }
+        let budget = self
+            .budgets
+            .entry(peer.clone())
+            .or_insert_with(|| Budget::new(now.mono));
+        // A change that waits must not be overtaken by a newer one.
+        if budget.damped.contains_key(&user) || !budget.changes.try_take(now.mono) {
+            return self.damp(now, &peer, user, (link, envelope, change));
+        }
+        self.apply(now, link, envelope, change);
+    }
+
+    /// The peer that brings gossip about a server, if it may: whose it is, how old (PROTOCOL I.2, I.5).
+    fn speaker(&mut self, now: Now, link: LinkId, envelope: &Envelope, server: &ServerId) -> Option<ServerId> {
+        if envelope.from != *server {
+            self.on_fault(now, link, &Fault::NotYours { kind: envelope.kind });
+            return None;
+        }
+        let Some(Link::Peer(peer)) = self.links.get(&link) else {
+            return None;
+        };
+        let peer = peer.server.clone();
+        let is_own = peer == *server;
+        // Nobody else says who our users are; and what a linked server says counts only on its own link.
+        if *server == self.config.server_id || (!is_own && self.peers.contains_key(server)) {
+            return None;
+        }
+        // Who passes gossip on could have held back its removal as well, so its age says nothing more.
+        let is_fresh = if is_own {
+            self.is_fresh(now, envelope.ts)
+        } else {
+            envelope.ts <= now.unix.saturating_add(self.config.clock_ahead_ms)
+        };
+        if !is_fresh {
+            let kind = envelope.kind;
+            // Whoever only passes news on is not to blame for it.
+            let fault = match is_own {
+                true => Fault::Clock { kind },
+                false => Fault::UnknownOrigin { kind },
+            };
+            self.on_fault(now, link, &fault);
+            return None;
+        }
+        Some(peer)
+    }
+
+    /// Whether its own server has said something newer of this user.
+    fn is_old_news(&self, user: &UserId, server: &ServerId, ts: u64) -> bool {
+        let known = self.people.get(user).and_then(|person| match &person.home {
+            Home::Remote { server: home, .. } if home == server => person.word.as_ref().map(Word::ts),
+            Home::Remote { .. } | Home::Local(_) => None,
+        });
+        let left = self.departed.left(user, server);
+        known.is_some_and(|newest| ts < newest) || left.is_some_and(|newest| ts <= newest)
+    }
+
+    /// Whether this is what we know of a user whose server was lost, come by another way.
+    fn brings_back(&self, user: &UserId, server: &ServerId, envelope: &Envelope, change: &Change) -> bool {
+        let Some(Person {
+            home:
+                Home::Remote {
+                    server: home,
+                    stale_since: Some(_),
+                    ..
+                },
+            word: Some(word),
+            ..
+        }) = self.people.get(user)
+        else {
+            return false;
+        };
+        home == server && word.ts() == envelope.ts && matches!(change, Change::Arrival(_))
+    }
+
+    /// Keeps a change until the peer has budget for it: late, but not lost.
+    fn damp(&mut self, now: Now, peer: &ServerId, user: UserId, change: (LinkId, Envelope, Change)) {
+        let Some(budget) = self.budgets.get_mut(peer) else {
+            return;
+        };
+        if budget.damped.len() < PEER_USERS_COUNT_MAX || budget.damped.contains_key(&user) {
+            budget.damped.insert(user, change);
+        }
+        let wait = budget.changes.wait_ms(now.mono);
+        self.timers
+            .set(now.mono.saturating_add(wait.max(1)), Timer::Damped(peer.clone()));
+        self.warn_over_budget(now, peer);
+    }
+
+    fn warn_over_budget(&mut self, now: Now, peer: &ServerId) {
+        if self.may_warn(now, peer) {
+            self.note(Note::PeerOverBudget { server: peer.clone() });
+        }
+    }
+
+    /// Whether the operator has not been told of this peer for a while.
+    fn may_warn(&mut self, now: Now, peer: &ServerId) -> bool {
+        let budget = self
+            .budgets
+            .entry(peer.clone())
+            .or_insert_with(|| Budget::new(now.mono));
+        let is_due = budget
+            .warned_at
+            .is_none_or(|then| now.mono.saturating_sub(then) >= WARN_INTERVAL_MS);
+        if is_due {
+            budget.warned_at = Some(now.mono);
+        }
+        is_due
+    }
+
+    /// Applies what waited, as far as the budget goes.
+    pub(super) fn on_damped_due(&mut self, now: Now, peer: &ServerId) {
+        while let Some(budget) = self.budgets.get_mut(peer) {
+            if budget.damped.is_empty() {
+                return;
+            }
+            if !budget.changes.try_take(now.mono) {
+                let wait = budget.changes.wait_ms(now.mono);
+                let at = now.mono.saturating_add(wait.max(1));
+                return self.timers.set(at, Timer::Damped(peer.clone()));
+            }
+            // What came on a link that is gone comes again with the next.
+            if let Some((_, (link, envelope, change))) = budget.damped.pop_first()
+                && matches!(self.links.get(&link), Some(Link::Peer(_)))
+            {
+                self.apply(now, link, envelope, change);
+            }
+        }
+    }
+
+    fn apply(&mut self, now: Now, link: LinkId, envelope: Envelope, change: Change) {
+        match change {
+            Change::Arrival(advertise) => self.apply_arrival(now, link, envelope, advertise),
+            Change::Departure(remove) => self.apply_departure(now, link, envelope, remove),
+        }
+    }
+
+    fn apply_arrival(&mut self, now: Now, link: LinkId, envelope: Envelope, advertise: UserAdvertise) {
+        let (user, server) = (advertise.user_id.clone(), advertise.server_id.clone());
+        let is_local = self.people.get(&user).is_some_and(Person::is_local);
+        if is_local && !self.is_mutated(Mutation::GossipBeatsLocal) {
+            return; // A local user always wins (PROTOCOL I.5).
+        }
+        let Some(has_changed) = self.settle(now, link, advertise, Some(&envelope)) else {
+            return;
+        };
+        if has_changed {
+            self.tell_users_of_arrival(now, &user);
+        }
+        self.forward_gossip(now, link, &server, envelope);
+    }
+
+    fn apply_departure(&mut self, now: Now, link: LinkId, envelope: Envelope, remove: UserRemove) {
+        let Some(Person {
+            home: Home::Remote { server, .. },
+            ..
+        }) = self.people.get(&remove.user_id)
+        else {
+            return;
+        };
+        if *server != remove.server_id && !self.is_mutated(Mutation::RemoveWithoutMapping) {
+            return; // SOCP §8.2: moved since; stale news.
+        }
+        let (user, origin) = (remove.user_id.clone(), remove.server_id.clone());
+        self.people.forget(&user);
+        self.departed.insert(now.mono, user, origin.clone(), envelope.ts);
+        let links = self.people.local_links();
+        self.send(&links, now, Address::everyone(), &Payload::UserRemove(remove));
+        self.forward_gossip(now, link, &origin, envelope);
+    }
+
+    /// A user of the introducer, out of its welcome.
+    pub(super) fn learn_user(
+        &mut self,
+        now: Now,
+        link: LinkId,
+        server: &ServerId,
+        user: UserId,
+        pubkey: Option<KeyText>,
+    ) {
+        if self.people.get(&user).is_some() {
+            return; // What its own server said counts more.
+        }
+        let advertise = UserAdvertise {
+            user_id: user.clone(),
+            server_id: server.clone(),
+            meta: Meta::default(),
+            pubkey,
+            enc_pubkey: None,
+            caps: None,
+            version: None,
+            directory_sig: None,
+            server_name: None,
+        };
+        if self.settle(now, link, advertise, None) == Some(true) {
+            self.tell_users_of_arrival(now, &user);
+        }
+    }
+
+    /// Writes down where a remote user is; whether that changes what our users see, or nothing if it is refused.
+    fn settle(
+        &mut self,
+        now: Now,
+        link: LinkId,
+        advertise: UserAdvertise,
+        envelope: Option<&Envelope>,
+    ) -> Option<bool> {
+        let UserAdvertise {
+            user_id,
+            server_id,
+            meta,
+            pubkey,
+            enc_pubkey,
+            caps,
+            version,
+            directory_sig,
+            ..
+        } = advertise;
+        let known = self.people.get(&user_id);
+        let bound = self.records.get(&user_id).map(|record| &record.pubkey);
+        let key = known.and_then(|person| person.pubkey.as_ref()).or(bound);
+        let enc_known = known.and_then(|person| person.enc_pubkey.as_ref());
+        let enc_offered = enc_pubkey.as_ref().or(pubkey.as_ref());
+        let is_server = self.pins.contains_key(&ServerId::from(socp_proto::Id::from(&user_id)));
+        if is_server || differ(key, pubkey.as_ref()) || differ(enc_known, enc_offered) {
+            self.report_conflict(now, user_id, server_id);
+            return None;
+        }
+        let is_here = matches!(known, Some(Person { home: Home::Remote { server, .. }, .. }) if *server == server_id);
+        let is_full = self.people.count_behind(&server_id) >= PEER_USERS_COUNT_MAX
+            || (known.is_none() && self.people.remote_count() >= REMOTE_USERS_COUNT_MAX);
+        if !is_here && is_full {
+            self.warn_over_budget(now, &server_id);
+            return None;
+        }
+        let is_same = known.is_some_and(|person| person.is_online() && person.meta == meta) && is_here;
+        let enc_pubkey = enc_offered.or(enc_known).cloned();
+        let pubkey = pubkey.or_else(|| key.cloned());
+        let home = Home::Remote {
+            server: server_id.clone(),
+            via: link,
+            stale_since: None,
+        };
+        let mut person = Person {
+            home,
+            meta,
+            pubkey,
+            enc_pubkey,
+            version,
+            directory_sig,
+            caps,
+            word: None,
+        };
+        person.word = envelope.map(|envelope| Word::new(&user_id, &server_id, &person, envelope));
+        self.people.insert(user_id, person);
+        Some(!is_same)
+    }
+
+    /// Another key was offered for a known user, and refused: the operator and our own programs are told, not too often.
+    fn report_conflict(&mut self, now: Now, user: UserId, server: ServerId) {
+        let key = socp_proto::sha256(&[b"conflict\n", user.as_str().as_bytes()].concat());
+        if !self.seen.insert(now.mono, key) || !self.alarms.try_take(now.mono) {
+            return;
+        }
+        let links = self.people.local_links();
+        for link in links {
+            if self.links.get(&link).is_some_and(Link::is_native) {
+                self.send_error(now, link, ErrorCode::BadKey, user.to_string(), None);
+            }
+        }
+        self.note(Note::KeyConflict { user, server });
+    }
+
+    /// A peer says that a user is not there, whom we thought there or behind it.
+    pub(super) fn correct_presence(&mut self, now: Now, link: LinkId, peer: &ServerId, user: &UserId) {
+        let Some(Person {
+            home: Home::Remote { server, via, .. },
+            ..
+        }) = self.people.get(user)
+        else {
+            return;
+        };
+        let server = server.clone();
+        if server == *peer {
+            self.people.forget(user);
+            let links = self.people.local_links();
+            let remove = UserRemove {
+                user_id: user.clone(),
+                server_id: server.clone(),
+            };
+            self.send(&links, now, Address::everyone(), &Payload::UserRemove(remove));
+        } else if *via == link {
+            self.people.make_stale(user, now.mono);
+            let at = now.mono.saturating_add(STALE_USER_MAX_MS);
+            self.timers.set(at, Timer::Stale(server.clone()));
+        } else {
+            return;
+        }
+        let user = user.clone();
+        self.note(Note::PresenceCorrected { user, server });
+    }
+}
+
+/// Whether both are known and not the same.
+fn differ(known: Option<&KeyText>, offered: Option<&KeyText>) -> bool {
+    matches!((known, offered), (Some(known), Some(offered)) if known != offered)
+}

@@ -1,0 +1,228 @@
+//! Frames that keep their author's `from`, `to` and `ts` on every hop: the public channel, its key shares, files
+//! (SOCP §9.3, §9.4, PROTOCOL I.2, I.8, I.9). Each server signs them anew.
+
+use super::Server;
+use super::fault::Fault;
+use super::io::{LinkId, Note, Output};
+use super::link::Link;
+use super::presence::{Home, Person};
+use super::route::{Hop, is_too_old};
+use crate::clock::Now;
+use crate::seen::{content_key, frame_key};
+use socp_proto::limits::RELAYED_PAYLOAD_BYTES_MAX;
+use socp_proto::payload::msg_ref;
+use socp_proto::{Base64Url, Draft, Envelope, Fingerprint, Frame, KeyText, Payload, ServerId, UserId};
+use std::collections::BTreeSet;
+
+/// The `to` of copies for all members, as some programs send them (PROTOCOL I.8).
+const EVERYONE: [&str; 2] = ["public", "*"];
+
+/// Whom a frame is for.
+enum Audience {
+    /// This user.
+    One(UserId),
+    /// These users, with the whole frame.
+    Some(BTreeSet<UserId>),
+    /// Every member.
+    Everyone,
+}
+
+/// The author's key and signature inside a payload, as it says.
+struct Claim<'a> {
+    key: Option<&'a KeyText>,
+    sig: Option<&'a Base64Url>,
+    /// Whether a missing signature is a fault.
+    is_required: bool,
+}
+
+impl Server {
+    /// Such a frame from the user of this link. `content` is the key that verified the content signature.
+    pub(super) fn on_authored(&mut self, now: Now, link: LinkId, frame: Frame, content: Option<Fingerprint>) {
+        let Frame { envelope, payload } = frame;
+        let author = UserId::from(envelope.from.clone());
+        let claim = claim_of(&payload);
+        let reference = claim.sig.map(msg_ref);
+        let bound = self.key_of(&author).map(KeyText::fingerprint);
+        let is_own_key = claim.key.is_none_or(|key| bound == Some(key.fingerprint()));
+        let is_due = self.config.verify_content && (claim.is_required || claim.sig.is_some());
+        if !is_own_key || (is_due && (bound.is_none() || content != bound)) {
+            let msg_ref = reference.unwrap_or_default();
+            return self.on_fault(now, link, &Fault::Content { msg_ref });
+        }
+        self.relay(now, link, envelope, &payload);
+    }
+
+    /// Such a frame from a peer: it may bring what an author at or behind it said, nothing else.
+    pub(super) fn on_authored_elsewhere(
+        &mut self,
+        now: Now,
+        link: LinkId,
+        peer: &ServerId,
+        envelope: Envelope,
+        payload: &Payload,
+    ) {
+        let author = UserId::from(envelope.from.clone());
+        let home = self.people.get(&author).map(|person| &person.home);
+        let is_there = match home {
+            Some(Home::Remote { server, via, .. }) => server == peer || *via == link,
+            Some(Home::Local(_)) | None => false,
+        };
+        if !is_there {
+            return self.on_fault(now, link, &Fault::UnknownOrigin { kind: envelope.kind });
+        }
+        let claim = claim_of(payload);
+        let is_forged = claim
+            .key
+            .is_some_and(|key| self.key_of(&author).is_some_and(|known| known != key));
+        if is_forged {
+            let msg_ref = claim.sig.map(msg_ref).unwrap_or_default();
+            return self.on_fault(now, link, &Fault::Content { msg_ref });
+        }
+        self.relay(now, link, envelope, payload);
+    }
+
+    /// Sends a frame on to everyone whom it is for.
+    fn relay(&mut self, now: Now, link: LinkId, envelope: Envelope, payload: &Payload) {
+        let kind = envelope.kind;
+        let sig = claim_of(payload).sig.cloned();
+        let Some(audience) = audience_of(&envelope, payload) else {
+            return self.on_fault(now, link, &Fault::OutOfPlace { kind });
+        };
+        if is_too_old(now, envelope.ts) {
+            return self.on_fault(now, link, &Fault::Stale { kind });
+        }
+        if envelope.signed_text().len() > RELAYED_PAYLOAD_BYTES_MAX {
+            return self.on_fault(now, link, &Fault::TooLongToRelay { kind });
+        }
+        let is_new_frame = self.is_new(now, frame_key(&envelope));
+        let is_new = is_new_frame
+            && sig
+                .as_ref()
+                .is_none_or(|sig| self.is_new(now, content_key(&sig.decode())));
+        if !is_new {
+            return self.note(Note::Duplicate { link, kind });
+        }
+        match audience {
+            Audience::One(user) => self.relay_to_one(now, link, envelope, &user, sig.as_ref()),
+            Audience::Some(users) => {
+                let links = self.ways_to(&users, link);
+                self.relay_to_links(link, envelope, links);
+            }
+            Audience::Everyone => {
+                let author = UserId::from(envelope.from.clone());
+                let links = self.ways_to_everyone(now, &author, link);
+                self.relay_to_links(link, envelope, links);
+            }
+        }
+    }
+
+    fn relay_to_one(&mut self, now: Now, link: LinkId, envelope: Envelope, user: &UserId, sig: Option<&Base64Url>) {
+        let hop = self.next_hop(user, Some((link, None)));
+        let (to, is_local) = match hop {
+            None => {
+                let reference = sig.map(msg_ref);
+                return self.not_found(now, link, user.as_str(), reference);
+            }
+            Some(Hop::Home(links)) => (links, true),
+            Some(Hop::Server(_, next)) => {
+                if let Some(sig) = sig {
+                    self.remember_passed(now, msg_ref(sig), link, next, user.clone());
+                }
+                (vec![next], false)
+            }
+        };
+        self.send_draft(to, envelope.into_draft());
+        self.note(Note::Routed { link, is_local });
+    }
+
+    fn relay_to_links(&mut self, came_on: LinkId, envelope: Envelope, links: BTreeSet<LinkId>) {
+        let is_local = links
+            .iter()
+            .any(|link| matches!(self.links.get(link), Some(Link::User(_))));
+        self.send_draft(links.into_iter().collect(), envelope.into_draft());
+        self.note(Note::Routed {
+            link: came_on,
+            is_local,
+        });
+    }
+
+    fn send_draft(&mut self, to: Vec<LinkId>, draft: Draft) {
+        if !to.is_empty() {
+            self.outputs.push_back(Output::Send { to, draft });
+        }
+    }
+
+    /// The links that lead to these users, but not back.
+    fn ways_to(&self, users: &BTreeSet<UserId>, came_on: LinkId) -> BTreeSet<LinkId> {
+        let hops = users
+            .iter()
+            .filter_map(|user| self.next_hop(user, Some((came_on, None))));
+        let links = hops.flat_map(|hop| match hop {
+            Hop::Home(links) => links,
+            Hop::Server(_, next) => vec![next],
+        });
+        links.filter(|link| *link != came_on).collect()
+    }
+
+    /// The links of all members here but the author, and of the peers that do not have it from the author's server.
+    fn ways_to_everyone(&self, now: Now, author: &UserId, came_on: LinkId) -> BTreeSet<LinkId> {
+        let mut links: BTreeSet<LinkId> = match self.people.get(author) {
+            Some(Person {
+                home: Home::Remote { server, .. },
+                ..
+            }) => {
+                let to_tell = self.links_to_tell(now, server, came_on).into_iter();
+                to_tell.map(|(_, link)| link).collect()
+            }
+            Some(_) | None => self.answered_peers().into_iter().collect(),
+        };
+        links.extend(self.people.local_links_of_others(author));
+        links
+    }
+}
+
+/// The author's part of a payload.
+fn claim_of(payload: &Payload) -> Claim<'_> {
+    let (key, sig, is_required) = match payload {
+        Payload::MsgPublicChannel(message) => (Some(&message.sender_pub), Some(&message.content_sig), true),
+        Payload::PublicChannelKeyShare(share) => (Some(&share.creator_pub), Some(&share.content_sig), true),
+        Payload::FileStart(start) => (start.sender_pub.as_ref(), start.content_sig.as_ref(), false),
+        Payload::FileChunk(chunk) => (chunk.sender_pub.as_ref(), chunk.content_sig.as_ref(), false),
+        // A status speaks for its receiver, so it must be signed; the end of a file is its author's and is not.
+        Payload::FileEnd(end) => (end.sender_pub.as_ref(), end.content_sig.as_ref(), end.status.is_some()),
+        Payload::ServerHelloJoin(_)
+        | Payload::ServerHelloLink(_)
+        | Payload::ServerWelcome(_)
+        | Payload::ServerAnnounce(_)
+        | Payload::UserAdvertise(_)
+        | Payload::UserRemove(_)
+        | Payload::ServerDeliver(_)
+        | Payload::Heartbeat(_)
+        | Payload::UserHello(_)
+        | Payload::ListRequest(_)
+        | Payload::ListResponse(_)
+        | Payload::PubkeyRequest(_)
+        | Payload::PubkeyResponse(_)
+        | Payload::CtrlClose(_)
+        | Payload::MsgDirect(_)
+        | Payload::UserDeliver(_)
+        | Payload::PublicChannelAdd(_)
+        | Payload::PublicChannelUpdated(_)
+        | Payload::Error(_)
+        | Payload::Ack(_) => (None, None, false),
+    };
+    Claim { key, sig, is_required }
+}
+
+/// Whom a frame is for; nobody, if its `to` is no user.
+fn audience_of(envelope: &Envelope, payload: &Payload) -> Option<Audience> {
+    if let Payload::PublicChannelKeyShare(share) = payload {
+        let members = share.shares.iter().map(|share| share.member.clone());
+        return Some(Audience::Some(members.collect()));
+    }
+    let to = envelope.to.as_str();
+    if EVERYONE.contains(&to) {
+        return Some(Audience::Everyone);
+    }
+    UserId::try_from(to).ok().map(Audience::One)
+}
