@@ -136,6 +136,8 @@ pub const FORWARD_HELD_COUNT_MAX: usize = 8_192;
 pub const UNLINKED_TELL_WAIT_MS: u64 = 5_000;
 /// How many users who left are remembered, so that old gossip does not bring them back (our choice).
 pub const DEPARTED_COUNT_MAX: usize = 1 << 16;
+/// Servers that may claim one user beside the one in use, since a user moves with a removal still on its way (our choice).
+pub const USER_CLAIMS_COUNT_MAX: usize = 4;
 /// Users of other servers in all; more are refused (our choice).
 pub const REMOTE_USERS_COUNT_MAX: usize = 250_000;
 /// How long an `ERROR` about something that was passed on still finds its way back to the author (our choice).

@@ -271,7 +271,7 @@ impl Server {
             let is_other = server_id != self.config.server_id && server_id != *introducer;
             let is_conflict = self.pins.get(&server_id).is_some_and(|pin| pin.key != pubkey);
             if is_other && !is_conflict && pubkey != self.config.key && !host.is_empty() && port != 0 {
-                self.want_address(now, host, port, pubkey, server_id);
+                self.want_address(now, (host, port), pubkey, server_id, true);
             }
         }
         for client in welcome.clients.into_iter().take(WELCOME_CLIENTS_COUNT_MAX) {

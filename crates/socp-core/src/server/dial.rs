@@ -12,6 +12,9 @@ use std::collections::{BTreeMap, VecDeque};
 /// How often an address is tried that was only heard of, in somebody's welcome.
 const HEARSAY_ATTEMPTS_MAX: u32 = 8;
 
+/// Addresses at which one server is looked for: its own word and others' (our choice).
+const ADDRESSES_PER_SERVER_COUNT_MAX: usize = 2;
+
 /// All dial targets.
 #[derive(Debug, Default)]
 pub(super) struct Dials {
@@ -34,6 +37,8 @@ pub(super) struct Target {
     pub(super) server: Option<ServerId>,
     /// Whether we ask it for admission instead of announcing ourselves.
     pub(super) is_introducer: bool,
+    /// Somebody else said that it is there.
+    is_hearsay: bool,
     is_active: bool,
     attempts: u32,
 }
@@ -88,6 +93,7 @@ impl Target {
             key,
             server,
             is_introducer: false,
+            is_hearsay: false,
             is_active: false,
             attempts: 0,
         }
@@ -140,26 +146,50 @@ impl Server {
         if is_unreachable || is_self {
             return;
         }
-        self.want_address(now, host, port, key, server.clone());
+        self.want_address(now, (host, port), key, server.clone(), false);
     }
 
-    /// Sees to it that this address is dialled whenever its server is not linked.
-    pub(super) fn want_address(&mut self, now: Now, host: String, port: u16, key: KeyText, server: ServerId) {
-        let known = self
+    /// Sees to it that this address is dialled whenever its server is not linked. `is_hearsay`: somebody else says so, and
+    /// it is tried beside what the server itself said.
+    pub(super) fn want_address(
+        &mut self,
+        now: Now,
+        (host, port): (String, u16),
+        key: KeyText,
+        server: ServerId,
+        is_hearsay: bool,
+    ) {
+        let known: Vec<DialId> = self
             .dials
             .of_server(&server)
-            .find(|dial| self.dials.get(*dial).is_some_and(|target| !target.is_introducer));
-        if let Some(target) = known.and_then(|dial| self.dials.get_mut(dial)) {
+            .filter(|dial| self.dials.get(*dial).is_some_and(|target| !target.is_introducer))
+            .collect();
+        let is_there = |dial: &DialId| {
+            let target = self.dials.get(*dial);
+            target.is_some_and(|target| target.host == host && target.port == port)
+        };
+        let there = known.iter().copied().find(is_there);
+        let target = if is_hearsay {
+            there
+        } else {
+            there.or(known.first().copied())
+        };
+        if let Some(target) = target.and_then(|dial| self.dials.get_mut(dial)) {
+            target.is_hearsay &= is_hearsay;
             (target.host, target.port) = (host, port);
             return;
         }
         if self.dials.is_wanted(&host, port) {
             return; // A bootstrap entry: dialled anyway.
         }
-        if self.dials.targets.len() >= SERVERS_COUNT_MAX {
+        if self.dials.targets.len() >= SERVERS_COUNT_MAX || known.len() >= ADDRESSES_PER_SERVER_COUNT_MAX {
             return;
         }
-        let dial = self.dials.add(Target::new(host, port, Some(key), Some(server)));
+        let target = Target {
+            is_hearsay,
+            ..Target::new(host, port, Some(key), Some(server))
+        };
+        let dial = self.dials.add(target);
         self.timers.set(now.mono, Timer::Dial(dial));
     }
 
@@ -233,7 +263,7 @@ impl Server {
             .server
             .as_ref()
             .is_some_and(|server| self.pins.contains_key(server));
-        if !target.is_introducer && !is_pinned && target.attempts >= HEARSAY_ATTEMPTS_MAX {
+        if !target.is_introducer && (!is_pinned || target.is_hearsay) && target.attempts >= HEARSAY_ATTEMPTS_MAX {
             self.dials.targets.remove(&dial);
             return 0;
         }

@@ -4,7 +4,7 @@ use super::Server;
 use super::fault::{CloseCode, FaultCount};
 use super::io::{Accept, AfterSave, LinkId, Note, Output, Record, Role, UserRecord, own_caps};
 use super::link::{Link, UserLink};
-use super::presence::{Home, Person};
+use super::people::{Home, Person};
 use super::timers::Timer;
 use crate::clock::Now;
 use crate::seen::SeenKey;

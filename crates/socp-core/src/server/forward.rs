@@ -12,7 +12,7 @@ use super::Server;
 use super::io::{LinkId, Output};
 use super::link::Link;
 use super::mutation::Mutation;
-use super::presence::{Home, Person};
+use super::people::{Home, Person};
 use super::timers::Timer;
 use crate::clock::{Mono, Now};
 use crate::seen::SeenKey;
@@ -35,7 +35,7 @@ pub(super) struct Forwarding {
     /// Servers of whose users a linked peer hears by us.
     told: BTreeMap<ServerId, BTreeSet<ServerId>>,
     /// Users whom a peer is still to hear of, by link.
-    telling: BTreeMap<LinkId, VecDeque<UserId>>,
+    telling: BTreeMap<LinkId, VecDeque<(UserId, ServerId)>>,
     /// Changes that wait whether their receiver tells us first.
     held: BTreeMap<(SeenKey, ServerId), Arc<Envelope>>,
     /// The same, the oldest first.
@@ -171,10 +171,16 @@ impl Server {
         }
         let told = self.forwarding.told.entry(peer.clone()).or_default();
         if told.insert(origin.clone()) {
-            let users = self.people.users_at(origin);
-            self.forwarding.telling.entry(link).or_default().extend(users);
-            self.tell_beyond(link);
+            self.tell_all_of(link, origin);
         }
+    }
+
+    /// Tells a peer of all users of an origin, in portions.
+    fn tell_all_of(&mut self, link: LinkId, origin: &ServerId) {
+        let users = self.people.users_at(origin).into_iter();
+        let users = users.map(|user| (user, origin.clone()));
+        self.forwarding.telling.entry(link).or_default().extend(users);
+        self.tell_beyond(link);
     }
 
     /// Whether this peer hears by us what an origin says.
@@ -215,9 +221,7 @@ impl Server {
             let told = self.forwarding.told.entry(peer.clone()).or_default();
             if told.insert(origin.clone()) {
                 // It hears everything, the newest change too.
-                let users = self.people.users_at(origin);
-                self.forwarding.telling.entry(link).or_default().extend(users);
-                self.tell_beyond(link);
+                self.tell_all_of(link, origin);
                 continue;
             }
             let is_sole = self.forwarding.between(&peer, origin).is_some();
@@ -268,30 +272,22 @@ impl Server {
         let Some(queue) = self.forwarding.telling.get_mut(&link) else {
             return;
         };
-        let portion: Vec<UserId> = queue.drain(..queue.len().min(PORTION_COUNT)).collect();
+        let portion: Vec<(UserId, ServerId)> = queue.drain(..queue.len().min(PORTION_COUNT)).collect();
         if portion.is_empty() {
             self.forwarding.telling.remove(&link);
             return;
         }
-        for user in portion {
-            let Some(Person {
-                home: Home::Remote {
-                    stale_since: None, via, ..
-                },
-                ..
-            }) = self.people.get(&user)
-            else {
-                continue;
+        for (user, origin) in portion {
+            let is_elsewhere = |person: &Person| match person.home {
+                Home::Remote { via, stale_since, .. } => via != link && stale_since.is_none(),
+                Home::Local(_) => false,
             };
-            if *via == link {
-                continue;
-            }
-            if let Some(envelope) = self.people.word_about(&user) {
+            let is_wanted = self.people.at(&user, &origin).is_some_and(is_elsewhere);
+            let word = is_wanted.then(|| self.people.word_about(&user, &origin)).flatten();
+            if let Some(envelope) = word {
                 let envelope = Arc::new(envelope);
-                self.outputs.push_back(Output::Forward {
-                    to: vec![link],
-                    envelope,
-                });
+                let to = vec![link];
+                self.outputs.push_back(Output::Forward { to, envelope });
             }
         }
         self.outputs.push_back(Output::Fence { link });

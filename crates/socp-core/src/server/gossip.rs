@@ -1,11 +1,11 @@
 //! What peers say of users, and what is believed of it (SOCP §8.2, PROTOCOL I.5).
 
 use super::Server;
-use super::fault::Fault;
+use super::fault::{CloseCode, Fault};
 use super::io::{LinkId, Note};
 use super::link::Link;
 use super::mutation::Mutation;
-use super::presence::{Home, Person, Word};
+use super::people::{Ended, Home, Person, Word};
 use super::quota::Bucket;
 use super::timers::Timer;
 use crate::clock::{Mono, Now};
@@ -15,7 +15,7 @@ use socp_proto::limits::{
     STALE_USER_MAX_MS,
 };
 use socp_proto::payload::{UserAdvertise, UserRemove};
-use socp_proto::{Address, Envelope, ErrorCode, KeyText, Meta, Payload, ServerId, UserId};
+use socp_proto::{Envelope, ErrorCode, KeyText, Meta, ServerId, UserId};
 use std::collections::{BTreeMap, VecDeque};
 
 /// How often the operator is told of one peer that says too much, or contradicts itself.
@@ -147,12 +147,14 @@ impl Server {
         };
         if !is_fresh {
             let kind = envelope.kind;
-            // Whoever only passes news on is not to blame for it.
-            let fault = match is_own {
-                true => Fault::Clock { kind },
-                false => Fault::UnknownOrigin { kind },
-            };
-            self.on_fault(now, link, &fault);
+            if is_own {
+                // What is refused now is not said again on this link. A new one begins with everything.
+                self.on_fault(now, link, &Fault::Clock { kind });
+                self.give_up(now, link, CloseCode::PolicyViolation, "your clock is too far from ours");
+            } else {
+                // Whoever only passes news on is not to blame for it.
+                self.on_fault(now, link, &Fault::UnknownOrigin { kind });
+            }
             return None;
         }
         Some(peer)
@@ -160,30 +162,18 @@ impl Server {
 
     /// Whether its own server has said something newer of this user.
     fn is_old_news(&self, user: &UserId, server: &ServerId, ts: u64) -> bool {
-        let known = self.people.get(user).and_then(|person| match &person.home {
-            Home::Remote { server: home, .. } if home == server => person.word.as_ref().map(Word::ts),
-            Home::Remote { .. } | Home::Local(_) => None,
-        });
+        let known = self.people.at(user, server).and_then(|person| person.word.as_ref());
         let left = self.departed.left(user, server);
-        known.is_some_and(|newest| ts < newest) || left.is_some_and(|newest| ts <= newest)
+        known.is_some_and(|word| ts < word.ts()) || left.is_some_and(|newest| ts <= newest)
     }
 
     /// Whether this is what we know of a user whose server was lost, come by another way.
     fn brings_back(&self, user: &UserId, server: &ServerId, envelope: &Envelope, change: &Change) -> bool {
-        let Some(Person {
-            home:
-                Home::Remote {
-                    server: home,
-                    stale_since: Some(_),
-                    ..
-                },
-            word: Some(word),
-            ..
-        }) = self.people.get(user)
-        else {
+        let Some(person) = self.people.at(user, server) else {
             return false;
         };
-        home == server && word.ts() == envelope.ts && matches!(change, Change::Arrival(_))
+        let is_same = person.word.as_ref().is_some_and(|word| word.ts() == envelope.ts);
+        is_same && person.stale_since().is_some() && matches!(change, Change::Arrival(_))
     }
 
     /// Keeps a change until the peer has budget for it: late, but not lost.
@@ -250,10 +240,6 @@ impl Server {
 
     fn apply_arrival(&mut self, now: Now, link: LinkId, envelope: Envelope, advertise: UserAdvertise) {
         let (user, server) = (advertise.user_id.clone(), advertise.server_id.clone());
-        let is_local = self.people.get(&user).is_some_and(Person::is_local);
-        if is_local && !self.is_mutated(Mutation::GossipBeatsLocal) {
-            return; // A local user always wins (PROTOCOL I.5).
-        }
         let Some(has_changed) = self.settle(now, link, advertise, Some(&envelope)) else {
             return;
         };
@@ -264,21 +250,23 @@ impl Server {
     }
 
     fn apply_departure(&mut self, now: Now, link: LinkId, envelope: Envelope, remove: UserRemove) {
-        let Some(Person {
-            home: Home::Remote { server, .. },
-            ..
-        }) = self.people.get(&remove.user_id)
-        else {
-            return;
+        let (user, origin) = (remove.user_id, remove.server_id);
+        let was_online = self.people.get(&user).is_some_and(Person::is_online);
+        // SOCP §8.2: only if the mapping still points there. One that points elsewhere is not touched.
+        let ended = if self.is_mutated(Mutation::RemoveWithoutMapping) {
+            self.people.forget(&user);
+            Ended::Gone
+        } else {
+            self.people.withdraw(&user, &origin)
         };
-        if *server != remove.server_id && !self.is_mutated(Mutation::RemoveWithoutMapping) {
-            return; // SOCP §8.2: moved since; stale news.
+        if ended == Ended::Nothing {
+            return;
         }
-        let (user, origin) = (remove.user_id.clone(), remove.server_id.clone());
-        self.people.forget(&user);
-        self.departed.insert(now.mono, user, origin.clone(), envelope.ts);
-        let links = self.people.local_links();
-        self.send(&links, now, Address::everyone(), &Payload::UserRemove(remove));
+        self.departed
+            .insert(now.mono, user.clone(), origin.clone(), envelope.ts);
+        if was_online {
+            self.show_end(now, ended, &user, &origin, now.unix);
+        }
         self.forward_gossip(now, link, &origin, envelope);
     }
 
@@ -339,14 +327,17 @@ impl Server {
             self.report_conflict(now, user_id, server_id);
             return None;
         }
-        let is_here = matches!(known, Some(Person { home: Home::Remote { server, .. }, .. }) if *server == server_id);
+        let is_here = self.people.at(&user_id, &server_id).is_some();
         let is_full = self.people.count_behind(&server_id) >= PEER_USERS_COUNT_MAX
-            || (known.is_none() && self.people.remote_count() >= REMOTE_USERS_COUNT_MAX);
+            || self.people.remote_count() >= REMOTE_USERS_COUNT_MAX;
         if !is_here && is_full {
             self.warn_over_budget(now, &server_id);
             return None;
         }
-        let is_same = known.is_some_and(|person| person.is_online() && person.meta == meta) && is_here;
+        // A local user always wins (PROTOCOL I.5); what others say of it stands by.
+        let beats_local = self.is_mutated(Mutation::GossipBeatsLocal);
+        let is_in_use = known.is_none_or(|person| !person.is_local()) || beats_local;
+        let is_same = known.is_some_and(|person| person.is_online() && person.is_at(&server_id) && person.meta == meta);
         let enc_pubkey = enc_offered.or(enc_known).cloned();
         let pubkey = pubkey.or_else(|| key.cloned());
         let home = Home::Remote {
@@ -365,8 +356,8 @@ impl Server {
             word: None,
         };
         person.word = envelope.map(|envelope| Word::new(&user_id, &server_id, &person, envelope));
-        self.people.insert(user_id, person);
-        Some(!is_same)
+        self.people.claim(user_id, &server_id, person, beats_local);
+        Some(is_in_use && !is_same)
     }
 
     /// Another key was offered for a known user, and refused: the operator and our own programs are told, not too often.
@@ -387,28 +378,29 @@ impl Server {
     /// A peer says that a user is not there, whom we thought there or behind it.
     pub(super) fn correct_presence(&mut self, now: Now, link: LinkId, peer: &ServerId, user: &UserId) {
         let Some(Person {
-            home: Home::Remote { server, via, .. },
+            home:
+                Home::Remote {
+                    server,
+                    via,
+                    stale_since: None,
+                },
             ..
         }) = self.people.get(user)
         else {
             return;
         };
         let server = server.clone();
-        if server == *peer {
-            self.people.forget(user);
-            let links = self.people.local_links();
-            let remove = UserRemove {
-                user_id: user.clone(),
-                server_id: server.clone(),
-            };
-            self.send(&links, now, Address::everyone(), &Payload::UserRemove(remove));
+        let ended = if server == *peer {
+            self.people.withdraw(user, &server)
         } else if *via == link {
-            self.people.make_stale(user, now.mono);
+            self.people.make_stale(user, &server, now.mono);
             let at = now.mono.saturating_add(STALE_USER_MAX_MS);
             self.timers.set(at, Timer::Stale(server.clone()));
+            self.people.pass_over(user)
         } else {
             return;
-        }
+        };
+        self.show_end(now, ended, user, &server, now.unix);
         let user = user.clone();
         self.note(Note::PresenceCorrected { user, server });
     }

@@ -17,6 +17,7 @@ mod io;
 mod link;
 mod mutation;
 mod passed;
+mod people;
 mod presence;
 mod quota;
 mod relay;
@@ -48,7 +49,7 @@ use gossip::{Budget, Departed};
 use io::AfterSave;
 use link::{Link, PeerLink, UserLink};
 use passed::PassedOn;
-use presence::People;
+use people::People;
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
 use socp_proto::limits::ERROR_DETAIL_CHARS_MAX;
@@ -76,6 +77,8 @@ pub struct Server {
     /// What each peer may say of users.
     budgets: BTreeMap<ServerId, Budget>,
     departed: Departed,
+    /// Users of lost servers, of whom our users are still to be told.
+    departing: VecDeque<(UserId, ServerId)>,
     /// How often our users are told of refused keys.
     alarms: Bucket,
     passed_on: PassedOn,
@@ -124,6 +127,7 @@ impl Server {
             forwarding: Forwarding::default(),
             budgets: BTreeMap::new(),
             departed: Departed::default(),
+            departing: VecDeque::new(),
             alarms: Bucket::new(now.mono, 1, 10),
             passed_on: PassedOn::default(),
             delivered: DeliveredContent::new(delivered),
@@ -199,6 +203,7 @@ impl Server {
                 Timer::Report => self.on_report_due(now),
                 Timer::Settled(link) => self.on_settled(now, link),
                 Timer::Held => self.on_held_due(now),
+                Timer::Departing => self.on_departing_due(now),
                 Timer::Damped(server) => self.on_damped_due(now, &server),
             }
         }

@@ -5,7 +5,7 @@ use super::Server;
 use super::fault::Fault;
 use super::io::{LinkId, Note, Output};
 use super::link::Link;
-use super::presence::{Home, Person};
+use super::people::{Home, Person};
 use super::route::{Hop, is_too_old};
 use crate::clock::Now;
 use crate::seen::{content_key, frame_key};

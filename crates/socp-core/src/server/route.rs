@@ -7,7 +7,7 @@ use super::io::{AfterSave, Delivered, LinkId, Note, Output, Record};
 use super::link::Link;
 use super::mutation::Mutation;
 use super::passed::Passed;
-use super::presence::{Home, Person};
+use super::people::{Home, Person};
 use crate::clock::Now;
 use crate::seen::{SeenKey, content_key, frame_key};
 use socp_proto::limits::CONTENT_AGE_MAX_MS;

@@ -3,7 +3,7 @@
 use super::Server;
 use super::io::{LinkId, ServerPin};
 use super::link::Link;
-use super::presence::Home;
+use super::people::{Home, Person};
 use crate::clock::Mono;
 use socp_proto::{ServerId, UserId};
 
@@ -73,15 +73,14 @@ impl Server {
     /// The server in numbers.
     #[must_use]
     pub fn status(&self) -> Status {
-        let users = self.users();
-        let count = |is_it: fn(&UserStatus) -> bool| users.iter().filter(|user| is_it(user)).count();
+        let count = |is_it: fn(&Person) -> bool| self.people.everyone().filter(|(_, person)| is_it(person)).count();
         Status {
             server_id: self.config.server_id.clone(),
             peers: self.peers.len(),
             pins: self.pins.len(),
-            local_users: count(|user| user.is_local),
-            remote_users: count(|user| !user.is_local && !user.is_stale),
-            stale_users: count(|user| user.is_stale),
+            local_users: count(Person::is_local),
+            remote_users: count(|person| !person.is_local() && person.is_online()),
+            stale_users: count(|person| !person.is_online()),
             records: self.records.len(),
             channel_version: self.channel.version(),
         }
@@ -109,7 +108,7 @@ impl Server {
     /// Every user who is known to be somewhere, sorted by id.
     #[must_use]
     pub fn users(&self) -> Vec<UserStatus> {
-        let status = |(user, person): (&UserId, &super::presence::Person)| {
+        let status = |(user, person): (&UserId, &Person)| {
             let (server, is_local, is_stale, sessions) = match &person.home {
                 Home::Local(links) => (self.config.server_id.clone(), true, false, links.len()),
                 Home::Remote {

@@ -28,6 +28,8 @@ pub(super) enum Timer {
     Settled(LinkId),
     /// Changes that were held are due.
     Held,
+    /// Our users want to hear who is out of reach.
+    Departing,
     /// Changes of a peer over its budget may be taken.
     Damped(ServerId),
 }

@@ -1,0 +1,447 @@
+//! Who is known to be where: the user table of one server (SOCP §5.2, §8.2).
+//!
+//! A user may be claimed by several servers at once: a dead connection here and a live one there, or a removal that is
+//! still on its way. One claim is in use, the newest, or the one here; the others stand by, and one of them takes over
+//! when it ends.
+
+use super::io::{Config, LinkId, ServerPin};
+use crate::clock::Mono;
+use socp_proto::limits::{USER_CLAIMS_COUNT_MAX, WELCOME_CLIENTS_COUNT_MAX};
+use socp_proto::payload::{UserAdvertise, WelcomeClient};
+use socp_proto::{Address, Base64Url, Capabilities, Draft, Envelope, Frame, KeyText, Meta, Payload, ServerId, UserId};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Everyone we know to be online, or to have been a moment ago.
+#[derive(Debug, Default)]
+pub(super) struct People {
+    /// The claim in use of each user.
+    known: BTreeMap<UserId, Person>,
+    /// Claims of other servers that stand by, the newest last.
+    standing: BTreeMap<UserId, Vec<Person>>,
+    /// Users that another server claims, in use or standing by.
+    behind: BTreeMap<ServerId, BTreeSet<UserId>>,
+    /// How many such claims there are.
+    remote_count: usize,
+    /// Every link of every local user.
+    local_links: BTreeMap<LinkId, UserId>,
+}
+
+/// One of them, as one server claims.
+#[derive(Debug, Clone)]
+pub(super) struct Person {
+    pub(super) home: Home,
+    pub(super) meta: Meta,
+    pub(super) pubkey: Option<KeyText>,
+    pub(super) enc_pubkey: Option<KeyText>,
+    pub(super) version: Option<u64>,
+    pub(super) directory_sig: Option<Base64Url>,
+    pub(super) caps: Option<Capabilities>,
+    /// What the home server said last, where that is not this server.
+    pub(super) word: Option<Word>,
+}
+
+/// Signed gossip, kept so that it can be shown to others unchanged.
+#[derive(Debug, Clone)]
+pub(super) struct Word {
+    ts: u64,
+    sig: Base64Url,
+    /// The whole envelope, where it cannot be made again from what is known of the user.
+    odd: Option<Box<str>>,
+}
+
+/// Where a user is attached.
+#[derive(Debug, Clone)]
+pub(super) enum Home {
+    /// Here, by these links; never empty.
+    Local(BTreeSet<LinkId>),
+    /// At another server.
+    Remote {
+        /// Which.
+        server: ServerId,
+        /// The link on which its gossip came.
+        via: LinkId,
+        /// Since when that server is lost.
+        stale_since: Option<Mono>,
+    },
+}
+
+/// What the end of a claim changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// There was no such claim.
+    Nothing,
+    /// It stood by; nobody sees a difference.
+    StoodBy,
+    /// The user is at another server now.
+    Moved,
+    /// The user is gone.
+    Gone,
+}
+
+impl Person {
+    /// Whether the home is here.
+    pub(super) fn is_local(&self) -> bool {
+        matches!(self.home, Home::Local(_))
+    }
+
+    /// Whether a message has a chance to arrive.
+    pub(super) fn is_online(&self) -> bool {
+        matches!(self.home, Home::Local(_) | Home::Remote { stale_since: None, .. })
+    }
+
+    /// Whether this is what that server claims.
+    pub(super) fn is_at(&self, server: &ServerId) -> bool {
+        matches!(&self.home, Home::Remote { server: home, .. } if home == server)
+    }
+
+    /// Since when the home server is lost.
+    pub(super) fn stale_since(&self) -> Option<Mono> {
+        match self.home {
+            Home::Remote { stale_since, .. } => stale_since,
+            Home::Local(_) => None,
+        }
+    }
+}
+
+impl People {
+    /// The claim in use.
+    pub(super) fn get(&self, user: &UserId) -> Option<&Person> {
+        self.known.get(user)
+    }
+
+    /// What another server claims, in use or standing by.
+    pub(super) fn at(&self, user: &UserId, server: &ServerId) -> Option<&Person> {
+        let standing = self.standing.get(user).into_iter().flatten();
+        self.known
+            .get(user)
+            .into_iter()
+            .chain(standing)
+            .find(|person| person.is_at(server))
+    }
+
+    fn at_mut(&mut self, user: &UserId, server: &ServerId) -> Option<&mut Person> {
+        let standing = self.standing.get_mut(user).into_iter().flatten();
+        self.known
+            .get_mut(user)
+            .into_iter()
+            .chain(standing)
+            .find(|person| person.is_at(server))
+    }
+
+    /// Those online behind `after`, in order.
+    pub(super) fn online_after<'a>(
+        &'a self,
+        after: Option<&'a UserId>,
+    ) -> impl Iterator<Item = (&'a UserId, &'a Person)> {
+        let from = after.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
+        self.known
+            .range::<UserId, _>((from, std::ops::Bound::Unbounded))
+            .filter(|(_, person)| person.is_online())
+    }
+
+    /// Everyone, in order.
+    pub(super) fn everyone(&self) -> impl Iterator<Item = (&UserId, &Person)> {
+        self.known.iter()
+    }
+
+    pub(super) fn local_users(&self) -> BTreeSet<UserId> {
+        self.local_links.values().cloned().collect()
+    }
+
+    /// Every link of every local user.
+    pub(super) fn local_links(&self) -> Vec<LinkId> {
+        self.local_links.keys().copied().collect()
+    }
+
+    /// Every link of every local user but this one.
+    pub(super) fn local_links_of_others(&self, author: &UserId) -> Vec<LinkId> {
+        let others = self.local_links.iter().filter(|(_, user)| *user != author);
+        others.map(|(link, _)| *link).collect()
+    }
+
+    /// Another server claims a user. `beats_local`: even one who is here.
+    pub(super) fn claim(&mut self, user: UserId, server: &ServerId, person: Person, beats_local: bool) {
+        self.drop_claim(&user, server);
+        self.behind.entry(server.clone()).or_default().insert(user.clone());
+        self.remote_count = self.remote_count.saturating_add(1);
+        let is_here = self.known.get(&user).is_some_and(Person::is_local);
+        if is_here && !beats_local {
+            return self.stand_by(&user, person);
+        }
+        if let Some(before) = self.known.insert(user.clone(), person)
+            && !before.is_local()
+        {
+            self.stand_by(&user, before);
+        }
+    }
+
+    /// Keeps a claim in reserve; the oldest of too many is dropped.
+    fn stand_by(&mut self, user: &UserId, person: Person) {
+        let standing = self.standing.entry(user.clone()).or_default();
+        standing.push(person);
+        if standing.len() > USER_CLAIMS_COUNT_MAX {
+            let dropped = standing.remove(0);
+            self.uncount(user, &dropped);
+        }
+    }
+
+    /// Forgets what a server claims of a user, and who takes over.
+    fn drop_claim(&mut self, user: &UserId, server: &ServerId) {
+        if let Some(standing) = self.standing.get_mut(user)
+            && let Some(index) = standing.iter().position(|person| person.is_at(server))
+        {
+            let dropped = standing.remove(index);
+            if standing.is_empty() {
+                self.standing.remove(user);
+            }
+            self.uncount(user, &dropped);
+        }
+        if self.known.get(user).is_some_and(|person| person.is_at(server))
+            && let Some(dropped) = self.known.remove(user)
+        {
+            self.uncount(user, &dropped);
+        }
+    }
+
+    fn uncount(&mut self, user: &UserId, person: &Person) {
+        let Home::Remote { server, .. } = &person.home else {
+            return;
+        };
+        self.remote_count = self.remote_count.saturating_sub(1);
+        if let Some(users) = self.behind.get_mut(server) {
+            users.remove(user);
+            if users.is_empty() {
+                self.behind.remove(server);
+            }
+        }
+    }
+
+    /// A server no longer claims a user.
+    pub(super) fn withdraw(&mut self, user: &UserId, server: &ServerId) -> Ended {
+        if self.at(user, server).is_none() {
+            return Ended::Nothing;
+        }
+        self.drop_claim(user, server);
+        if self.known.contains_key(user) {
+            return Ended::StoodBy;
+        }
+        self.take_over(user)
+    }
+
+    /// Forgets a user whoever claims it.
+    pub(super) fn forget(&mut self, user: &UserId) {
+        let claims = self.known.remove(user).into_iter();
+        let claims = claims.chain(self.standing.remove(user).unwrap_or_default());
+        for claim in claims.collect::<Vec<_>>() {
+            self.uncount(user, &claim);
+        }
+    }
+
+    /// The newest claim that stands by, of a server that is not lost, is in use from now on.
+    fn take_over(&mut self, user: &UserId) -> Ended {
+        let Some(standing) = self.standing.get_mut(user) else {
+            return Ended::Gone;
+        };
+        let newest = standing.iter().rposition(Person::is_online);
+        let index = newest.unwrap_or(standing.len().saturating_sub(1));
+        let person = standing.remove(index);
+        if standing.is_empty() {
+            self.standing.remove(user);
+        }
+        let ended = if person.is_online() { Ended::Moved } else { Ended::Gone };
+        self.known.insert(user.clone(), person);
+        ended
+    }
+
+    /// The server of the claim in use is lost; another takes over if it can.
+    pub(super) fn pass_over(&mut self, user: &UserId) -> Ended {
+        let has_other = self
+            .standing
+            .get(user)
+            .is_some_and(|standing| standing.iter().any(Person::is_online));
+        if !has_other {
+            return Ended::Gone;
+        }
+        if let Some(lost) = self.known.remove(user) {
+            self.stand_by(user, lost);
+        }
+        self.take_over(user)
+    }
+
+    /// The servers of remote users.
+    pub(super) fn servers(&self) -> Vec<ServerId> {
+        self.behind.keys().cloned().collect()
+    }
+
+    /// The users that another server claims.
+    pub(super) fn users_at(&self, server: &ServerId) -> Vec<UserId> {
+        self.behind.get(server).into_iter().flatten().cloned().collect()
+    }
+
+    /// What another server said last of a user, as it said it.
+    pub(super) fn word_about(&self, user: &UserId, server: &ServerId) -> Option<Envelope> {
+        let person = self.at(user, server)?;
+        let word = person.word.as_ref()?;
+        if let Some(odd) = &word.odd {
+            return Frame::parse(odd).ok().map(|frame| frame.envelope);
+        }
+        let payload = Payload::UserAdvertise(advertise_of(user, server, person));
+        let draft = Draft::new(server, Address::everyone(), word.ts, &payload);
+        Some(draft.sign(&word.sig.decode()))
+    }
+
+    /// How many claims of other servers there are.
+    pub(super) fn remote_count(&self) -> usize {
+        self.remote_count
+    }
+
+    pub(super) fn count_behind(&self, server: &ServerId) -> usize {
+        self.behind.get(server).map_or(0, BTreeSet::len)
+    }
+
+    /// The peer's gossip comes on another link from now on, its own and what it passes on.
+    pub(super) fn move_link(&mut self, server: &ServerId, dropped: LinkId, kept: LinkId) {
+        let all = self.known.values_mut().chain(self.standing.values_mut().flatten());
+        for person in all {
+            if let Home::Remote { server: home, via, .. } = &mut person.home
+                && (*via == dropped || home == server)
+            {
+                *via = kept;
+            }
+        }
+    }
+
+    /// Servers of users that are reached over this link.
+    pub(super) fn servers_via(&self, link: LinkId) -> BTreeSet<ServerId> {
+        let server = |person: &Person| match &person.home {
+            Home::Remote { server, via, .. } if *via == link => Some(server.clone()),
+            Home::Remote { .. } | Home::Local(_) => None,
+        };
+        let all = self.known.values().chain(self.standing.values().flatten());
+        all.filter_map(server).collect()
+    }
+
+    /// A server is lost, with its users. Those who were online until now.
+    pub(super) fn lose_server(&mut self, server: &ServerId, now: Mono) -> Vec<UserId> {
+        let mut lost = Vec::new();
+        for user in self.users_at(server) {
+            let is_in_use = self.known.get(&user).is_some_and(|person| person.is_at(server));
+            if self.make_stale(&user, server, now) && is_in_use {
+                lost.push(user);
+            }
+        }
+        lost
+    }
+
+    /// What a server claims of a user cannot be relied on; whether it could until now.
+    pub(super) fn make_stale(&mut self, user: &UserId, server: &ServerId, now: Mono) -> bool {
+        let Some(Person {
+            home: Home::Remote { stale_since, .. },
+            ..
+        }) = self.at_mut(user, server)
+        else {
+            return false;
+        };
+        let was_online = stale_since.is_none();
+        *stale_since = Some(now);
+        was_online
+    }
+
+    /// Adds a link to a local user, who is created or moved here as needed; whether the user was not here before.
+    pub(super) fn attach(&mut self, user: &UserId, link: LinkId, person: Person) -> bool {
+        self.local_links.insert(link, user.clone());
+        let mut links = match self.known.get(user).map(|person| &person.home) {
+            Some(Home::Local(links)) => links.clone(),
+            Some(Home::Remote { .. }) | None => BTreeSet::new(),
+        };
+        let is_new = links.is_empty();
+        links.insert(link);
+        let home = Home::Local(links);
+        if let Some(before) = self.known.insert(user.clone(), Person { home, ..person })
+            && !before.is_local()
+        {
+            self.stand_by(user, before);
+        }
+        is_new
+    }
+
+    /// Takes a link from a local user.
+    pub(super) fn detach(&mut self, user: &UserId, link: LinkId) -> Ended {
+        self.local_links.remove(&link);
+        let Some(Person {
+            home: Home::Local(links),
+            ..
+        }) = self.known.get_mut(user)
+        else {
+            return Ended::Nothing;
+        };
+        links.remove(&link);
+        if !links.is_empty() {
+            return Ended::StoodBy;
+        }
+        self.known.remove(user);
+        self.take_over(user)
+    }
+
+    /// The users that a welcome lists.
+    pub(super) fn welcome_clients(&self, config: &Config, pins: &BTreeMap<ServerId, ServerPin>) -> Vec<WelcomeClient> {
+        let client = |(user, person): (&UserId, &Person)| {
+            let (server, host, port) = match &person.home {
+                Home::Local(_) => (config.server_id.clone(), Some(config.host.clone()), Some(config.port)),
+                Home::Remote { server, .. } => {
+                    let pin = pins.get(server);
+                    (server.clone(), pin.map(|pin| pin.host.clone()), pin.map(|pin| pin.port))
+                }
+            };
+            let (user_id, pubkey) = (user.clone(), person.pubkey.clone());
+            WelcomeClient {
+                user_id,
+                host,
+                port,
+                pubkey,
+                server_id: Some(server),
+            }
+        };
+        self.online_after(None)
+            .take(WELCOME_CLIENTS_COUNT_MAX)
+            .map(client)
+            .collect()
+    }
+}
+
+/// What a home server says of its user.
+pub(super) fn advertise_of(user: &UserId, server: &ServerId, person: &Person) -> UserAdvertise {
+    UserAdvertise {
+        user_id: user.clone(),
+        server_id: server.clone(),
+        meta: person.meta.clone(),
+        pubkey: person.pubkey.clone(),
+        // Absent means the same, which saves a kilobyte.
+        enc_pubkey: person
+            .enc_pubkey
+            .clone()
+            .filter(|enc| Some(enc) != person.pubkey.as_ref()),
+        caps: person.caps.clone(),
+        version: person.version,
+        directory_sig: person.directory_sig.clone(),
+        server_name: None,
+    }
+}
+
+impl Word {
+    /// Keeps gossip about a user who is known as `person` from now on.
+    pub(super) fn new(user: &UserId, server: &ServerId, person: &Person, envelope: &Envelope) -> Self {
+        let payload = Payload::UserAdvertise(advertise_of(user, server, person));
+        let again = Draft::new(server, Address::everyone(), envelope.ts, &payload);
+        let is_plain = envelope.extra.is_empty() && envelope.to == again.to && envelope.payload == again.payload;
+        Self {
+            ts: envelope.ts,
+            sig: envelope.sig.clone(),
+            odd: (!is_plain).then(|| envelope.to_text().into_boxed_str()),
+        }
+    }
+
+    pub(super) fn ts(&self) -> u64 {
+        self.ts
+    }
+}
