@@ -43,6 +43,11 @@ impl SeenCache {
         true
     }
 
+    /// Whether the key is known.
+    pub(crate) fn contains(&self, key: &SeenKey) -> bool {
+        self.keys.contains(key)
+    }
+
     fn expire(&mut self, now: Mono) {
         while self
             .by_age

@@ -128,10 +128,14 @@ pub const CHANNEL_VERSION_MAX: u64 = (1 << 53) - 1;
 pub const CHANNEL_TELL_WAIT_MS: u64 = 1_000;
 /// How long a new peer has to link itself to others before it is told what those say (our choice).
 pub const FORWARD_SETTLE_MS: u64 = 3_000;
-/// How long a change waits whether its receiver tells us first: longer than a link takes (our choice).
-pub const FORWARD_HOLD_MS: u64 = 250;
-/// How many changes wait so; more are passed on at once (our choice).
-pub const FORWARD_HELD_COUNT_MAX: usize = 8_192;
+/// Gossip that is offered together, in one `HEARTBEAT` (our choice).
+pub const GOSSIP_REFS_COUNT_MAX: usize = 1_024;
+/// Gossip that could be passed on is offered together, this long after the first (our choice).
+pub const OFFER_WAIT_MS: u64 = 50;
+/// How long an offer, or the wait for what was asked for, lasts (our choice).
+pub const OFFER_TTL_MS: u64 = 30_000;
+/// How many offers are kept; more changes are passed on unasked (our choice).
+pub const OFFERS_COUNT_MAX: usize = 8_192;
 /// How long a lost link still counts as one, since most come back at once (our choice).
 pub const UNLINKED_TELL_WAIT_MS: u64 = 5_000;
 /// How many users who left are remembered, so that old gossip does not bring them back (our choice).

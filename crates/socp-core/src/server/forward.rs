@@ -5,8 +5,7 @@
 //! both passes on what they say of their users: first everything, then each change. Where that is not known, everyone
 //! does, and what comes twice is dropped as seen.
 //!
-//! Two neighbours who do not know better could tell each other the same change at once. So only the one with the smaller
-//! id does so at once; the other waits a moment and stays silent if it is told meanwhile.
+//! Two neighbours who do not know better could tell each other the same change at once: see `offer`.
 
 use super::Server;
 use super::io::{LinkId, Output};
@@ -15,10 +14,7 @@ use super::mutation::Mutation;
 use super::people::{Home, Person};
 use super::timers::Timer;
 use crate::clock::{Mono, Now};
-use crate::seen::SeenKey;
-use socp_proto::limits::{
-    FORWARD_HELD_COUNT_MAX, FORWARD_HOLD_MS, FORWARD_SETTLE_MS, SERVERS_COUNT_MAX, UNLINKED_TELL_WAIT_MS,
-};
+use socp_proto::limits::{FORWARD_SETTLE_MS, SERVERS_COUNT_MAX, UNLINKED_TELL_WAIT_MS};
 use socp_proto::payload::Heartbeat;
 use socp_proto::{Envelope, Payload, ServerId, UserId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -36,10 +32,6 @@ pub(super) struct Forwarding {
     told: BTreeMap<ServerId, BTreeSet<ServerId>>,
     /// Users whom a peer is still to hear of, by link.
     telling: BTreeMap<LinkId, VecDeque<(UserId, ServerId)>>,
-    /// Changes that wait whether their receiver tells us first.
-    held: BTreeMap<(SeenKey, ServerId), Arc<Envelope>>,
-    /// The same, the oldest first.
-    held_by_age: VecDeque<(Mono, SeenKey, ServerId)>,
     /// Peers whose links were lost so recently that they still count as linked.
     lost: BTreeMap<ServerId, Mono>,
     /// Whether our own links have changed since they were told.
@@ -124,7 +116,11 @@ impl Server {
             let linked: BTreeSet<ServerId> = self.peers.keys().chain(lost).cloned().collect();
             linked.into_iter().collect()
         });
-        self.send(&[link], now, &address, &Payload::Heartbeat(Heartbeat { peers }));
+        let heartbeat = Heartbeat {
+            peers,
+            ..Heartbeat::default()
+        };
+        self.send(&[link], now, &address, &Payload::Heartbeat(heartbeat));
     }
 
     /// A peer says to whom it is linked.
@@ -139,7 +135,7 @@ impl Server {
             self.forwarding.told.remove(server);
         }
         self.forwarding.neighbours.insert(server.clone(), told);
-        for origin in self.people.servers() {
+        for origin in self.pins.keys().cloned().collect::<Vec<_>>() {
             self.decide(now, server, &origin);
         }
         for peer in self.peers.keys().cloned().collect::<Vec<_>>() {
@@ -153,7 +149,7 @@ impl Server {
             return;
         };
         let server = peer.server.clone();
-        for origin in self.people.servers() {
+        for origin in self.pins.keys().cloned().collect::<Vec<_>>() {
             self.decide(now, &server, &origin);
         }
     }
@@ -219,51 +215,23 @@ impl Server {
         let envelope = Arc::new(envelope);
         for (peer, link) in self.links_to_tell(now, origin, came_on) {
             let told = self.forwarding.told.entry(peer.clone()).or_default();
-            if told.insert(origin.clone()) {
+            if told.insert(origin.clone()) && self.people.count_behind(origin) > 1 {
                 // It hears everything, the newest change too.
                 self.tell_all_of(link, origin);
                 continue;
             }
+            if self.is_asked_for(key, &peer) {
+                continue; // It told us that it has it.
+            }
             let is_sole = self.forwarding.between(&peer, origin).is_some();
-            let is_full = self.forwarding.held.len() >= FORWARD_HELD_COUNT_MAX;
-            if is_sole || is_full || self.config.server_id < peer {
+            if is_sole || !self.must_offer(&peer, link) {
                 at_once.push(link);
             } else {
-                self.hold(now, key, peer, &envelope);
+                self.offer(now, key, peer, &envelope);
             }
         }
         if !at_once.is_empty() {
             self.outputs.push_back(Output::Forward { to: at_once, envelope });
-        }
-    }
-
-    fn hold(&mut self, now: Now, key: SeenKey, peer: ServerId, envelope: &Arc<Envelope>) {
-        let due = now.mono.saturating_add(FORWARD_HOLD_MS);
-        self.forwarding.held_by_age.push_back((due, key, peer.clone()));
-        self.forwarding.held.insert((key, peer), Arc::clone(envelope));
-        self.timers.set(due, Timer::Held);
-    }
-
-    /// A peer says what we were about to tell it.
-    pub(super) fn unhold(&mut self, key: SeenKey, peer: &ServerId) {
-        if !self.is_mutated(Mutation::ForwardToOrigin) {
-            self.forwarding.held.remove(&(key, peer.clone()));
-        }
-    }
-
-    pub(super) fn on_held_due(&mut self, now: Now) {
-        while let Some((due, ..)) = self.forwarding.held_by_age.front() {
-            if *due > now.mono {
-                return;
-            }
-            let Some((_, key, peer)) = self.forwarding.held_by_age.pop_front() else {
-                return;
-            };
-            let envelope = self.forwarding.held.remove(&(key, peer.clone()));
-            if let (Some(envelope), Some(link)) = (envelope, self.peers.get(&peer).copied()) {
-                let to = vec![link];
-                self.outputs.push_back(Output::Forward { to, envelope });
-            }
         }
     }
 

@@ -105,7 +105,7 @@ impl Server {
             return;
         };
         let key = frame_key(&envelope);
-        self.unhold(key, &peer);
+        self.withdraw_offer(key, &peer);
         let is_passed_on = peer != server;
         let is_back = is_passed_on && self.brings_back(&user, &server, &envelope, &change);
         let is_old = is_passed_on && self.is_old_news(&user, &server, envelope.ts);

@@ -16,6 +16,7 @@ mod health;
 mod io;
 mod link;
 mod mutation;
+mod offer;
 mod passed;
 mod people;
 mod presence;
@@ -48,6 +49,7 @@ use forward::Forwarding;
 use gossip::{Budget, Departed};
 use io::AfterSave;
 use link::{Link, PeerLink, UserLink};
+use offer::Offers;
 use passed::PassedOn;
 use people::People;
 use rand_chacha::ChaCha8Rng;
@@ -74,6 +76,7 @@ pub struct Server {
     people: People,
     channel: Channel,
     forwarding: Forwarding,
+    offers: Offers,
     /// What each peer may say of users.
     budgets: BTreeMap<ServerId, Budget>,
     departed: Departed,
@@ -125,6 +128,7 @@ impl Server {
             people: People::default(),
             channel: Channel::new(channel_version, members),
             forwarding: Forwarding::default(),
+            offers: Offers::default(),
             budgets: BTreeMap::new(),
             departed: Departed::default(),
             departing: VecDeque::new(),
@@ -202,7 +206,7 @@ impl Server {
                 Timer::Channel => self.on_channel_due(now),
                 Timer::Report => self.on_report_due(now),
                 Timer::Settled(link) => self.on_settled(now, link),
-                Timer::Held => self.on_held_due(now),
+                Timer::Offers => self.on_offers_due(now),
                 Timer::Departing => self.on_departing_due(now),
                 Timer::Damped(server) => self.on_damped_due(now, &server),
             }
@@ -257,6 +261,8 @@ impl Server {
         }
         match payload {
             Payload::Heartbeat(heartbeat) => {
+                self.on_want(&server, &heartbeat.want);
+                self.on_have(now, &server, heartbeat.have);
                 if let Some(peers) = heartbeat.peers {
                     self.on_links_told(now, &server, peers);
                 }

@@ -268,11 +268,6 @@ impl People {
         self.take_over(user)
     }
 
-    /// The servers of remote users.
-    pub(super) fn servers(&self) -> Vec<ServerId> {
-        self.behind.keys().cloned().collect()
-    }
-
     /// The users that another server claims.
     pub(super) fn users_at(&self, server: &ServerId) -> Vec<UserId> {
         self.behind.get(server).into_iter().flatten().cloned().collect()

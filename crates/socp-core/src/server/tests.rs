@@ -2,10 +2,16 @@
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "a test looks for one kind among many")]
 
+mod bootstrap;
+mod channel;
+mod claims;
 mod faults;
+mod forward;
 mod health;
 mod hello;
 mod join;
+mod passed;
 mod presence;
+mod quota;
 mod route;
 mod world;

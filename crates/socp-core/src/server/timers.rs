@@ -26,8 +26,8 @@ pub(super) enum Timer {
     Report,
     /// The peer at this link has had time to link itself to others.
     Settled(LinkId),
-    /// Changes that were held are due.
-    Held,
+    /// Peers want to hear which changes we could tell them.
+    Offers,
     /// Our users want to hear who is out of reach.
     Departing,
     /// Changes of a peer over its budget may be taken.

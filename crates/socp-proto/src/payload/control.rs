@@ -3,8 +3,9 @@
 use super::Shape;
 use crate::caps::Capabilities;
 use crate::id::ServerId;
-use crate::key::KeyText;
-use serde::{Deserialize, Serialize};
+use crate::key::{Base64Url, KeyText};
+use crate::limits::GOSSIP_REFS_COUNT_MAX;
+use serde::{Deserialize, Deserializer, Serialize};
 use std::fmt;
 
 /// Why something was refused.
@@ -145,6 +146,20 @@ pub struct Heartbeat {
     /// another has told it already.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peers: Option<Vec<ServerId>>,
+    /// Gossip that the sender could pass on to the receiver, each by the SHA-256 of its frame; ours (PROTOCOL I.5).
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "gossip_refs")]
+    pub have: Vec<Base64Url>,
+    /// Of what the receiver offered, what the sender lacks; ours (PROTOCOL I.5).
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "gossip_refs")]
+    pub want: Vec<Base64Url>,
+}
+
+fn gossip_refs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Base64Url>, D::Error> {
+    let refs = Vec::<Base64Url>::deserialize(deserializer)?;
+    if refs.len() > GOSSIP_REFS_COUNT_MAX || refs.iter().any(|text| text.decode().len() != 32) {
+        return Err(serde::de::Error::custom("not a short list of SHA-256 values"));
+    }
+    Ok(refs)
 }
 
 impl Shape for Heartbeat {

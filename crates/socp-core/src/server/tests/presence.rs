@@ -186,6 +186,26 @@ fn a_peer_whose_clock_is_wrong_loses_its_link_so_that_it_begins_anew() {
 }
 
 #[test]
+fn gossip_cannot_make_a_user_of_a_server() {
+    let mut world = World::one("a");
+    let x = world.peer("x", "a");
+    world.peer("y", "a");
+    let before = world.user("u", "a");
+    world.take(before.wire);
+    for id in ["a", "x", "y"] {
+        world.peer_says(x, "x", "*", &advert(id, "x"));
+        assert!(
+            world
+                .take(before.wire)
+                .iter()
+                .all(|frame| frame.envelope.kind == FrameKind::Error)
+        );
+        assert_eq!(lists(&mut world, "a"), ["u"], "a user called {id}");
+        world.take(before.wire);
+    }
+}
+
+#[test]
 fn replayed_gossip_changes_nothing() {
     let mut world = World::one("a");
     let x = world.peer("x", "a");

@@ -8,7 +8,7 @@ use super::super::*;
 use crate::clock::Now;
 use socp_proto::payload::{DirectMessage, UserHello, msg_ref};
 use socp_proto::{Base64Url, Envelope, Id, KeyText, Meta, utf8_form};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// When every world begins, ms since the Unix epoch.
 pub(super) const BEGIN: u64 = 1_700_000_000_000;
@@ -71,6 +71,8 @@ pub(super) struct Node {
     keyring: BTreeMap<ServerId, KeyText>,
     pub(super) pins: BTreeMap<ServerId, ServerPin>,
     pub(super) users: BTreeMap<UserId, UserRecord>,
+    /// What else is durable: the channel, what was delivered.
+    pub(super) memory: Memory,
     pub(super) notes: Vec<Note>,
     pub(super) has_stopped: bool,
     /// Where and when it dialled.
@@ -89,6 +91,10 @@ pub(super) struct World {
     last_link: u64,
     /// Which link is served next; 0: in turn.
     pub(super) shuffle: u64,
+    /// Pairs of servers that cannot reach each other.
+    blocked: BTreeSet<(&'static str, &'static str)>,
+    /// What servers said to each other, since the test began to listen.
+    pub(super) overheard: Option<Vec<(&'static str, &'static str, Frame)>>,
 }
 
 pub(super) fn key(name: &str) -> KeyText {
@@ -193,6 +199,8 @@ impl World {
             listens: BTreeMap::new(),
             last_link: 0,
             shuffle: 0,
+            blocked: BTreeSet::new(),
+            overheard: None,
         }
     }
 
@@ -226,6 +234,7 @@ impl World {
             keyring: BTreeMap::new(),
             pins: BTreeMap::new(),
             users: BTreeMap::new(),
+            memory: Memory::default(),
             notes: Vec::new(),
             has_stopped: false,
             dialled: Vec::new(),
@@ -271,7 +280,7 @@ impl World {
             let memory = Memory {
                 pins: node.pins.values().cloned().collect(),
                 users: node.users.values().cloned().collect(),
-                ..Memory::default()
+                ..node.memory.clone()
             };
             node.server = Server::new(now, node.config.clone(), memory);
             node.keyring.clear();
@@ -300,6 +309,18 @@ impl World {
         self.settle();
     }
 
+    /// From now on two servers cannot reach each other.
+    pub(super) fn block(&mut self, a: &'static str, b: &'static str) {
+        self.blocked.extend([(a, b), (b, a)]);
+        self.part(a, b);
+    }
+
+    /// From now on they can.
+    pub(super) fn unblock(&mut self, a: &'static str, b: &'static str) {
+        self.blocked.remove(&(a, b));
+        self.blocked.remove(&(b, a));
+    }
+
     /// The links of `a` whose far end is `b`.
     pub(super) fn links_between(&self, a: &str, b: &str) -> Vec<LinkId> {
         let links = self.node(a).links.iter();
@@ -323,7 +344,8 @@ impl World {
             .nodes
             .iter()
             .find(|(_, node)| node.is_up && format!("{}:{}", node.config.host, node.config.port) == address)
-            .map(|(name, _)| *name);
+            .map(|(name, _)| *name)
+            .filter(|name| !self.blocked.contains(&(from, *name)));
         if let Some(target) = target {
             let near = self.new_link(from, None, key);
             let far = self.new_link(target, Some((from, near)), None);
@@ -677,7 +699,13 @@ impl World {
                 continue;
             };
             match end.far {
-                Some((node, far)) => self.push(node, far, Item::Text(text.to_owned())),
+                Some((node, far)) => {
+                    if let Some(overheard) = &mut self.overheard {
+                        let from = *self.nodes.get_key_value(name).unwrap().0;
+                        overheard.push((from, node, Frame::parse(text).unwrap()));
+                    }
+                    self.push(node, far, Item::Text(text.to_owned()));
+                }
                 None => {
                     let wire = self.wires.get_mut(link).unwrap();
                     wire.texts.push(text.to_owned());
@@ -707,6 +735,11 @@ impl World {
 }
 
 impl Node {
+    /// For the next start.
+    pub(super) fn add_bootstrap(&mut self, entry: BootstrapEntry) {
+        self.config.bootstrap.push(entry);
+    }
+
     fn write(&mut self, record: Record) {
         match record {
             Record::Identity(id) => self.config.server_id = id,
@@ -719,7 +752,12 @@ impl Node {
             Record::Unpinned(server) => {
                 self.pins.remove(&server);
             }
-            Record::Member { .. } | Record::ChannelVersion(_) | Record::Delivered(_) => {}
+            Record::Member { user, version, .. } => {
+                self.memory.members.push(user);
+                self.memory.channel_version = version;
+            }
+            Record::ChannelVersion(version) => self.memory.channel_version = version,
+            Record::Delivered(delivered) => self.memory.delivered.push(delivered),
         }
     }
 
@@ -770,6 +808,13 @@ fn check_user(frame: Frame, key: &KeyText, link: LinkId, verify_content: bool) -
         return Err(Fault::Signature { kind: *kind });
     }
     let mut content = None;
+    if let (Some((text, sig)), true) = (authored_text(&frame), verify_content) {
+        if sig.decode() != toy_sig(key, &text) {
+            let msg_ref = msg_ref(sig);
+            return Err(Fault::Content { msg_ref });
+        }
+        content = Some(key.fingerprint());
+    }
     if let (Payload::MsgDirect(message), true) = (&frame.payload, verify_content) {
         let ciphertext = message.ciphertext.as_str();
         let text = content_text(ciphertext, from.as_str(), to.as_str(), *ts);
@@ -780,6 +825,59 @@ fn check_user(frame: Frame, key: &KeyText, link: LinkId, verify_content: bool) -
         content = Some(key.fingerprint());
     }
     Ok(Input::User { link, frame, content })
+}
+
+/// What the content signature of a channel, key share or file frame covers in these tests: sender, recipient, time,
+/// and all of the payload but the signature itself.
+fn authored_text(frame: &Frame) -> Option<(String, &Base64Url)> {
+    let sig = match &frame.payload {
+        Payload::MsgPublicChannel(message) => &message.content_sig,
+        Payload::PublicChannelKeyShare(share) => &share.content_sig,
+        Payload::FileStart(start) => start.content_sig.as_ref()?,
+        Payload::FileChunk(chunk) => chunk.content_sig.as_ref()?,
+        Payload::FileEnd(end) => end.content_sig.as_ref()?,
+        _ => return None,
+    };
+    let Envelope { from, to, ts, .. } = &frame.envelope;
+    let mut payload = frame.envelope.payload.clone();
+    payload.remove("content_sig");
+    Some((format!("{from}{to}{ts}{}", utf8_form(&payload)), sig))
+}
+
+/// Puts the author's content signature into a channel, key share or file payload.
+pub(super) fn authored(from: &str, to: &str, ts: u64, payload: Payload) -> Payload {
+    let sign = |text: &str| Base64Url::encode(&toy_sig(&key(from), text));
+    // Any signature, so that the field is there to be taken out.
+    let blank = with_sig(payload, sign(""));
+    let frame = Frame {
+        envelope: unsigned(draft(from, to, ts, &blank)),
+        payload: blank.clone(),
+    };
+    let (text, _) = authored_text(&frame).expect("a payload with a content signature");
+    with_sig(blank, sign(&text))
+}
+
+fn with_sig(mut payload: Payload, sig: Base64Url) -> Payload {
+    match &mut payload {
+        Payload::MsgPublicChannel(message) => message.content_sig = sig,
+        Payload::PublicChannelKeyShare(share) => share.content_sig = sig,
+        Payload::FileStart(start) => start.content_sig = Some(sig),
+        Payload::FileChunk(chunk) => chunk.content_sig = Some(sig),
+        Payload::FileEnd(end) => end.content_sig = Some(sig),
+        other => panic!("{other:?} has no content signature"),
+    }
+    payload
+}
+
+/// A copy of a channel message for one member, or for all.
+pub(super) fn channel_copy(from: &str, to: &str, ts: u64, ciphertext: &[u8]) -> Payload {
+    let message = socp_proto::payload::ChannelMessage {
+        ciphertext: Base64Url::encode(ciphertext),
+        sender_pub: key(from),
+        content_sig: Base64Url::encode(&[]),
+        group_id: Some("public".to_owned()),
+    };
+    authored(from, to, ts, Payload::MsgPublicChannel(message))
 }
 
 impl World {
