@@ -322,7 +322,8 @@ impl Server {
         let key = known.and_then(|person| person.pubkey.as_ref()).or(bound);
         let enc_known = known.and_then(|person| person.enc_pubkey.as_ref());
         let enc_offered = enc_pubkey.as_ref().or(pubkey.as_ref());
-        let is_server = self.pins.contains_key(&ServerId::from(socp_proto::Id::from(&user_id)));
+        let as_server = ServerId::from(socp_proto::Id::from(&user_id));
+        let is_server = as_server == self.config.server_id || self.pins.contains_key(&as_server);
         if is_server || differ(key, pubkey.as_ref()) || differ(enc_known, enc_offered) {
             self.report_conflict(now, user_id, server_id);
             return None;
