@@ -182,6 +182,7 @@ impl Server {
     fn refuse_key(&mut self, now: Now, link: LinkId, why: &str) {
         self.note(Note::Refused {
             link,
+            class: "key",
             reason: why.to_owned(),
         });
         self.send_error(now, link, ErrorCode::BadKey, why.to_owned(), None);

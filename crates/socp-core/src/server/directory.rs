@@ -116,6 +116,7 @@ impl Server {
     fn refuse_hello(&mut self, now: Now, link: LinkId, code: ErrorCode, detail: &str) {
         self.note(Note::Refused {
             link,
+            class: "hello",
             reason: format!("hello: {code}: {detail}"),
         });
         self.send_error(now, link, code, detail.to_owned(), None);

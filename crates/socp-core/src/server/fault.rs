@@ -124,6 +124,28 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// One word for it, for counting.
+    #[must_use]
+    pub fn class(&self) -> &'static str {
+        match self {
+            Self::Binary => "binary",
+            Self::Utf8 => "utf8",
+            Self::TooLong => "too_long",
+            Self::Framing(_) => "framing",
+            Self::SlowReader => "slow_reader",
+            Self::Frame(_) => "frame",
+            Self::Key(_) => "key",
+            Self::Signature { .. } => "signature",
+            Self::UnknownOrigin { .. } => "unknown_origin",
+            Self::Content { .. } => "content",
+            Self::NotYours { .. } => "not_yours",
+            Self::OutOfPlace { .. } => "out_of_place",
+            Self::Clock { .. } => "clock",
+            Self::Stale { .. } => "stale",
+            Self::TooLongToRelay { .. } => "too_long_to_relay",
+        }
+    }
+
     /// The close code, where the link cannot go on.
     fn close_code(&self) -> Option<CloseCode> {
         match self {
@@ -161,7 +183,8 @@ impl Fault {
     }
 
     /// The type of the frame at fault, where it is known.
-    fn frame_kind(&self) -> Option<FrameKind> {
+    #[must_use]
+    pub fn frame_kind(&self) -> Option<FrameKind> {
         match self {
             Self::Frame(FrameError::Payload { kind, .. })
             | Self::Signature { kind }
@@ -228,6 +251,7 @@ impl Server {
         let is_first = matches!(state, Link::New { .. });
         self.note(Note::Refused {
             link,
+            class: fault.class(),
             reason: fault.to_string(),
         });
         if is_first {

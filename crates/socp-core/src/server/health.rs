@@ -15,6 +15,7 @@ impl Server {
         };
         self.note(Note::Refused {
             link,
+            class: "hello",
             reason: "no hello in time".to_owned(),
         });
         self.give_up(now, link, CloseCode::ProtocolError, "no valid first frame in time");

@@ -452,8 +452,12 @@ pub enum Note {
     Duplicate { link: LinkId, kind: FrameKind },
     /// A frame of a kind that this version leaves alone.
     Ignored { link: LinkId, kind: FrameKind },
-    /// Something was refused.
-    Refused { link: LinkId, reason: String },
+    /// Something was refused; `class` is one of few words, for counting.
+    Refused {
+        link: LinkId,
+        class: &'static str,
+        reason: String,
+    },
     /// A peer sent an `ERROR`.
     PeerComplained {
         server: ServerId,
