@@ -5,6 +5,7 @@
 //!   lock          held while a server runs on it
 //!   server.key    0600  the private key, sealed
 //!   server.unlock 0600  32 random bytes that unseal it
+//!   admin.sock    0600  where a running server answers its operator
 //!   server.db           identity, pins, users (SQLite; -wal and -shm beside it)
 //! ```
 //!
@@ -88,7 +89,8 @@ fn make_dir(dir: &Path) -> Result<(), ServerError> {
         .map_err(data_error(dir))
 }
 
-fn lock(dir: &Path) -> Result<File, ServerError> {
+/// Takes the directory, which no two servers may use at once.
+pub(crate) fn lock(dir: &Path) -> Result<File, ServerError> {
     let path = dir.join("lock");
     let mut options = OpenOptions::new();
     let file = options

@@ -17,6 +17,7 @@ pub(crate) async fn dial(wiring: Arc<Wiring>, dial: DialId, host: String, port: 
     let turn = wiring.dialling.acquire().await;
     let connected = tokio::time::timeout(wait, connect(&host, port)).await;
     drop(turn);
+    wiring.metrics.dialled(matches!(connected, Ok(Ok(_))));
     let reason = match connected {
         Ok(Ok(socket)) => {
             let (sink, stream) = socket::dialled(socket);

@@ -1,8 +1,10 @@
-//! The listener: WebSocket on any path, health, and a page that says what this is.
+//! The listener: WebSocket on any path, health, metrics, and a page that says what this is.
 
 use crate::Ready;
 use crate::link::{self, Origin, Wiring};
+use crate::metrics::{self, Loss, Metrics};
 use crate::pending::{PendingCounts, PendingPlace};
+use crate::scrape::Scrape;
 use crate::settings::Settings;
 use crate::socket;
 use crate::store::StoreHealth;
@@ -30,6 +32,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 struct Front {
     wiring: Arc<Wiring>,
     health: StoreHealth,
+    scrape: Arc<Scrape>,
     page: Arc<str>,
     allow_origin: Arc<[String]>,
     public_host: Option<Arc<str>>,
@@ -38,8 +41,10 @@ struct Front {
 /// The routes of the one port.
 pub(crate) fn router(settings: &Settings, ready: &Ready, wiring: Arc<Wiring>, health: StoreHealth) -> Router {
     let page = Arc::from(page(ready));
+    let scrape = Arc::new(Scrape::new(wiring.hub.clone(), Arc::clone(&wiring.metrics)));
     let front = Front {
         wiring,
+        scrape,
         health,
         page,
         allow_origin: settings.allow_origin.clone().into(),
@@ -59,6 +64,7 @@ pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,
     pending: PendingCounts,
+    metrics: Arc<Metrics>,
     mut stop: watch::Receiver<bool>,
 ) -> std::io::Result<()> {
     loop {
@@ -77,6 +83,7 @@ pub(crate) async fn serve(
             }
         };
         let Some(place) = pending.enter(address.ip()) else {
+            metrics.dropped(Loss::Connection);
             tracing::debug!(%address, "too many unfinished connections; refused");
             continue;
         };
@@ -108,13 +115,17 @@ async fn serve_connection(stream: TcpStream, router: Router, place: PendingPlace
 #[derive(Debug, Clone)]
 struct Place(Arc<Mutex<Option<PendingPlace>>>);
 
-fn plain_answer(path: &str, front: &Front) -> Response {
+async fn plain_answer(path: &str, front: &Front) -> Response {
     match path {
         "/" => Html(front.page.to_string()).into_response(),
         "/healthz" => "alive\n".into_response(),
         "/readyz" => match front.health.failure() {
             None => "ready\n".into_response(),
             Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("store: {reason}\n")).into_response(),
+        },
+        "/metrics" => match front.scrape.text().await {
+            Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
+            Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason).into_response(),
         },
         _ => (StatusCode::NOT_FOUND, "nothing here; SOCP speaks WebSocket\n").into_response(),
     }
@@ -125,7 +136,7 @@ async fn upgrade_or_page(State(front): State<Front>, Extension(place): Extension
     let (mut parts, _) = request.into_parts();
     let is_upgrade = parts.headers.contains_key(header::SEC_WEBSOCKET_KEY);
     if !is_upgrade {
-        return plain_answer(parts.uri.path(), &front);
+        return plain_answer(parts.uri.path(), &front).await;
     }
     if !is_allowed(&parts.headers, &front.allow_origin, front.public_host.as_deref()) {
         return (

@@ -1,25 +1,30 @@
 //! The hub: the one task that owns the state machine, and performs what it wants.
 
+pub(crate) mod answers;
+
+use crate::admin::{PinRow, Refusal};
 use crate::data_dir::Opened;
 use crate::dial;
 use crate::error::ServerError;
 use crate::link::{LinkHandle, LinkRole, Wiring};
 use crate::log;
+use crate::metrics::{Direction, Loss, Metrics, Outcome};
 use crate::outbox::{Outbox, Pending};
 use crate::settings::Settings;
 use crate::signer::Signer;
 use crate::store::Store;
+use answers::{Question, Unpinning};
 use futures_util::FutureExt as _;
 use socp_core::Now;
-use socp_core::server::{Config, DialId, Fault, Input, LinkId, Note, Output, Role, SaveId, Server};
+use socp_core::server::{Config, DialId, Fault, Input, LinkId, Note, Output, Record, Role, SaveId, Server};
 use socp_crypto::{PublicKey, random_bytes};
 use socp_proto::limits::STOP_FLUSH_MAX_MS;
-use socp_proto::{Base64Url, Object, UserId};
+use socp_proto::{Base64Url, FrameKind, Object, UserId};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// What others tell the hub.
 #[derive(Debug)]
@@ -32,8 +37,10 @@ pub(crate) enum HubMessage {
     },
     /// Something for the state machine.
     Core(Box<Input>),
-    /// The store has answered.
-    Saved(SaveId, Result<(), String>),
+    /// The store has answered, for all that went into one commit.
+    Saved(Vec<SaveId>, Result<(), String>),
+    /// An operator wants to know something.
+    Asked(Question),
     /// The operator wants to stop.
     Stop,
 }
@@ -58,6 +65,11 @@ pub(crate) struct Hub {
     links: HashMap<LinkId, LinkHandle>,
     epoch: Instant,
     peers: watch::Sender<usize>,
+    /// What becomes of the frame that is being handled.
+    handling: Option<Outcome>,
+    /// Who waits for the core to forget a pin, and then for the store.
+    wanted_unpin: Option<(PinRow, oneshot::Sender<Result<PinRow, Refusal>>)>,
+    unpinning: Vec<Unpinning>,
     is_stopping: bool,
 }
 
@@ -95,7 +107,7 @@ impl Hub {
         };
         let epoch = Instant::now();
         let core = Server::new(now(epoch), config, opened.memory);
-        let signer = Signer::new(opened.key, wiring.pool.clone());
+        let signer = Signer::new(opened.key, wiring.pool.clone(), Arc::clone(&wiring.metrics));
         opened.store.answer_to(wiring.hub.clone());
         Ok(Self {
             core,
@@ -106,6 +118,9 @@ impl Hub {
             links: HashMap::new(),
             epoch,
             peers: watch::Sender::new(0),
+            handling: None,
+            wanted_unpin: None,
+            unpinning: Vec::new(),
             is_stopping: false,
         })
     }
@@ -150,15 +165,37 @@ impl Hub {
                 }
             }
             HubMessage::Core(input) => *input,
-            HubMessage::Saved(save, Ok(())) => Input::Saved { save },
-            HubMessage::Saved(save, Err(reason)) => Input::SaveFailed { save, reason },
+            HubMessage::Saved(saves, outcome) => return self.on_saved(&saves, &outcome),
+            HubMessage::Asked(question) => return self.on_question(question),
             HubMessage::Stop => Input::Stop,
         };
         if let Input::Closed { link } = &input {
             self.links.remove(link);
         }
+        let frame = frame_of(&input);
+        self.handling = frame.map(|(_, unless_told)| unless_told);
+        self.handle(input);
+        if let (Some((kind, _)), Some(outcome)) = (frame, self.handling.take()) {
+            self.wiring.metrics.frame(Direction::In, kind, outcome);
+        }
+    }
+
+    fn handle(&mut self, input: Input) {
         self.core.handle(now(self.epoch), input);
         self.perform();
+    }
+
+    fn on_saved(&mut self, saves: &[SaveId], outcome: &Result<(), String>) {
+        for save in saves {
+            self.handle(match outcome {
+                Ok(()) => Input::Saved { save: *save },
+                Err(reason) => Input::SaveFailed {
+                    save: *save,
+                    reason: reason.clone(),
+                },
+            });
+            self.answer_unpinned(*save, outcome);
+        }
     }
 
     /// Does everything that the core wants done.
@@ -168,12 +205,13 @@ impl Hub {
             match output {
                 Output::Send { to, draft } => {
                     let bytes = draft.signed_text().len().saturating_add(ENVELOPE_BYTES);
-                    self.enqueue(&to, bytes, &mut slow, |hub| hub.signer.sign(draft));
+                    let kind = draft.kind;
+                    self.enqueue(&to, kind, bytes, &mut slow, |hub| hub.signer.sign(draft));
                 }
                 Output::Forward { to, envelope } => {
                     let text: Arc<str> = Arc::from(envelope.to_text());
                     let bytes = text.len();
-                    self.enqueue(&to, bytes, &mut slow, |_| {
+                    self.enqueue(&to, envelope.kind, bytes, &mut slow, |_| {
                         futures_util::future::ready(Some(text)).boxed().shared()
                     });
                 }
@@ -205,53 +243,79 @@ impl Hub {
                 Output::Trust { server, key } => self.wiring.keyring.trust(server, &key),
                 Output::Distrust { server } => self.wiring.keyring.distrust(&server),
                 Output::Endorse { user, statement } => self.endorse(user, statement),
-                Output::Save { save, record } => self.store.save(save, record),
+                Output::Save { save, record } => {
+                    if matches!(record, Record::Unpinned(_)) {
+                        self.await_unpinned(save);
+                    }
+                    self.store.save(save, record);
+                }
                 Output::Note(note) => self.on_note(&note),
                 Output::Stopped => self.is_stopping = true,
             }
         }
+        self.give_up_slow(slow);
+    }
+
+    /// Tells the core which links had no room; what it does about them is not about the frame at hand.
+    fn give_up_slow(&mut self, slow: Vec<LinkId>) {
+        let handling = self.handling.take();
         for link in slow {
-            self.core.handle(
-                now(self.epoch),
-                Input::Refused {
-                    link,
-                    fault: Fault::SlowReader,
-                },
-            );
-            self.perform();
+            self.handle(Input::Refused {
+                link,
+                fault: Fault::SlowReader,
+            });
         }
+        self.handling = handling;
     }
 
     /// Queues a frame on each link, making it only if some link has room; links without room are collected.
-    fn enqueue(&self, to: &[LinkId], bytes: usize, slow: &mut Vec<LinkId>, make: impl FnOnce(&Self) -> Pending) {
+    fn enqueue(
+        &self,
+        to: &[LinkId],
+        kind: FrameKind,
+        bytes: usize,
+        slow: &mut Vec<LinkId>,
+        make: impl FnOnce(&Self) -> Pending,
+    ) {
         let mut make = Some(make);
         let mut frame = None;
         for link in to {
-            let Some(handle) = self.links.get(link) else {
-                continue;
+            let outcome = match self.links.get(link) {
+                None => Outcome::Dropped(Loss::LinkGone),
+                Some(handle) if handle.outbox.is_full(bytes) => Outcome::Dropped(Loss::OutboxFull),
+                Some(handle) => {
+                    if let Some(make) = make.take() {
+                        frame = Some(make(self));
+                    }
+                    match frame.clone().map(|frame| handle.outbox.push(frame, bytes)) {
+                        Some(Ok(())) => Outcome::Queued,
+                        Some(Err(_)) | None => Outcome::Dropped(Loss::OutboxFull),
+                    }
+                }
             };
-            if handle.outbox.is_full(bytes) {
-                slow.push(*link);
-                continue;
-            }
-            if let Some(make) = make.take() {
-                frame = Some(make(self));
-            }
-            if let Some(frame) = &frame
-                && handle.outbox.push(frame.clone(), bytes).is_err()
-            {
+            if outcome == Outcome::Dropped(Loss::OutboxFull) {
                 slow.push(*link);
             }
+            self.metrics().frame(Direction::Out, Some(kind), outcome);
         }
     }
 
-    fn on_note(&self, note: &Note) {
+    fn metrics(&self) -> &Metrics {
+        &self.wiring.metrics
+    }
+
+    fn on_note(&mut self, note: &Note) {
         log::note(note);
         if matches!(note, Note::PeerUp { .. }) {
             self.peers.send_modify(|count| *count = count.saturating_add(1));
         }
         if matches!(note, Note::PeerDown { .. }) {
             self.peers.send_modify(|count| *count = count.saturating_sub(1));
+        }
+        if let Some(outcome) = count(self.metrics(), note)
+            && let Some(handling) = &mut self.handling
+        {
+            *handling = outcome;
         }
     }
 
@@ -289,7 +353,8 @@ impl Hub {
                     }
                 }
                 Ok(Some(HubMessage::Opened { handle, .. })) => handle.outbox.kill(),
-                Ok(Some(HubMessage::Saved(..) | HubMessage::Stop)) => {}
+                // Whoever asked is told by the end of the question that we are stopping.
+                Ok(Some(HubMessage::Saved(..) | HubMessage::Asked(_) | HubMessage::Stop)) => {}
                 Ok(None) | Err(_) => break,
             }
         }
@@ -303,6 +368,65 @@ impl Hub {
             tracing::error!(%error, "the store did not close");
         }
     }
+}
+
+/// The type of the frame that an input brings, where it is known, and what becomes of it unless a note says otherwise.
+fn frame_of(input: &Input) -> Option<(Option<FrameKind>, Outcome)> {
+    match input {
+        Input::First { first, .. } => Some((Some(first.frame.envelope.kind), Outcome::Accepted)),
+        Input::Peer { frame, .. } => Some((Some(frame.get().envelope.kind), Outcome::Accepted)),
+        Input::User { frame, .. } => Some((Some(frame.envelope.kind), Outcome::Accepted)),
+        Input::Refused { fault, .. } => Some((fault.frame_kind(), Outcome::Ignored)),
+        Input::Accepted { .. }
+        | Input::Dialled { .. }
+        | Input::DialFailed { .. }
+        | Input::Flushed { .. }
+        | Input::Alive { .. }
+        | Input::Closed { .. }
+        | Input::Endorsed { .. }
+        | Input::Saved { .. }
+        | Input::SaveFailed { .. }
+        | Input::Unpin { .. }
+        | Input::Stop => None,
+    }
+}
+
+/// Counts what a note says, and what that makes of the frame that is being handled.
+fn count(metrics: &Metrics, note: &Note) -> Option<Outcome> {
+    match note {
+        Note::Refused { class, .. } => {
+            metrics.refused(class);
+            return Some(Outcome::Refused(class));
+        }
+        Note::Duplicate { .. } => return Some(Outcome::Duplicate),
+        Note::Ignored { .. } => return Some(Outcome::Ignored),
+        Note::PeerOverBudget { .. } => metrics.dropped(Loss::Presence),
+        Note::Undeliverable { .. } => metrics.dropped(Loss::Undeliverable),
+        Note::Routed { is_local, .. } => metrics.routed(*is_local),
+        Note::DialFailed { .. }
+        | Note::PeerUp { .. }
+        | Note::PeerDown { .. }
+        | Note::DuplicateLink { .. }
+        | Note::Pinned { .. }
+        | Note::PinConflict { .. }
+        | Note::TrustedOnFirstUse { .. }
+        | Note::WrongKey { .. }
+        | Note::IdAssigned { .. }
+        | Note::IdKept { .. }
+        | Note::Rejected { .. }
+        | Note::UserUp { .. }
+        | Note::UserDown { .. }
+        | Note::UnprovenHello { .. }
+        | Note::KeyConflict { .. }
+        | Note::PeerComplained { .. }
+        | Note::UserComplained { .. }
+        | Note::Silent { .. }
+        | Note::SaveFailed { .. }
+        | Note::Unpinned { .. }
+        | Note::ChannelVersion { .. }
+        | Note::PresenceCorrected { .. } => {}
+    }
+    None
 }
 
 /// Ends a link that was closed but whose far end reads nothing, not even the close.

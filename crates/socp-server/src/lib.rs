@@ -10,6 +10,7 @@
 //!
 //! Every queue is bounded. A link that does not read fills its own outbox and is closed; nobody waits for it.
 
+pub mod admin;
 mod data_dir;
 mod dial;
 mod error;
@@ -18,10 +19,12 @@ mod hub;
 mod keyring;
 mod link;
 mod log;
+mod metrics;
 mod outbox;
 mod pending;
 mod pool;
 mod reader;
+mod scrape;
 mod settings;
 mod signer;
 mod socket;
@@ -30,6 +33,7 @@ mod store;
 pub use error::ServerError;
 pub use settings::{RateLimit, Settings};
 
+use admin::Desk;
 use hub::{Hub, HubMessage};
 use link::Wiring;
 use socp_proto::{Fingerprint, KeyText, ServerId};
@@ -73,6 +77,7 @@ pub struct Running {
     hub_task: JoinHandle<()>,
     http_task: JoinHandle<std::io::Result<()>>,
     http_stop: watch::Sender<bool>,
+    admin_task: Option<JoinHandle<()>>,
 }
 
 /// Starts a server.
@@ -87,8 +92,10 @@ pub async fn start(settings: Settings) -> Result<Running, ServerError> {
         source,
     })?;
     let (hub_sender, hub_receiver) = mpsc::channel(HUB_QUEUE_COUNT_MAX);
-    let pool = pool::Pool::start()?;
-    let wiring = Arc::new(Wiring::new(&settings, pool, hub_sender.clone()));
+    let metrics = Arc::new(metrics::Metrics::new());
+    opened.store.count_with(&metrics);
+    let pool = pool::Pool::start(Arc::clone(&metrics))?;
+    let wiring = Arc::new(Wiring::new(&settings, pool, Arc::clone(&metrics), hub_sender.clone()));
     let health = opened.store.health();
     let ready = Ready {
         listen,
@@ -100,8 +107,17 @@ pub async fn start(settings: Settings) -> Result<Running, ServerError> {
     let peers = hub.peers();
     let hub_task = tokio::spawn(hub.run());
     let (http_stop, stopped) = watch::channel(false);
+    let desk = Desk {
+        ready: ready.clone(),
+        takes_users: settings.takes_users,
+        hub: hub_sender.clone(),
+        metrics: Arc::clone(&metrics),
+        health: health.clone(),
+    };
+    let admin_task = open_admin(&settings, desk, stopped.clone());
     let router = http::router(&settings, &ready, Arc::clone(&wiring), health);
-    let http_task = tokio::spawn(http::serve(listener, router, wiring.pending.clone(), stopped));
+    let http_task = tokio::spawn(http::serve(listener, router, wiring.pending.clone(), metrics, stopped));
+    log::listening(&ready);
     Ok(Running {
         ready,
         peers,
@@ -109,7 +125,19 @@ pub async fn start(settings: Settings) -> Result<Running, ServerError> {
         hub_task,
         http_task,
         http_stop,
+        admin_task,
     })
+}
+
+/// The operator's socket. A server without one still serves; why it has none is said in the log.
+fn open_admin(settings: &Settings, desk: Desk, stopped: watch::Receiver<bool>) -> Option<JoinHandle<()>> {
+    match admin::open(&settings.data) {
+        Ok(socket) => Some(tokio::spawn(socket.serve(Arc::new(desk), stopped))),
+        Err(error) => {
+            tracing::warn!(%error, data = %settings.data.display(), "no admin socket; `socp admin` cannot ask this server");
+            None
+        }
+    }
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, ServerError> {
@@ -138,12 +166,20 @@ impl Running {
         }
         // Whoever listens has ended already if these fail, and that is what we want.
         let _ended = self.http_stop.send(true);
+        tracing::info!("stopping");
+        // Before the lock is given back: the next server on this directory makes a socket of the same name.
+        if let Some(task) = self.admin_task
+            && let Err(error) = task.await
+        {
+            tracing::error!(%error, "the admin socket failed");
+        }
         let _ended = self.hub.send(HubMessage::Stop).await;
         self.hub_task.await.map_err(|error| ServerError::Part {
             part: "hub",
             reason: error.to_string(),
         })?;
         self.http_task.abort();
+        tracing::info!("stopped");
         Ok(())
     }
 }

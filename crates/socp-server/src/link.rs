@@ -2,6 +2,7 @@
 
 use crate::hub::HubMessage;
 use crate::keyring::Keyring;
+use crate::metrics::Metrics;
 use crate::outbox::{Outbox, OutboxReader, Outgoing, outbox};
 use crate::pending::{PendingCounts, PendingPlace};
 use crate::pool::Pool;
@@ -15,7 +16,7 @@ use socp_proto::limits::STOP_FLUSH_MAX_MS;
 use socp_proto::{KeyText, ServerId};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 
 /// How long the far end may take to answer our close before the connection is cut.
@@ -35,11 +36,12 @@ pub(crate) struct Wiring {
     pub(crate) pending: PendingCounts,
     /// Connections that may be under construction at the same time.
     pub(crate) dialling: Semaphore,
+    pub(crate) metrics: Arc<Metrics>,
     last_link: AtomicU64,
 }
 
 impl Wiring {
-    pub(crate) fn new(settings: &Settings, pool: Pool, hub: mpsc::Sender<HubMessage>) -> Self {
+    pub(crate) fn new(settings: &Settings, pool: Pool, metrics: Arc<Metrics>, hub: mpsc::Sender<HubMessage>) -> Self {
         Self {
             hub,
             pool,
@@ -48,6 +50,7 @@ impl Wiring {
             verify_content: settings.verify_content,
             pending: PendingCounts::default(),
             dialling: Semaphore::new(DIALS_AT_ONCE_MAX),
+            metrics,
             last_link: AtomicU64::new(0),
         }
     }
@@ -73,6 +76,9 @@ pub(crate) struct LinkState {
     pub(crate) was_dialled: bool,
     /// The key that a dialled server must have.
     pub(crate) expected_key: Option<KeyText>,
+    pub(crate) opened: Instant,
+    pub(crate) frames_in: AtomicU64,
+    pub(crate) frames_out: AtomicU64,
     /// Its place among the unfinished connections, given back once it has a role.
     place: Mutex<Option<PendingPlace>>,
 }
@@ -116,6 +122,9 @@ pub(crate) async fn run(wiring: Arc<Wiring>, origin: Origin, sink: SocketSink, s
         proceed: Notify::new(),
         was_dialled: dial.is_some(),
         expected_key,
+        opened: Instant::now(),
+        frames_in: AtomicU64::new(0),
+        frames_out: AtomicU64::new(0),
         place: Mutex::new(place),
     });
     let handle = LinkHandle {
@@ -131,7 +140,15 @@ pub(crate) async fn run(wiring: Arc<Wiring>, origin: Origin, sink: SocketSink, s
         return; // The server is stopping.
     }
     let (closing, is_closing) = watch::channel(false);
-    let writer = tokio::spawn(write(sink, queue, killed.clone(), closing, wiring.hub.clone(), link));
+    let writer = tokio::spawn(write(
+        sink,
+        queue,
+        killed.clone(),
+        closing,
+        wiring.hub.clone(),
+        link,
+        Arc::clone(&state),
+    ));
     tokio::select! {
         () = reader::read(&wiring, link, &state, &outbox, stream) => {}
         () = give_up(killed, is_closing) => {}
@@ -166,10 +183,11 @@ async fn write(
     closing: watch::Sender<bool>,
     hub: mpsc::Sender<HubMessage>,
     link: LinkId,
+    state: Arc<LinkState>,
 ) {
     let mut farewell = (1001, "the link ends");
     let ended = tokio::select! {
-        ended = write_queue(&mut sink, &mut queue, &hub, link) => Some(ended),
+        ended = write_queue(&mut sink, &mut queue, &hub, link, &state) => Some(ended),
         () = turned_true(&mut killed) => None,
     };
     match ended {
@@ -203,6 +221,7 @@ async fn write_queue(
     queue: &mut OutboxReader,
     hub: &mpsc::Sender<HubMessage>,
     link: LinkId,
+    state: &LinkState,
 ) -> Ended {
     while let Some(next) = queue.next().await {
         let sent = match next {
@@ -213,6 +232,7 @@ async fn write_queue(
                     None => Err("a frame could not be signed".to_owned()),
                 };
                 queue.sent(bytes);
+                state.frames_out.fetch_add(1, Ordering::Relaxed);
                 sent
             }
             Outgoing::Ping => sink.send(Sent::Ping).await,

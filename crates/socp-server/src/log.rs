@@ -1,7 +1,19 @@
 //! The core's notes as log lines: `info` per state change, `warn` for the operator, `debug` per decision.
 
+use crate::Ready;
 use socp_core::server::Note;
 use tracing::{debug, info, trace, warn};
+
+/// Says that the server is there for others.
+pub(crate) fn listening(ready: &Ready) {
+    info!(
+        listen = %ready.listen,
+        server = %ready.server_id,
+        name = ready.name.as_deref().unwrap_or(""),
+        fingerprint = %ready.fingerprint(),
+        "listening"
+    );
+}
 
 /// Logs one note. User ids only at `debug`.
 pub(crate) fn note(note: &Note) {
@@ -53,7 +65,8 @@ pub(crate) fn note(note: &Note) {
         Note::Unpinned { server } => info!(%server, "pin removed"),
         Note::ChannelVersion { version } => debug!(version, "channel version"),
         Note::PresenceCorrected { user, server } => debug!(%user, %server, "user is not there any more"),
-        Note::SaveFailed { reason } => warn!(reason, "the store refused a record"),
+        // The store itself says when it begins to fail.
+        Note::SaveFailed { reason } => debug!(reason, "the store refused a record"),
         Note::PeerOverBudget { server } => warn!(%server, "a peer exceeds its presence budget"),
         Note::KeyConflict { server, .. } => {
             warn!(%server, "a peer advertises a known user with another key; refused")

@@ -94,6 +94,11 @@ impl Outbox {
         let _full_or_gone = self.queue.try_send(Outgoing::Fence);
     }
 
+    /// Frames and bytes that wait.
+    pub(crate) fn depth(&self) -> (usize, usize) {
+        (self.waiting(), self.bytes.load(Ordering::Relaxed))
+    }
+
     /// How many things wait.
     fn waiting(&self) -> usize {
         self.queue.max_capacity().saturating_sub(self.queue.capacity())

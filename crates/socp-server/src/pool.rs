@@ -1,6 +1,7 @@
 //! Threads for RSA: a signature costs milliseconds, which no reactor thread may spend.
 
 use crate::error::ServerError;
+use crate::metrics::Metrics;
 use std::num::NonZero;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,11 +17,12 @@ type Job = Box<dyn FnOnce() + Send>;
 #[derive(Debug, Clone)]
 pub(crate) struct Pool {
     jobs: Sender<Job>,
+    metrics: Arc<Metrics>,
 }
 
 impl Pool {
     /// One thread per core.
-    pub(crate) fn start() -> Result<Self, ServerError> {
+    pub(crate) fn start(metrics: Arc<Metrics>) -> Result<Self, ServerError> {
         let (jobs, queue) = channel::<Job>();
         let queue = Arc::new(Mutex::new(queue));
         let count = thread::available_parallelism().map_or(2, NonZero::get);
@@ -35,15 +37,18 @@ impl Pool {
                     reason: error.to_string(),
                 })?;
         }
-        Ok(Self { jobs })
+        Ok(Self { jobs, metrics })
     }
 
     /// Runs `job` on the pool. The receiver fails only if the job panicked.
     pub(crate) fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> oneshot::Receiver<T> {
         let (done, result) = oneshot::channel();
+        let waiting = self.metrics.pool_queue.clone();
+        waiting.inc();
         let job = move || {
             // Nobody waits any more when the link is gone.
             let _link_gone = done.send(job());
+            waiting.dec();
         };
         // The threads end only when every sender, so this one too, is gone.
         let _never = self.jobs.send(Box::new(job));

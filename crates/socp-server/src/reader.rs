@@ -2,6 +2,7 @@
 
 use crate::hub::HubMessage;
 use crate::link::{LinkRole, LinkState, Wiring};
+use crate::metrics::{Loss, Metrics};
 use crate::outbox::Outbox;
 use crate::socket::{Received, SocketStream};
 use futures_util::StreamExt as _;
@@ -10,8 +11,10 @@ use socp_core::server::{Bucket, Fault, FirstFrame, Input, LinkId};
 use socp_crypto::frame_content::signature_of;
 use socp_crypto::{ContentCheck, PublicKey, check_content};
 use socp_proto::limits::FIRST_FRAME_BYTES_MAX;
-use socp_proto::payload::msg_ref;
-use socp_proto::{Envelope, Fingerprint, Frame, FrameKind, KeyText, Payload, ServerId, escaped_form};
+use socp_proto::payload::{UserAdvertise, directory_statement, msg_ref};
+use socp_proto::{Envelope, Fingerprint, Frame, FrameKind, KeyText, Payload, ServerId, escaped_form, utf8_form};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
@@ -102,6 +105,7 @@ impl Reader<'_> {
     async fn on_pong(&mut self) -> bool {
         let now = self.now_ms();
         if self.alive_at.is_some_and(|then| now.saturating_sub(then) < 1000) {
+            self.wiring.metrics.dropped(Loss::Pong);
             return true;
         }
         self.alive_at = Some(now);
@@ -118,6 +122,7 @@ impl Reader<'_> {
 
     /// One text message; false when the hub is gone.
     async fn on_text(&mut self, text: &str) -> bool {
+        self.state.frames_in.fetch_add(1, Ordering::Relaxed);
         let role = self.state.role();
         // A welcome may be long, but only who was dialled sends one.
         if role.is_none() && !self.state.was_dialled && text.len() > FIRST_FRAME_BYTES_MAX {
@@ -181,10 +186,14 @@ impl Reader<'_> {
     async fn on_first(&self, frame: Frame) -> bool {
         let link = self.link;
         let expected = self.state.expected_key.clone();
-        let checked = self.wiring.pool.run(move || match check_first(frame, expected) {
-            Ok(first) => Input::First { link, first },
-            Err(fault) => Input::Refused { link, fault },
-        });
+        let metrics = Arc::clone(&self.wiring.metrics);
+        let checked = self
+            .wiring
+            .pool
+            .run(move || match metrics.time_verifying(|| check_first(frame, expected)) {
+                Ok(first) => Input::First { link, first },
+                Err(fault) => Input::Refused { link, fault },
+            });
         let is_taken = self.pass(Checked::Later(checked)).await;
         self.state.proceed.notified().await;
         is_taken
@@ -199,24 +208,22 @@ impl Reader<'_> {
         let Some(key) = self.wiring.keyring.server(&origin) else {
             return self.refuse(blame(Fault::Signature { kind })).await;
         };
-        self.count_verifications(1);
+        self.count_verifications(if vouches(&frame.payload) { 2 } else { 1 });
         let link = self.link;
-        let checked = self.wiring.pool.run(move || {
-            if !verify_transport(&frame.envelope, &key) {
-                let fault = blame(Fault::Signature { kind });
-                return Input::Refused { link, fault };
-            }
-            match check_gossiped_keys(&frame.payload) {
-                Ok(()) => Input::Peer {
-                    link,
-                    frame: Verified::checked(frame, Fingerprint::from_bytes(key.fingerprint())),
+        let metrics = Arc::clone(&self.wiring.metrics);
+        let checked =
+            self.wiring.pool.run(
+                move || match metrics.time_verifying(|| check_peer(frame, &key, &metrics)) {
+                    Ok(frame) => Input::Peer {
+                        link,
+                        frame: Verified::checked(frame, Fingerprint::from_bytes(key.fingerprint())),
+                    },
+                    Err(fault) => Input::Refused {
+                        link,
+                        fault: blame(fault),
+                    },
                 },
-                Err(fault) => Input::Refused {
-                    link,
-                    fault: blame(fault),
-                },
-            }
-        });
+            );
         self.pass(Checked::Later(checked)).await
     }
 
@@ -238,16 +245,9 @@ impl Reader<'_> {
             (is_wanted, _) => u32::from(is_wanted),
         };
         self.count_verifications(content_cost.saturating_add(u32::from(has_sig)));
+        let metrics = Arc::clone(&self.wiring.metrics);
         let checked = self.wiring.pool.run(move || {
-            if has_sig && !verify_transport(&frame.envelope, &key) {
-                return Input::Refused {
-                    link,
-                    fault: Fault::Signature {
-                        kind: frame.envelope.kind,
-                    },
-                };
-            }
-            match check_author(&frame, &key, has_content) {
+            match metrics.time_verifying(|| check_user(&frame, &key, has_sig, has_content)) {
                 Ok(content) => Input::User { link, frame, content },
                 Err(fault) => Input::Refused { link, fault },
             }
@@ -265,6 +265,62 @@ fn verify_transport(envelope: &Envelope, key: &PublicKey) -> bool {
     let text = envelope.signed_text();
     key.verify(text.as_bytes(), &sig).is_ok()
         || escaped_form(&text).is_some_and(|escaped| key.verify(escaped.as_bytes(), &sig).is_ok())
+}
+
+/// Checks what a peer sent: the signature of who answers for it, the keys it tells of, and who vouches for them.
+fn check_peer(mut frame: Frame, key: &PublicKey, metrics: &Metrics) -> Result<Frame, Fault> {
+    let kind = frame.envelope.kind;
+    if !verify_transport(&frame.envelope, key) {
+        return Err(Fault::Signature { kind });
+    }
+    check_gossiped_keys(&frame.payload)?;
+    if drop_false_voucher(&mut frame.payload, key) {
+        metrics.dropped(Loss::DirectorySignature);
+        let server = frame.envelope.from.as_str();
+        tracing::debug!(server, "a home server's directory signature is wrong and is left out");
+    }
+    Ok(frame)
+}
+
+/// Whether gossip comes with a signature over the user's keys.
+fn vouches(payload: &Payload) -> bool {
+    matches!(payload, Payload::UserAdvertise(advertise) if advertise.directory_sig.is_some())
+}
+
+/// Takes a directory signature that is not the home server's out of what is recorded (SOCP §13); whether there was
+/// one. The gossip itself counts, and is passed on as it came.
+fn drop_false_voucher(payload: &mut Payload, home: &PublicKey) -> bool {
+    let Payload::UserAdvertise(advertise) = payload else {
+        return false;
+    };
+    let Some(sig) = advertise.directory_sig.take() else {
+        return false;
+    };
+    let UserAdvertise {
+        user_id,
+        pubkey,
+        enc_pubkey,
+        version,
+        ..
+    } = advertise;
+    let is_good = pubkey.as_ref().zip(*version).is_some_and(|(pubkey, version)| {
+        let statement = directory_statement(user_id, pubkey, enc_pubkey.as_ref().unwrap_or(pubkey), version);
+        home.verify(utf8_form(&statement).as_bytes(), &sig.decode()).is_ok()
+    });
+    if is_good {
+        advertise.directory_sig = Some(sig);
+    }
+    !is_good
+}
+
+/// Checks what a user sent: the transport signature, if there is one, and the content's. The key that verified that.
+fn check_user(frame: &Frame, key: &PublicKey, has_sig: bool, has_content: bool) -> Result<Option<Fingerprint>, Fault> {
+    if has_sig && !verify_transport(&frame.envelope, key) {
+        return Err(Fault::Signature {
+            kind: frame.envelope.kind,
+        });
+    }
+    check_author(frame, key, has_content)
 }
 
 fn check_author(frame: &Frame, key: &PublicKey, is_wanted: bool) -> Result<Option<Fingerprint>, Fault> {

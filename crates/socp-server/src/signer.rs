@@ -1,5 +1,6 @@
 //! Transport signatures of this server (SOCP §12).
 
+use crate::metrics::{Loss, Metrics};
 use crate::outbox::Pending;
 use crate::pool::Pool;
 use futures_util::FutureExt as _;
@@ -17,6 +18,7 @@ const SIGNATURES_KEPT_MAX: usize = 4096;
 pub(crate) struct Signer {
     key: PrivateKey,
     pool: Pool,
+    metrics: Arc<Metrics>,
     kept: Arc<Mutex<Kept>>,
 }
 
@@ -41,17 +43,18 @@ impl Kept {
 }
 
 impl Signer {
-    pub(crate) fn new(key: PrivateKey, pool: Pool) -> Self {
+    pub(crate) fn new(key: PrivateKey, pool: Pool, metrics: Arc<Metrics>) -> Self {
         Self {
             key,
             pool,
+            metrics,
             kept: Arc::default(),
         }
     }
 
     /// Starts to sign; whoever awaits the result gets the text that goes over the wire, or nothing if signing failed.
     pub(crate) fn sign(&self, draft: Draft) -> Pending {
-        let (key, kept) = (self.key.clone(), Arc::clone(&self.kept));
+        let (key, kept, metrics) = (self.key.clone(), Arc::clone(&self.kept), Arc::clone(&self.metrics));
         let done = self.pool.run(move || {
             let payload = draft.signed_text();
             let digest = socp_proto::sha256(payload.as_bytes());
@@ -63,10 +66,7 @@ impl Signer {
                 .copied();
             let sig = match known {
                 Some(sig) => sig,
-                None => key
-                    .sign(payload.as_bytes())
-                    .inspect_err(|error| tracing::error!(%error, "signing failed"))
-                    .ok()?,
+                None => sign(&key, payload.as_bytes(), &metrics)?,
             };
             if known.is_none() {
                 kept.lock().unwrap_or_else(PoisonError::into_inner).insert(digest, sig);
@@ -78,13 +78,19 @@ impl Signer {
 
     /// Signs a directory statement.
     pub(crate) fn endorse(&self, statement: Object) -> oneshot::Receiver<Option<Base64Url>> {
-        let key = self.key.clone();
-        self.pool.run(move || {
-            let signed = key.sign(utf8_form(&statement).as_bytes());
-            signed
-                .inspect_err(|error| tracing::error!(%error, "signing failed"))
-                .ok()
-                .map(|sig| Base64Url::encode(&sig))
-        })
+        let (key, metrics) = (self.key.clone(), Arc::clone(&self.metrics));
+        self.pool
+            .run(move || sign(&key, utf8_form(&statement).as_bytes(), &metrics).map(|sig| Base64Url::encode(&sig)))
+    }
+}
+
+fn sign(key: &PrivateKey, text: &[u8], metrics: &Metrics) -> Option<[u8; 512]> {
+    match metrics.time_signing(|| key.sign(text)) {
+        Ok(sig) => Some(sig),
+        Err(error) => {
+            tracing::error!(%error, "signing failed");
+            metrics.dropped(Loss::Signing);
+            None
+        }
     }
 }

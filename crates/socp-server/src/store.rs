@@ -5,22 +5,38 @@
 
 mod migrations;
 mod tables;
+#[cfg(test)]
+mod tests;
 
 use crate::error::ServerError;
 use crate::hub::HubMessage;
+use crate::metrics::Metrics;
 use rusqlite::Connection;
 use socp_core::server::{Memory, Record, SaveId};
+use socp_proto::limits::DELIVERED_COUNT_MAX;
 use socp_proto::{KeyText, ServerId};
 use std::fs::File;
 use std::path::Path;
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
 
 /// Most records in one commit, so that the first does not wait for an endless stream.
 const GROUP_COUNT_MAX: usize = 256;
+
+/// How often what is not needed any more is removed.
+const PRUNE_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// Most rows removed at once, so that nobody waits long; if there are more, the rest goes soon after.
+const PRUNE_COUNT_MAX: usize = 5_000;
+
+/// How long others have their turn between two such removals.
+const PRUNE_PAUSE: Duration = Duration::from_millis(100);
+
+/// Statements that are kept ready; there are fewer.
+const STATEMENTS_KEPT_MAX: usize = 32;
 
 /// The store's face: hands records to the writer thread.
 #[derive(Debug)]
@@ -28,10 +44,13 @@ pub(crate) struct Store {
     orders: Sender<Order>,
     writer: JoinHandle<()>,
     health: StoreHealth,
+    // Set once, before the first record.
+    metrics: OnceLock<Arc<Metrics>>,
 }
 
 enum Order {
     AnswerTo(mpsc::Sender<HubMessage>),
+    CountWith(Arc<Metrics>),
     Save(SaveId, Record),
 }
 
@@ -45,8 +64,17 @@ impl StoreHealth {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Sets it, and says so once when it changes.
     fn set(&self, failure: Option<String>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = failure;
+        let before = std::mem::replace(
+            &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner),
+            failure.clone(),
+        );
+        match (before, failure) {
+            (None, Some(reason)) => tracing::warn!(reason, "the store fails; what needs it is refused"),
+            (Some(_), None) => tracing::info!("the store works again"),
+            (Some(_), Some(_)) | (None, None) => {}
+        }
     }
 }
 
@@ -71,6 +99,7 @@ impl Database {
         };
         let mut connection = Connection::open(path).map_err(failed)?;
         connection.busy_timeout(Duration::from_secs(5)).map_err(failed)?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT_MAX);
         migrations::run(&mut connection, path)?;
         Ok(Self { connection })
     }
@@ -91,6 +120,14 @@ impl Database {
         })
     }
 
+    /// Writes records in one transaction, where no server runs.
+    pub(crate) fn write(&mut self, path: &Path, records: &[(SaveId, Record)]) -> Result<(), ServerError> {
+        tables::commit(&mut self.connection, records).map_err(|error| ServerError::Database {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        })
+    }
+
     /// Starts the writer thread, which keeps the directory locked until its last write.
     pub(crate) fn start(self, lock: File) -> Result<Store, ServerError> {
         let (orders, queue) = channel();
@@ -98,12 +135,17 @@ impl Database {
         let of_writer = health.clone();
         let writer = std::thread::Builder::new()
             .name("store".to_owned())
-            .spawn(move || write(self.connection, &queue, &of_writer, lock))
+            .spawn(move || Writer::new(self.connection, of_writer).run(&queue, lock))
             .map_err(|error| ServerError::Part {
                 part: "store",
                 reason: error.to_string(),
             })?;
-        Ok(Store { orders, writer, health })
+        Ok(Store {
+            orders,
+            writer,
+            health,
+            metrics: OnceLock::new(),
+        })
     }
 }
 
@@ -118,8 +160,17 @@ impl Store {
         let _never = self.orders.send(Order::AnswerTo(hub));
     }
 
+    /// Where to count.
+    pub(crate) fn count_with(&self, metrics: &Arc<Metrics>) {
+        let _is_set = self.metrics.set(Arc::clone(metrics)).is_ok();
+        let _never = self.orders.send(Order::CountWith(Arc::clone(metrics)));
+    }
+
     /// Queues a record. A link has at most one record in flight, so links bound this queue.
     pub(crate) fn save(&self, save: SaveId, record: Record) {
+        if let Some(metrics) = self.metrics.get() {
+            metrics.store_queue.inc();
+        }
         let _never = self.orders.send(Order::Save(save, record));
     }
 
@@ -132,29 +183,92 @@ impl Store {
     }
 }
 
-fn write(mut connection: Connection, queue: &Receiver<Order>, health: &StoreHealth, lock: File) {
-    let mut hub: Option<mpsc::Sender<HubMessage>> = None;
-    while let Ok(first) = queue.recv() {
+/// The thread that writes.
+struct Writer {
+    connection: Connection,
+    health: StoreHealth,
+    hub: Option<mpsc::Sender<HubMessage>>,
+    metrics: Option<Arc<Metrics>>,
+    /// When to look again for what is not needed any more.
+    prune_at: Instant,
+}
+
+impl Writer {
+    fn new(connection: Connection, health: StoreHealth) -> Self {
+        Self {
+            connection,
+            health,
+            hub: None,
+            metrics: None,
+            prune_at: Instant::now(),
+        }
+    }
+
+    fn run(mut self, queue: &Receiver<Order>, lock: File) {
+        loop {
+            // Also while records never stop coming.
+            if self.prune_at <= Instant::now() {
+                self.prune();
+            }
+            let wait = self.prune_at.saturating_duration_since(Instant::now());
+            match queue.recv_timeout(wait) {
+                Ok(first) => self.take(std::iter::once(first).chain(queue.try_iter().take(GROUP_COUNT_MAX))),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        // The database closes before the lock is given back.
+        drop(self.connection);
+        drop(lock);
+    }
+
+    fn take(&mut self, orders: impl Iterator<Item = Order>) {
         let mut group = Vec::new();
-        for order in std::iter::once(first).chain(queue.try_iter().take(GROUP_COUNT_MAX)) {
+        for order in orders {
             match order {
-                Order::AnswerTo(sender) => hub = Some(sender),
+                Order::AnswerTo(hub) => self.hub = Some(hub),
+                Order::CountWith(metrics) => self.metrics = Some(metrics),
                 Order::Save(save, record) => group.push((save, record)),
             }
         }
-        if group.is_empty() {
-            continue;
-        }
-        let outcome = tables::commit(&mut connection, &group).map_err(|error| error.to_string());
-        health.set(outcome.clone().err());
-        for (save, _) in group {
-            if let Some(hub) = &hub {
-                // Fails only once the hub has ended, when nobody waits for it.
-                let _stopped = hub.blocking_send(HubMessage::Saved(save, outcome.clone()));
-            }
+        if !group.is_empty() {
+            self.commit(&group);
         }
     }
-    // The database closes before the lock is given back.
-    drop(connection);
-    drop(lock);
+
+    /// Writes a group and answers for all of it at once, so that the hub is disturbed once for each sync of the disk.
+    fn commit(&mut self, group: &[(SaveId, Record)]) {
+        let begun = Instant::now();
+        let outcome = tables::commit(&mut self.connection, group).map_err(|error| error.to_string());
+        if let Some(metrics) = &self.metrics {
+            metrics.committed(group.len(), begun.elapsed(), outcome.is_ok());
+            let count = i64::try_from(group.len()).unwrap_or(i64::MAX);
+            metrics.store_queue.dec_by(count);
+        }
+        self.health.set(outcome.clone().err());
+        if let Some(hub) = &self.hub {
+            let saves = group.iter().map(|(save, _)| *save).collect();
+            // Fails only once the hub has ended, when nobody waits for it.
+            let _stopped = hub.blocking_send(HubMessage::Saved(saves, outcome));
+        }
+    }
+
+    fn prune(&mut self) {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = u64::try_from(unix.as_millis()).unwrap_or(u64::MAX);
+        let is_done = match tables::prune(&self.connection, now, DELIVERED_COUNT_MAX, PRUNE_COUNT_MAX) {
+            Ok(rows) => {
+                if let Some(metrics) = &self.metrics {
+                    metrics.pruned(rows);
+                }
+                rows < PRUNE_COUNT_MAX
+            }
+            Err(error) => {
+                tracing::warn!(%error, "old records could not be removed; trying again later");
+                true
+            }
+        };
+        let pause = if is_done { PRUNE_INTERVAL } else { PRUNE_PAUSE };
+        self.prune_at = Instant::now().checked_add(pause).unwrap_or_else(Instant::now);
+    }
 }

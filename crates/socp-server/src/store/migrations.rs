@@ -5,7 +5,7 @@ use rusqlite::{Connection, Result};
 use std::path::Path;
 
 /// Step N brings a database from version N to N + 1. Never edit one that was released; add another.
-const STEPS: &[&str] = &[
+pub(super) const STEPS: &[&str] = &[
     "
     CREATE TABLE identity (
         one INTEGER PRIMARY KEY CHECK (one = 1),

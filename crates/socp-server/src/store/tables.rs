@@ -2,10 +2,10 @@
 
 use super::Remembered;
 use rusqlite::types::Type;
-use rusqlite::{Connection, OptionalExtension as _, Result, Row, params};
+use rusqlite::{Connection, OptionalExtension as _, Params, Result, Row, params};
 use socp_core::server::{Delivered, Memory, Record, SaveId, ServerPin, UserRecord};
 use socp_proto::json::parse_object;
-use socp_proto::limits::DELIVERED_COUNT_MAX;
+use socp_proto::limits::{CONTENT_AGE_MAX_MS, DELIVERED_COUNT_MAX};
 use socp_proto::{Base64Url, KeyText, Meta, ServerId, UserId};
 
 pub(super) fn read(connection: &Connection) -> Result<Remembered> {
@@ -105,35 +105,58 @@ pub(super) fn commit(connection: &mut Connection, group: &[(SaveId, Record)]) ->
 
 fn write(connection: &Connection, record: &Record) -> Result<()> {
     match record {
-        Record::Identity(server_id) => connection
-            .execute("UPDATE identity SET server_id = ?1", [server_id.as_str()])
-            .map(drop),
+        Record::Identity(server_id) => {
+            let sql = "UPDATE identity SET server_id = ?1";
+            execute(connection, sql, [server_id.as_str()])
+        }
         Record::Pin(pin) => write_pin(connection, pin),
-        Record::Unpinned(server) => connection
-            .execute("DELETE FROM server_pins WHERE server_id = ?1", [server.as_str()])
-            .map(drop),
+        Record::Unpinned(server) => {
+            let sql = "DELETE FROM server_pins WHERE server_id = ?1";
+            execute(connection, sql, [server.as_str()])
+        }
         Record::User(user) => write_user(connection, user),
         Record::Member { user, version, at } => {
             let sql =
                 "INSERT INTO group_members (group_id, member_id, role, added_at) VALUES ('public', ?1, 'member', ?2)
                        ON CONFLICT (group_id, member_id) DO NOTHING";
-            connection.execute(sql, params![user.as_str(), clamp(*at)])?;
+            execute(connection, sql, params![user.as_str(), clamp(*at)])?;
             write_version(connection, *version)
         }
         Record::ChannelVersion(version) => write_version(connection, *version),
         Record::Delivered(delivered) => {
             let sql = "INSERT INTO delivered (content, at) VALUES (?1, ?2) ON CONFLICT (content) DO NOTHING";
-            connection
-                .execute(sql, params![delivered.content, clamp(delivered.at)])
-                .map(drop)
+            execute(connection, sql, params![delivered.content, clamp(delivered.at)])
         }
     }
+}
+
+/// Statements are compiled once, since thousands of rows may go by the same few.
+fn execute(connection: &Connection, sql: &str, row: impl Params) -> Result<()> {
+    connection.prepare_cached(sql)?.execute(row).map(drop)
+}
+
+/// Removes at most `rows_max` of what was delivered so long ago that it would be refused for its age, or is beyond
+/// `kept_max`; how many that were.
+pub(super) fn prune(connection: &Connection, now: u64, kept_max: usize, rows_max: usize) -> Result<usize> {
+    let old =
+        "DELETE FROM delivered WHERE content IN (SELECT content FROM delivered WHERE at < ?1 ORDER BY at LIMIT ?2)";
+    let since = clamp(now.saturating_sub(CONTENT_AGE_MAX_MS));
+    let old = connection
+        .prepare_cached(old)?
+        .execute([since, clamp_count(rows_max)])?;
+    let left = rows_max.saturating_sub(old);
+    let many = "DELETE FROM delivered WHERE content IN (SELECT content FROM delivered ORDER BY at
+                LIMIT max(0, min(?2, (SELECT count(*) FROM delivered) - ?1)))";
+    let many = connection
+        .prepare_cached(many)?
+        .execute([clamp_count(kept_max), clamp_count(left)])?;
+    Ok(old.saturating_add(many))
 }
 
 /// The version only grows (PROTOCOL I.8).
 fn write_version(connection: &Connection, version: u64) -> Result<()> {
     let sql = "UPDATE groups SET version = max(version, ?1) WHERE group_id = 'public'";
-    connection.execute(sql, [clamp(version)]).map(drop)
+    execute(connection, sql, [clamp(version)])
 }
 
 /// SQLite's integers are signed.
@@ -146,7 +169,7 @@ fn write_pin(connection: &Connection, pin: &ServerPin) -> Result<()> {
     let sql = "INSERT INTO server_pins (server_id, pubkey, host, port, name) VALUES (?1, ?2, ?3, ?4, ?5)
                ON CONFLICT (server_id) DO UPDATE SET host = ?3, port = ?4, name = ?5";
     let row = params![pin.server_id.as_str(), pin.key.as_str(), pin.host, pin.port, pin.name];
-    connection.execute(sql, row).map(drop)
+    execute(connection, sql, row)
 }
 
 fn write_user(connection: &Connection, user: &UserRecord) -> Result<()> {
@@ -163,5 +186,5 @@ fn write_user(connection: &Connection, user: &UserRecord) -> Result<()> {
         version,
         user.directory_sig.as_str()
     ];
-    connection.execute(sql, row).map(drop)
+    execute(connection, sql, row)
 }

@@ -1,0 +1,164 @@
+//! What the database keeps: over a migration, over a restart, and for how long.
+
+use super::{Database, migrations, tables};
+use rusqlite::Connection;
+use socp_core::server::{Delivered, Memory, Record, SaveId, ServerPin};
+use socp_proto::limits::CONTENT_AGE_MAX_MS;
+use socp_proto::{KeyText, UserId};
+use std::path::Path;
+
+const NOW: u64 = 1_800_000_000_000;
+
+fn key(number: u8) -> KeyText {
+    KeyText::from_der(&[number; 550])
+}
+
+fn pin(id: &str, number: u8) -> ServerPin {
+    ServerPin {
+        server_id: id.try_into().unwrap(),
+        key: key(number),
+        host: "127.0.0.1".to_owned(),
+        port: 1,
+        name: Some(id.to_owned()),
+    }
+}
+
+fn delivered(number: u8, at: u64) -> Delivered {
+    Delivered {
+        content: [number; 16],
+        at,
+    }
+}
+
+fn commit(database: &mut Database, path: &Path, records: impl IntoIterator<Item = Record>) {
+    let records: Vec<_> = (1..).map(SaveId).zip(records).collect();
+    database.write(path, &records).unwrap();
+}
+
+fn reopened(path: &Path) -> Memory {
+    Database::open(path).unwrap().read(path).unwrap().memory
+}
+
+#[test]
+fn a_database_of_version_1_keeps_its_rows_and_gets_the_public_channel() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("server.db");
+    let connection = Connection::open(&path).unwrap();
+    connection.execute_batch(migrations::STEPS[0]).unwrap();
+    connection.pragma_update(None, "user_version", 1).unwrap();
+    let server = pin("srv-b", 2);
+    tables::write_identity(&connection, &"srv-a".try_into().unwrap(), &key(1)).unwrap();
+    connection
+        .execute(
+            "INSERT INTO server_pins VALUES ('srv-b', ?1, '127.0.0.1', 1, 'srv-b')",
+            [key(2).as_str()],
+        )
+        .unwrap();
+    connection
+        .execute(
+            "INSERT INTO users (user_id, pubkey, meta, version, enc_pubkey, directory_sig)
+             VALUES ('alice', ?1, '{\"display_name\":\"Alice\"}', 1, ?1, 'AAAA')",
+            [key(3).as_str()],
+        )
+        .unwrap();
+    drop(connection);
+
+    let database = Database::open(&path).unwrap();
+    let remembered = database.read(&path).unwrap();
+    assert_eq!(remembered.identity, Some(("srv-a".try_into().unwrap(), key(1))));
+    assert_eq!(remembered.memory.pins, [server]);
+    let users = &remembered.memory.users;
+    assert_eq!((users.len(), users[0].user_id.as_str()), (1, "alice"));
+    assert_eq!((users[0].pubkey.clone(), users[0].version), (key(3), 1));
+    assert_eq!(remembered.memory.channel_version, 0);
+    let version: i64 = database
+        .connection
+        .query_row("PRAGMA user_version", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(version, 2);
+    let channel: (String, i64) = database
+        .connection
+        .query_row(
+            "SELECT creator_id, created_at FROM groups WHERE group_id = 'public'",
+            [],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )
+        .unwrap();
+    assert_eq!(channel, ("system".to_owned(), 0));
+}
+
+#[test]
+fn members_version_delivered_and_unpinned_survive_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("server.db");
+    let mut database = Database::open(&path).unwrap();
+    let member = |user: &str, version| Record::Member {
+        user: user.try_into().unwrap(),
+        version,
+        at: NOW,
+    };
+    let records = [
+        Record::Pin(pin("srv-b", 2)),
+        Record::Pin(pin("srv-c", 3)),
+        member("alice", 1),
+        member("bob", 2),
+        // The same again is no second membership, and an older version takes nothing back.
+        member("alice", 1),
+        Record::ChannelVersion(7),
+        Record::ChannelVersion(5),
+        Record::Delivered(delivered(1, NOW)),
+        Record::Delivered(delivered(1, NOW + 1)),
+        Record::Delivered(delivered(2, NOW + 2)),
+        Record::Unpinned("srv-b".try_into().unwrap()),
+    ];
+    commit(&mut database, &path, records);
+    drop(database);
+
+    let memory = reopened(&path);
+    assert_eq!(memory.pins, [pin("srv-c", 3)]);
+    assert_eq!(memory.channel_version, 7);
+    let members: Vec<&str> = memory.members.iter().map(UserId::as_str).collect();
+    assert_eq!(members, ["alice", "bob"]);
+    assert_eq!(memory.delivered, [delivered(2, NOW + 2), delivered(1, NOW)]);
+
+    // A server that was unpinned may be pinned with another key; a pinned one keeps its key.
+    let mut database = Database::open(&path).unwrap();
+    commit(
+        &mut database,
+        &path,
+        [Record::Pin(pin("srv-b", 9)), Record::Pin(pin("srv-c", 9))],
+    );
+    drop(database);
+    let keys: Vec<KeyText> = reopened(&path).pins.into_iter().map(|pin| pin.key).collect();
+    assert!(keys.contains(&key(9)) && keys.contains(&key(3)), "{keys:?}");
+}
+
+#[test]
+fn what_was_delivered_long_ago_or_is_too_much_goes_oldest_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("server.db");
+    let mut database = Database::open(&path).unwrap();
+    let old = NOW - CONTENT_AGE_MAX_MS;
+    let rows = [old - 2, old - 1, old, NOW - 3, NOW - 2, NOW - 1];
+    let records: Vec<_> = (0..)
+        .zip(rows)
+        .map(|(number, at)| Record::Delivered(delivered(number, at)))
+        .collect();
+    commit(&mut database, &path, records);
+    let left = |database: &Database| {
+        let memory = database.read(&path).unwrap().memory;
+        let mut times: Vec<u64> = memory.delivered.iter().map(|row| row.at).collect();
+        times.sort_unstable();
+        times
+    };
+    // One at a time at first: the limit holds for both reasons together.
+    assert_eq!(tables::prune(&database.connection, NOW, 100, 1).unwrap(), 1);
+    assert_eq!(left(&database), rows[1..]);
+    // Thirty days and a millisecond are too long, thirty days are not.
+    assert_eq!(tables::prune(&database.connection, NOW, 100, 100).unwrap(), 1);
+    assert_eq!(left(&database), rows[2..]);
+    assert_eq!(tables::prune(&database.connection, NOW, 2, 1).unwrap(), 1);
+    assert_eq!(tables::prune(&database.connection, NOW, 2, 100).unwrap(), 1);
+    assert_eq!(left(&database), rows[4..]);
+    assert_eq!(tables::prune(&database.connection, NOW, 2, 100).unwrap(), 0);
+}
