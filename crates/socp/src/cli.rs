@@ -92,4 +92,5 @@ pub(crate) enum Command {
     Key(commands::key::KeyArgs),
     Serve(commands::serve::ServeArgs),
     Demo(commands::demo::DemoArgs),
+    Admin(commands::admin::AdminArgs),
 }

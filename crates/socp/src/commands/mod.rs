@@ -1,5 +1,6 @@
 //! The commands, one module each.
 
+pub(crate) mod admin;
 pub(crate) mod chat;
 pub(crate) mod demo;
 pub(crate) mod key;
@@ -38,6 +39,7 @@ async fn perform(cli: Cli) -> Result<()> {
         Command::Key(args) => key::run(args, common),
         Command::Serve(args) => serve::run(&args).await,
         Command::Demo(args) => demo::run(&args).await,
+        Command::Admin(args) => admin::run(args, common).await,
     }
 }
 
@@ -60,7 +62,7 @@ fn log_filter(common: &Common, command: &Command) -> Result<String> {
     match command {
         // These have no profile, so no file of one speaks for them.
         Command::Serve(_) => Ok("info".to_owned()),
-        Command::Demo(_) => Ok("warn".to_owned()),
+        Command::Demo(_) | Command::Admin(_) => Ok("warn".to_owned()),
         Command::Register(_)
         | Command::List(_)
         | Command::Tell(_)

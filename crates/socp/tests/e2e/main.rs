@@ -9,6 +9,7 @@
     reason = "a test that cannot go on must fail"
 )]
 
+mod admin;
 mod bad_input;
 mod client_faults;
 mod conversation;
