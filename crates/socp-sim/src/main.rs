@@ -1,0 +1,131 @@
+//! `socp-sim`: runs networks from seeds and says whether every rule held.
+
+use clap::Parser;
+use socp_sim::{FaultSet, Mutation, Options, Report, Topology, mutation_named};
+use std::io::Write as _;
+use std::ops::Range;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// Runs whole SOCP networks on a virtual clock, from seeds, and checks what users get to see.
+///
+/// Ends with 0 if every rule held, with 1 if one broke; then the last line replays it.
+#[derive(Debug, Parser)]
+#[command(name = "socp-sim", version, after_help = EXAMPLES)]
+struct Cli {
+    /// What all chance comes from
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Runs every seed from A up to, but without, B
+    #[arg(long, value_name = "A..B", conflicts_with = "seed", value_parser = parse_seeds)]
+    seeds: Option<Range<u64>>,
+    /// Honest servers
+    #[arg(long, default_value_t = 10, value_parser = parse_servers)]
+    servers: usize,
+    /// Users
+    #[arg(long, default_value_t = 100)]
+    users: usize,
+    /// For how long things go wrong, in minutes of virtual time; the network then gets its time to recover
+    #[arg(long, default_value_t = 10)]
+    minutes: u64,
+    /// all, none, or some of loss,dup,delay,reorder,partition,oneway,slow,clock,crash,hostile
+    #[arg(long, default_value = "all")]
+    faults: FaultSet,
+    /// Who can reach whom once all have met: mesh, ring or star
+    #[arg(long, default_value = "mesh")]
+    topology: Topology,
+    /// A rule that all servers leave out, to see the oracle notice: no-seen-cache, forward-to-origin, no-pin-check,
+    /// remove-without-mapping or gossip-beats-local
+    #[arg(long, value_parser = mutation_named)]
+    mutation: Option<Mutation>,
+    /// Every presence change must cross each link at most once; for worlds without passing faults
+    #[arg(long)]
+    count_crossings: bool,
+    /// Seeds run at once
+    #[arg(long, default_value_t = 2)]
+    threads: u64,
+    /// One JSON object per run
+    #[arg(long)]
+    json: bool,
+    /// The notes of all servers, on standard error
+    #[arg(long)]
+    verbose: bool,
+}
+
+const EXAMPLES: &str = "Examples:
+  socp-sim --seed 7 --servers 50 --users 1000 --minutes 10 --faults all
+  socp-sim --seeds 1..1001 --servers 10 --users 100 --faults all
+  socp-sim --seed 3 --servers 20 --topology ring --faults none";
+
+fn parse_servers(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count @ 1..=1000) => Ok(count),
+        Ok(_) | Err(_) => Err(format!("{text:?} is not a number of servers from 1 to 1000")),
+    }
+}
+
+fn parse_seeds(text: &str) -> Result<Range<u64>, String> {
+    let range = text.split_once("..").and_then(|(from, to)| {
+        let (from, to) = (from.parse().ok()?, to.parse().ok()?);
+        (from < to).then_some(from..to)
+    });
+    range.ok_or_else(|| format!("{text:?} is no range of seeds; say it like 1..101"))
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let seeds = cli.seeds.clone().unwrap_or(cli.seed..cli.seed.saturating_add(1));
+    let next = AtomicU64::new(seeds.start);
+    let has_failed = AtomicBool::new(false);
+    let out = Mutex::new(());
+    std::thread::scope(|scope| {
+        for _ in 0..cli.threads.clamp(1, 64) {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds.end {
+                        return;
+                    }
+                    let report = socp_sim::run(options(&cli, seed));
+                    if !report.is_green() {
+                        has_failed.store(true, Ordering::Relaxed);
+                    }
+                    let is_printed = print(&cli, &report, &out);
+                    if !is_printed {
+                        return; // Nobody reads on.
+                    }
+                }
+            });
+        }
+    });
+    match has_failed.into_inner() {
+        true => ExitCode::FAILURE,
+        false => ExitCode::SUCCESS,
+    }
+}
+
+fn options(cli: &Cli, seed: u64) -> Options {
+    Options {
+        seed,
+        servers: cli.servers,
+        users: cli.users,
+        minutes: cli.minutes,
+        faults: cli.faults.clone(),
+        topology: cli.topology,
+        mutation: cli.mutation,
+        counts_crossings: cli.count_crossings,
+        is_verbose: cli.verbose,
+    }
+}
+
+/// Whether it could be printed.
+fn print(cli: &Cli, report: &Report, out: &Mutex<()>) -> bool {
+    let _one_at_a_time = out.lock();
+    let mut stdout = std::io::stdout().lock();
+    let printed = match cli.json {
+        true => writeln!(stdout, "{}", report.to_json()),
+        false => write!(stdout, "{report}"),
+    };
+    printed.is_ok()
+}

@@ -1,0 +1,229 @@
+//! What to run: everything that, with the program, decides what happens.
+
+use socp_core::server::Mutation;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
+
+/// A kind of fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FaultKind {
+    /// Frames are lost on a path for a while, then its connections break.
+    Loss,
+    /// Frames come twice.
+    Doubling,
+    /// A path is slow to arrive.
+    Delay,
+    /// Frames come out of order.
+    Disorder,
+    /// Some servers cannot reach the others.
+    Partition,
+    /// What some servers say does not reach the others.
+    OneWay,
+    /// A path carries few frames a second.
+    Slow,
+    /// Clocks are off, and jump.
+    Clock,
+    /// Servers die and start again with what was on disk.
+    Crash,
+    /// Servers that lie.
+    Hostile,
+}
+
+impl FaultKind {
+    const ALL: [(Self, &'static str); 10] = [
+        (Self::Loss, "loss"),
+        (Self::Doubling, "dup"),
+        (Self::Delay, "delay"),
+        (Self::Disorder, "reorder"),
+        (Self::Partition, "partition"),
+        (Self::OneWay, "oneway"),
+        (Self::Slow, "slow"),
+        (Self::Clock, "clock"),
+        (Self::Crash, "crash"),
+        (Self::Hostile, "hostile"),
+    ];
+}
+
+/// Which kinds of faults there are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FaultSet(BTreeSet<FaultKind>);
+
+impl FaultSet {
+    /// All kinds.
+    #[must_use]
+    pub fn all() -> Self {
+        Self(FaultKind::ALL.iter().map(|(kind, _)| *kind).collect())
+    }
+
+    /// Whether this kind is among them.
+    #[must_use]
+    pub fn has(&self, kind: FaultKind) -> bool {
+        self.0.contains(&kind)
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Kinds that begin and end; hostile servers are there all the time.
+    pub(crate) fn passing(&self) -> Vec<FaultKind> {
+        let passing = self.0.iter().filter(|kind| **kind != FaultKind::Hostile);
+        passing.copied().collect()
+    }
+}
+
+impl FromStr for FaultSet {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "none" => return Ok(Self::default()),
+            "all" => return Ok(Self::all()),
+            _ => {}
+        }
+        let kind = |name: &str| {
+            let found = FaultKind::ALL.iter().find(|(_, known)| *known == name);
+            found.map(|(kind, _)| *kind).ok_or_else(|| {
+                let known: Vec<&str> = FaultKind::ALL.iter().map(|(_, known)| *known).collect();
+                format!(
+                    "no fault is called {name:?}; use all, none or some of {}",
+                    known.join(",")
+                )
+            })
+        };
+        text.split(',').map(kind).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl fmt::Display for FaultSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("none");
+        }
+        if self.0.len() == FaultKind::ALL.len() {
+            return f.write_str("all");
+        }
+        let names = FaultKind::ALL.iter().filter(|(kind, _)| self.has(*kind));
+        let names: Vec<&str> = names.map(|(_, name)| *name).collect();
+        f.write_str(&names.join(","))
+    }
+}
+
+/// Which servers can reach each other, once all have met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Topology {
+    /// All.
+    Mesh,
+    /// Each the one before and the one behind it.
+    Ring,
+    /// Each the first.
+    Star,
+}
+
+impl Topology {
+    const ALL: [(Self, &'static str); 3] = [(Self::Mesh, "mesh"), (Self::Ring, "ring"), (Self::Star, "star")];
+
+    /// Whether two servers can reach each other.
+    pub(crate) fn joins(self, a: usize, b: usize, count: usize) -> bool {
+        match self {
+            Self::Mesh => true,
+            Self::Ring => (a + 1) % count == b || (b + 1) % count == a,
+            Self::Star => a == 0 || b == 0,
+        }
+    }
+}
+
+impl FromStr for Topology {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Self::ALL.iter().find(|(_, name)| *name == text);
+        found
+            .map(|(topology, _)| *topology)
+            .ok_or_else(|| format!("no topology is called {text:?}; use mesh, ring or star"))
+    }
+}
+
+/// Rules that servers can be made to break, and how the command line calls them.
+const MUTATIONS: [(Mutation, &str); 5] = [
+    (Mutation::NoSeenCache, "no-seen-cache"),
+    (Mutation::ForwardToOrigin, "forward-to-origin"),
+    (Mutation::NoPinCheck, "no-pin-check"),
+    (Mutation::RemoveWithoutMapping, "remove-without-mapping"),
+    (Mutation::GossipBeatsLocal, "gossip-beats-local"),
+];
+
+/// The mutation of this name.
+///
+/// # Errors
+/// The names there are, where this is none of them.
+pub fn mutation_named(text: &str) -> Result<Mutation, String> {
+    let found = MUTATIONS.iter().find(|(_, name)| *name == text);
+    found.map(|(mutation, _)| *mutation).ok_or_else(|| {
+        let known: Vec<&str> = MUTATIONS.iter().map(|(_, name)| *name).collect();
+        format!("no mutation is called {text:?}; use one of {}", known.join(", "))
+    })
+}
+
+/// What to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// What all chance comes from.
+    pub seed: u64,
+    /// Honest servers.
+    pub servers: usize,
+    /// Users.
+    pub users: usize,
+    /// How long faults go on, in minutes of virtual time.
+    pub minutes: u64,
+    /// Which.
+    pub faults: FaultSet,
+    /// Who can reach whom.
+    pub topology: Topology,
+    /// A rule that all servers break.
+    pub mutation: Option<Mutation>,
+    /// Whether a presence change that crosses a link twice is a fault; only where nothing is lost or late.
+    pub counts_crossings: bool,
+    /// Whether the notes of servers go to standard error.
+    pub is_verbose: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            seed: 1,
+            servers: 10,
+            users: 100,
+            minutes: 10,
+            faults: FaultSet::all(),
+            topology: Topology::Mesh,
+            mutation: None,
+            counts_crossings: false,
+            is_verbose: false,
+        }
+    }
+}
+
+/// As arguments of the program.
+impl fmt::Display for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "--seed {} --servers {} --users {} --minutes {} --faults {}",
+            self.seed, self.servers, self.users, self.minutes, self.faults
+        )?;
+        if self.topology != Topology::Mesh {
+            let name = Topology::ALL.iter().find(|(topology, _)| *topology == self.topology);
+            write!(f, " --topology {}", name.map_or("mesh", |(_, name)| name))?;
+        }
+        if let Some(mutation) = self.mutation {
+            let name = MUTATIONS.iter().find(|(known, _)| *known == mutation);
+            write!(f, " --mutation {}", name.map_or("", |(_, name)| name))?;
+        }
+        if self.counts_crossings {
+            f.write_str(" --count-crossings")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,107 @@
+//! What goes over links: no presence change twice, no link lost for what others do, no pin changed.
+
+use super::{Oracle, host_name};
+use crate::net::{End, Host, Party};
+use crate::queue::Time;
+use crate::report::Rule;
+use socp_core::server::{LinkId, ServerPin};
+use socp_proto::{Frame, FrameKind, KeyText, ServerId};
+use std::collections::{BTreeMap, HashSet};
+
+/// What is known of links.
+#[derive(Debug)]
+pub(super) struct Links {
+    /// Whether a change that crosses a link twice is a fault.
+    counts_crossings: bool,
+    is_counting: bool,
+    /// The changes that have crossed each connection. The sets are never iterated.
+    crossed: BTreeMap<LinkId, HashSet<(FrameKind, String, u64, String)>>,
+    pins: BTreeMap<(Host, ServerId), KeyText>,
+    /// Whether servers must know after a restart what they delivered before.
+    pub(super) remembers_deliveries: bool,
+}
+
+impl Links {
+    pub(super) fn new(counts_crossings: bool) -> Self {
+        Self {
+            counts_crossings,
+            is_counting: false,
+            crossed: BTreeMap::new(),
+            pins: BTreeMap::new(),
+            remembers_deliveries: true,
+        }
+    }
+}
+
+impl Oracle {
+    /// From now on changes that cross a link are counted.
+    pub(crate) fn count_crossings(&mut self) {
+        self.links.is_counting = self.links.counts_crossings;
+    }
+
+    /// An honest server puts a frame on a link.
+    pub(crate) fn on_peer_frame(&mut self, host: Host, end: Option<&End>, link: LinkId, frame: &Frame) {
+        let kind = frame.envelope.kind;
+        *self.stats.frames.entry(kind.name()).or_default() += 1;
+        let Some(end) = end.filter(|_| self.links.is_counting && crate::node::is_change(kind)) else {
+            return;
+        };
+        let Party::Host(far) = end.far else { return };
+        let is_honest = far < self.honest;
+        let user = frame
+            .envelope
+            .payload
+            .get("user_id")
+            .and_then(serde_json::Value::as_str);
+        let (Some(user), true) = (user, is_honest) else {
+            return;
+        };
+        let origin = frame.envelope.from.as_str().to_owned();
+        let key = (kind, origin, frame.envelope.ts, user.to_owned());
+        let crossed = self.links.crossed.entry(link.min(end.far_link)).or_default();
+        self.stats.crossings += 1;
+        if !crossed.insert(key) {
+            let what = format!(
+                "{} of {user} by {} crosses the link of h{host} and h{far} again, from h{host}",
+                kind.name(),
+                frame.envelope.from
+            );
+            self.violate(Rule::CrossedTwice, what, &[host_name(host), host_name(far)]);
+        }
+    }
+
+    /// An honest server closes a link.
+    pub(crate) fn on_close(&mut self, _at: Time, host: Host, far: Party, is_far_gone: bool, code: u16, reason: &str) {
+        self.stats.closes += 1;
+        let is_usual = reason == "a second link to the same server" || reason == "closed at your request";
+        let is_honest = match far {
+            Party::Host(far) => far < self.honest,
+            Party::User(_) => true,
+        };
+        if self.is_calm() && is_honest && !is_usual && !is_far_gone {
+            let what = format!("h{host} closes its link to {far:?}: {code} {reason}");
+            self.violate(Rule::LinkLost, what, &[host_name(host)]);
+        }
+    }
+
+    /// An honest server has a new id.
+    pub(crate) fn on_identity(&mut self, host: Host, id: ServerId) {
+        self.servers.insert(id, u32::try_from(host).unwrap_or(super::NO_SERVER));
+    }
+
+    /// A server has a pin on disk.
+    pub(crate) fn on_pin_saved(&mut self, host: Host, pin: &ServerPin) {
+        let owner = self
+            .servers
+            .get(&pin.server_id)
+            .and_then(|number| usize::try_from(*number).ok());
+        let true_key = owner.and_then(|owner| self.server_keys.get(&owner));
+        let is_true = true_key.is_none_or(|key| *key == pin.key);
+        let before = self.links.pins.insert((host, pin.server_id.clone()), pin.key.clone());
+        let is_same = before.is_none_or(|before| before == pin.key);
+        if !is_true || !is_same {
+            let what = format!("h{host} pins another key for {}", pin.server_id);
+            self.violate(Rule::PinChanged, what, &[host_name(host)]);
+        }
+    }
+}
