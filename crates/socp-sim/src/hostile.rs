@@ -81,10 +81,12 @@ impl Hostile {
 
     fn record(&mut self, parcel: &Rc<Parcel>) {
         let kind = parcel.frame.envelope.kind;
-        let place = match kind {
-            FrameKind::ServerDeliver => &mut self.deliveries,
-            _ if crate::node::is_change(kind) => &mut self.changes,
-            _ => return,
+        let place = if kind == FrameKind::ServerDeliver {
+            &mut self.deliveries
+        } else if crate::node::is_change(kind) {
+            &mut self.changes
+        } else {
+            return;
         };
         if place.len() < RECORDED_COUNT_MAX {
             place.push(Rc::clone(parcel));
