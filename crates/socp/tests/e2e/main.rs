@@ -5,6 +5,8 @@
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
     clippy::wildcard_enum_match_arm,
     reason = "a test that cannot go on must fail"
 )]
@@ -16,7 +18,11 @@ mod conversation;
 mod demo;
 mod letter;
 mod letter_client;
+mod network;
 mod pages;
 mod process;
+mod rejoin;
 mod secrets;
 mod settings;
+mod sites;
+mod wires;

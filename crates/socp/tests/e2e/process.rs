@@ -5,6 +5,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// Longest wait for anything; far longer than it takes, so that a busy machine does not fail a test.
@@ -37,19 +38,19 @@ pub(crate) fn socp() -> Command {
     command
 }
 
-/// A child whose standard output is read line by line; killed when dropped.
+/// A child whose output is read line by line; killed when dropped.
 pub(crate) struct Process {
     child: Child,
     lines: Receiver<String>,
+    log: Arc<Mutex<Vec<(Instant, String)>>>,
 }
 
 impl Process {
     pub(crate) fn start(mut command: Command) -> Self {
-        // What goes wrong is told on the test's own stderr, which is shown if it fails.
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
+            .stderr(Stdio::piped())
             .spawn()
             .unwrap();
         let (sender, lines) = channel();
@@ -61,7 +62,30 @@ impl Process {
                 }
             }
         });
-        Self { child, lines }
+        let log = Arc::<Mutex<Vec<(Instant, String)>>>::default();
+        let (copy, stderr) = (Arc::clone(&log), BufReader::new(child.stderr.take().unwrap()));
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                // Shown if the test fails.
+                eprintln!("{line}");
+                copy.lock().unwrap().push((Instant::now(), line));
+            }
+        });
+        Self { child, lines, log }
+    }
+
+    /// When a line with all these words was logged for the first time since then, and that line.
+    pub(crate) fn logged_line(&self, since: Instant, words: &[&str]) -> Option<(Instant, String)> {
+        let log = self.log.lock().unwrap();
+        let mut lines = log.iter().filter(|(at, _)| *at >= since);
+        lines
+            .find(|(_, line)| words.iter().all(|word| line.contains(word)))
+            .cloned()
+    }
+
+    /// When a line with all these words was logged for the first time since then.
+    pub(crate) fn logged(&self, since: Instant, words: &[&str]) -> Option<Instant> {
+        self.logged_line(since, words).map(|(at, _)| at)
     }
 
     /// The next line of output.
