@@ -70,7 +70,13 @@ pub(crate) fn verifies(spki: &str, message: &[u8], sig: &str) -> bool {
     Signature::try_from(decode(sig).as_slice()).is_ok_and(|sig| verifier.verify(message, &sig).is_ok())
 }
 
-/// A connection of one user.
+/// One OAEP block for the holder of this key.
+pub(crate) fn seal(recipient_spki: &str, text: &[u8]) -> String {
+    let key = RsaPublicKey::from_public_key_der(&decode(recipient_spki)).unwrap();
+    encode(&key.encrypt(&mut rand::rng(), Oaep::<Sha256>::new(), text).unwrap())
+}
+
+/// A connection of one user, or of one [server](super::letter_server).
 pub(crate) struct LetterClient {
     socket: WebSocket<TcpStream>,
     pub(crate) user: String,
@@ -117,8 +123,13 @@ impl LetterClient {
     }
 
     pub(crate) fn send_at(&mut self, kind: &str, to: &str, payload: Value, ts: u64) {
-        let sig = sign(&self.key.private, self.salt, payload.to_string().as_bytes());
         let from = self.user.clone();
+        self.send_as(&from, kind, to, &payload, ts);
+    }
+
+    /// Sends a frame with somebody's `from`, signed with our key.
+    pub(crate) fn send_as(&mut self, from: &str, kind: &str, to: &str, payload: &Value, ts: u64) {
+        let sig = sign(&self.key.private, self.salt, payload.to_string().as_bytes());
         self.send_text(
             &json!({"type": kind, "from": from, "to": to, "ts": ts, "payload": payload, "sig": sig}).to_string(),
         );
@@ -201,11 +212,7 @@ impl LetterClient {
 
     /// The payload of a direct message.
     pub(crate) fn sealed(&self, recipient_spki: &str, to: &str, text: &str, ts: u64) -> Value {
-        let key = RsaPublicKey::from_public_key_der(&decode(recipient_spki)).unwrap();
-        let block = key
-            .encrypt(&mut rand::rng(), Oaep::<Sha256>::new(), text.as_bytes())
-            .unwrap();
-        let ciphertext = encode(&block);
+        let ciphertext = seal(recipient_spki, text.as_bytes());
         let covered = format!("{ciphertext}{}{to}{ts}", self.user);
         let content_sig = sign(&self.key.private, self.salt, covered.as_bytes());
         json!({"ciphertext": ciphertext, "sender_pub": self.key.spki, "content_sig": content_sig})

@@ -141,8 +141,8 @@ impl Wire {
         };
         let _open = Open::new(&self.shared, &dialler, &self.server);
         let mut cuts = self.shared.cut_off.subscribe();
-        for text in self.shared.pass(&dialler, &self.server, &first) {
-            if far.send(Message::text(text)).await.is_err() {
+        for message in self.shared.pass(&dialler, &self.server, &first) {
+            if far.send(message).await.is_err() {
                 return;
             }
         }
@@ -162,19 +162,17 @@ impl Wire {
                 (&self.server, &dialler)
             };
             let onward = if is_up { &mut far } else { &mut near };
-            match message {
-                None => {}
-                Some(Some(Ok(Message::Text(text)))) => {
-                    for text in self.shared.pass(from, to, &text) {
-                        if onward.send(Message::text(text)).await.is_err() {
-                            return;
-                        }
-                    }
-                }
-                // Both ends answer pings and closes by themselves, and so does the proxy.
-                Some(Some(Ok(message))) if onward.send(message).await.is_ok() => {}
+            let onward_messages = match message {
+                None => Vec::new(),
+                Some(Some(Ok(Message::Text(text)))) => self.shared.pass(from, to, &text),
+                Some(Some(Ok(message))) => vec![message],
                 // The other end notices when this one is dropped.
-                Some(Some(_) | None) => return,
+                Some(Some(Err(_)) | None) => return,
+            };
+            for message in onward_messages {
+                if onward.send(message).await.is_err() {
+                    return;
+                }
             }
         }
     }
@@ -207,11 +205,12 @@ impl Shared {
         self.cut_off.borrow().contains(server)
     }
 
-    fn pass(&self, from: &str, to: &str, text: &str) -> Vec<String> {
-        match &mut *self.alter.lock().unwrap() {
+    fn pass(&self, from: &str, to: &str, text: &str) -> Vec<Message> {
+        let texts = match &mut *self.alter.lock().unwrap() {
             Some(alter) => alter(from, to, text),
             None => vec![text.to_owned()],
-        }
+        };
+        texts.into_iter().map(Message::text).collect()
     }
 }
 
