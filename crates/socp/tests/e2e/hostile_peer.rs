@@ -1,7 +1,7 @@
 //! What a peer server gets for breaking the protocol, by the section of docs/PROTOCOL.md that it breaks: an answer or a
 //! close, and another peer, its users and ours notice nothing.
 
-use crate::hostile_stage::Answer::{Closed, Nothing, Refused};
+use crate::hostile_stage::Answer::{Closed, Ended, Nothing, Refused};
 use crate::hostile_stage::{Answer, BYSTANDER, HONEST, HOSTILE, MAL, PIA, Stage};
 use crate::letter_client::{LetterClient, decode, encode, key_case, now_ms, sign, test_key};
 use crate::letter_server::{advertisement, delivery, identity, join};
@@ -242,12 +242,12 @@ fn envelopes_of_a_peer_that_are_refused() {
                 let gossip = gossip.clone();
                 Box::new(move |hostile| hostile.send_at("USER_ADVERTISE", "*", gossip, now_ms() - 10 * 60_000))
             },
-            Refused("TIMEOUT"),
+            Ended("TIMEOUT", 1008),
         ),
         (
             "I.2 gossip of the day after tomorrow",
             { Box::new(move |hostile| hostile.send_at("USER_ADVERTISE", "*", gossip, now_ms() + 48 * 3_600_000)) },
-            Refused("TIMEOUT"),
+            Ended("TIMEOUT", 1008),
         ),
         ("I.1 no JSON", sends("{".to_owned()), Refused("UNKNOWN_TYPE")),
         (

@@ -24,8 +24,10 @@ pub(crate) enum Answer {
     Nothing,
     /// The link is closed with this code.
     Closed(u16),
+    /// An `ERROR` with this code, and the link is closed with that one.
+    Ended(&'static str, u16),
 }
-use Answer::{Closed, Nothing, Refused};
+use Answer::{Closed, Ended, Nothing, Refused};
 
 pub(crate) struct Stage {
     pub(crate) server: Served,
@@ -137,11 +139,12 @@ impl Stage {
         act(&mut hostile);
         match answer {
             Refused(code) => {
-                let error = hostile.receive_type("ERROR");
-                hostile.check_transport(&error);
-                assert_eq!(error["payload"]["code"], *code, "{what}: {error}");
-                assert_ne!(error["payload"]["detail"], "", "{what}");
+                check_refusal(what, &mut hostile, code);
                 self.is_alive(what, &mut hostile);
+            }
+            Ended(code, close) => {
+                check_refusal(what, &mut hostile, code);
+                assert_eq!(hostile.receive_close(), *close, "{what}");
             }
             Nothing => self.is_alive(what, &mut hostile),
             Closed(code) => assert_eq!(hostile.receive_close(), *code, "{what}"),
@@ -157,4 +160,11 @@ impl Stage {
         assert!(is_probe_answer(&error), "{what}: {error}");
         self.sees(&[MAL]);
     }
+}
+
+fn check_refusal(what: &str, hostile: &mut LetterClient, code: &str) {
+    let error = hostile.receive_type("ERROR");
+    hostile.check_transport(&error);
+    assert_eq!(error["payload"]["code"], code, "{what}: {error}");
+    assert_ne!(error["payload"]["detail"], "", "{what}");
 }
