@@ -4,7 +4,7 @@ use crate::driver::{self, Request};
 use crate::error::ClientError;
 use crate::link::ServerUrl;
 use crate::profile::Profile;
-use socp_core::client::{Event, Person, TellFault};
+use socp_core::client::{ChannelReport, Event, Person, TellFault};
 use socp_crypto::PrivateKey;
 use socp_proto::UserId;
 use std::future::Future;
@@ -103,6 +103,27 @@ impl Client {
             let result: Result<String, TellFault> = answer.await.map_err(|_| ClientError::Ended)?;
             Ok(Receipt { msg_ref: result? })
         })
+    }
+
+    /// Sends a text to everyone else who is online, a copy each, and returns when the server has taken or refused them.
+    ///
+    /// # Errors
+    /// [`ClientError::Tell`] if it went to nobody; who of several did not get it is in the report.
+    pub async fn tell_all(&self, text: String) -> Result<ChannelReport, ClientError> {
+        self.begin_tell_all(text).await?.await
+    }
+
+    /// Hands a text for everyone over; the future that this returns ends as [`Client::tell_all`] does.
+    ///
+    /// # Errors
+    /// [`ClientError::Ended`] if the connection is.
+    pub async fn begin_tell_all(
+        &self,
+        text: String,
+    ) -> Result<impl Future<Output = Result<ChannelReport, ClientError>> + Send + 'static, ClientError> {
+        let (reply, answer) = oneshot::channel();
+        self.request(Request::TellAll { text, reply }).await?;
+        Ok(async move { Ok(answer.await.map_err(|_| ClientError::Ended)??) })
     }
 
     /// Everyone online or pinned, sorted by id.

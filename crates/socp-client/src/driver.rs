@@ -13,8 +13,8 @@ use crate::profile::Profile;
 use crate::worker::{Job, Saying, Worker, is_signed_by};
 use pump::End;
 use socp_core::client::{
-    Client as Core, Command, Config, Event, Input, Output, Person, ResolveError, Sealed, ServerPin, TellFault, Ticket,
-    UserPin,
+    ChannelReport, Client as Core, Command, Config, Event, Input, Output, Person, ResolveError, Sealed, ServerPin,
+    TellFault, Ticket, UserPin,
 };
 use socp_core::{Now, Verified};
 use socp_crypto::{CryptoError, PrivateKey, PublicKey, random_bytes};
@@ -41,6 +41,10 @@ pub(crate) enum Request {
         text: String,
         reply: oneshot::Sender<Result<String, TellFault>>,
     },
+    TellAll {
+        text: String,
+        reply: oneshot::Sender<Result<ChannelReport, TellFault>>,
+    },
     List {
         reply: oneshot::Sender<Result<Vec<Person>, String>>,
     },
@@ -55,6 +59,7 @@ pub(crate) enum Request {
 #[derive(Debug)]
 enum Waiter {
     Tell(oneshot::Sender<Result<String, TellFault>>),
+    TellAll(oneshot::Sender<Result<ChannelReport, TellFault>>),
     List(oneshot::Sender<Result<Vec<Person>, String>>),
     Resolve(oneshot::Sender<Result<Person, ResolveError>>),
 }
@@ -220,6 +225,7 @@ impl Driver {
         self.next_ticket = ticket.wrapping_add(1);
         let (command, waiter) = match request {
             Request::Tell { to, text, reply } => (Command::Tell { ticket, to, text }, Some(Waiter::Tell(reply))),
+            Request::TellAll { text, reply } => (Command::TellAll { ticket, text }, Some(Waiter::TellAll(reply))),
             Request::List { reply } => (Command::List { ticket }, Some(Waiter::List(reply))),
             Request::Resolve { text, reply } => (Command::Resolve { ticket, text }, Some(Waiter::Resolve(reply))),
             Request::Close => (Command::Close, None),
@@ -253,6 +259,7 @@ impl Driver {
         match output {
             Output::Send(draft) => self.worker.ask(Job::Sign(draft)),
             Output::Seal {
+                place,
                 ticket,
                 key,
                 text,
@@ -260,7 +267,7 @@ impl Driver {
                 to,
                 ts,
             } => {
-                let saying = Saying { from, to, ts };
+                let saying = Saying { place, from, to, ts };
                 self.worker.ask(Job::Seal {
                     ticket,
                     key,
@@ -269,6 +276,7 @@ impl Driver {
                 });
             }
             Output::Open {
+                place,
                 ticket,
                 key,
                 ciphertext,
@@ -281,7 +289,7 @@ impl Driver {
                     ciphertext,
                     content_sig,
                 };
-                let saying = Saying { from, to, ts };
+                let saying = Saying { place, from, to, ts };
                 self.worker.ask(Job::Open {
                     ticket,
                     key,
@@ -321,6 +329,11 @@ impl Driver {
         match event {
             Event::Sent { ticket, msg_ref } => self.answer_tell(ticket, Ok(msg_ref)),
             Event::Failed { ticket, why } => self.answer_tell(ticket, Err(why)),
+            Event::ChannelSent { ticket, result } => {
+                if let Some(Waiter::TellAll(reply)) = self.waiters.remove(&ticket) {
+                    forget(reply.send(result));
+                }
+            }
             Event::Listed { ticket, result } => {
                 if let Some(Waiter::List(reply)) = self.waiters.remove(&ticket) {
                     forget(reply.send(result));
@@ -346,6 +359,7 @@ impl Driver {
             }
             Event::Offline { .. }
             | Event::Message(_)
+            | Event::Channel(_)
             | Event::Notice { .. }
             | Event::Presence(_)
             | Event::KeyChanged { .. }

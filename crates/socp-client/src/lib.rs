@@ -33,4 +33,7 @@ pub use client::{Client, EventStream, Options, Receipt};
 pub use error::ClientError;
 pub use link::ServerUrl;
 pub use profile::{Identity, Profile};
-pub use socp_core::client::{Event, Message, Person, ResolveError, ServerPin, Stop, TellFault, UserPin, resolve};
+pub use socp_core::client::channel::CHANNEL_ID;
+pub use socp_core::client::{
+    ChannelReport, Event, Message, Person, ResolveError, SentRef, ServerPin, Stop, TellFault, UserPin, resolve,
+};

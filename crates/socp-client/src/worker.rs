@@ -3,7 +3,8 @@
 //! An RSA signature costs milliseconds, a long message most of a second. One thread keeps the order in which things
 //! are asked for: frames leave as the core queued them, messages are shown as they came.
 
-use socp_core::client::{Input, OpenFault, Sealed, Ticket};
+use socp_core::client::{Input, OpenFault, Place, Sealed, Ticket};
+use socp_crypto::content::channel_preimage;
 use socp_crypto::{ContentParts, CryptoError, PrivateKey, PublicKey, sign_content, verify_content};
 use socp_proto::limits::DIRECT_TEXT_BYTES_MAX;
 use socp_proto::{Base64Url, Draft, Fingerprint, Frame, KeyText, UserId, escaped_form};
@@ -13,9 +14,10 @@ use tokio::sync::mpsc;
 /// Parsed keys that are kept (a conversation has few).
 const KEYS_COUNT_MAX: usize = 256;
 
-/// Who says what to whom, when: what a content signature covers beside the ciphertext (PROTOCOL I.7).
+/// Who says what to whom, where and when: what a content signature covers beside the ciphertext (PROTOCOL I.7, I.8).
 #[derive(Debug)]
 pub(crate) struct Saying {
+    pub(crate) place: Place,
     pub(crate) from: UserId,
     pub(crate) to: UserId,
     pub(crate) ts: u64,
@@ -118,7 +120,8 @@ impl Bench {
                 saying,
             } => {
                 let result = self.seal(&key, &text, &saying).map_err(|fault| fault.to_string());
-                Done::Input(Box::new(Input::Sealed { ticket, result }))
+                let place = saying.place;
+                Done::Input(Box::new(Input::Sealed { place, ticket, result }))
             }
             Job::Open {
                 ticket,
@@ -134,7 +137,10 @@ impl Bench {
 
     fn seal(&mut self, key: &KeyText, text: &str, saying: &Saying) -> Result<Sealed, CryptoError> {
         let ciphertext = Base64Url::encode(&self.public(key)?.seal(text.as_bytes())?);
-        let signature = sign_content(&self.key, parts(&ciphertext, saying))?;
+        let signature = match saying.place {
+            Place::Direct => sign_content(&self.key, parts(&ciphertext, saying))?,
+            Place::Channel => self.key.sign(&channel_bytes(&ciphertext, saying))?,
+        };
         Ok(Sealed {
             ciphertext,
             content_sig: Base64Url::encode(&signature),
@@ -146,8 +152,12 @@ impl Bench {
             .public(key)
             .map_err(|fault| OpenFault::Internal(fault.to_string()))?;
         let signature = sealed.content_sig.decode();
-        match verify_content(&author, parts(&sealed.ciphertext, saying), &signature) {
-            Ok(_scheme) => {}
+        let verdict = match saying.place {
+            Place::Direct => verify_content(&author, parts(&sealed.ciphertext, saying), &signature).map(drop),
+            Place::Channel => author.verify(&channel_bytes(&sealed.ciphertext, saying), &signature),
+        };
+        match verdict {
+            Ok(()) => {}
             Err(CryptoError::Internal(what)) => return Err(OpenFault::Internal(what.to_owned())),
             Err(_) => return Err(OpenFault::Signature),
         }
@@ -177,6 +187,10 @@ fn parts<'a>(ciphertext: &'a Base64Url, saying: &'a Saying) -> ContentParts<'a> 
         to: saying.to.as_str(),
         ts: saying.ts,
     }
+}
+
+fn channel_bytes(ciphertext: &Base64Url, saying: &Saying) -> Vec<u8> {
+    channel_preimage(ciphertext.as_str(), saying.from.as_str(), saying.ts)
 }
 
 /// Whether a frame's transport signature fits this key, in either canonical form (PROTOCOL I.1).

@@ -87,6 +87,7 @@ pub(crate) enum Command {
     Register(commands::register::RegisterArgs),
     List(commands::list::ListArgs),
     Tell(commands::tell::TellArgs),
+    All(commands::all::AllArgs),
     Watch(commands::watch::WatchArgs),
     Chat(commands::chat::ChatArgs),
     Key(commands::key::KeyArgs),

@@ -10,6 +10,7 @@ mod out;
 mod password;
 mod safe_text;
 mod show;
+mod words;
 
 use clap::Parser as _;
 use cli::Cli;

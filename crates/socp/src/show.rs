@@ -4,13 +4,22 @@ use crate::safe_text::safe;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
-use socp_client::{Event, Person};
+use socp_client::{CHANNEL_ID, ChannelReport, Event, Message, Person, SentRef, TellFault};
+use socp_proto::ErrorCode;
+
+/// Members that are named when they did not get a message; the others are counted.
+const NAMED_COUNT_MAX: usize = 5;
 
 /// `alice@srv-b`, harmless to a terminal.
 pub(crate) fn address(person: &Person) -> String {
+    safe(&plain_address(person))
+}
+
+/// The same as it came, for what is made harmless as a whole.
+fn plain_address(person: &Person) -> String {
     match person.server_label() {
-        Some(server) => safe(&format!("{}@{server}", person.label())),
-        None => safe(person.label()),
+        Some(server) => format!("{}@{server}", person.label()),
+        None => person.label().to_owned(),
     }
 }
 
@@ -42,13 +51,19 @@ pub(crate) fn human(event: &Event) -> Option<String> {
             address(&message.from),
             safe(&message.text)
         )),
+        Event::Channel(message) => Some(format!(
+            "[{}] ✓ [all] {}: {}",
+            clock(message.ts),
+            address(&message.from),
+            safe(&message.text)
+        )),
         Event::Notice { text, .. } => Some(remark(text)),
         Event::KeyChanged { user, pinned, seen } => Some(remark(&format!(
             "the server shows another key for {user}: pinned {}, now {}. It is not used; ask them by other means",
             pinned.short(),
             seen.short()
         ))),
-        Event::Error { code, detail } => Some(remark(&format!("the server says {code} {detail}"))),
+        Event::Error { code, detail, about } => Some(remark(&refusal(code, detail, about.as_ref()))),
         Event::Offline { reason } => Some(remark(&format!("disconnected: {reason}"))),
         Event::Stopped(stop) => Some(remark(&stop.to_string())),
         Event::Online { server, first_contact } => {
@@ -65,8 +80,25 @@ pub(crate) fn human(event: &Event) -> Option<String> {
         Event::Presence(_)
         | Event::Sent { .. }
         | Event::Failed { .. }
+        | Event::ChannelSent { .. }
         | Event::Listed { .. }
         | Event::Resolved { .. } => None,
+    }
+}
+
+fn refusal(code: &ErrorCode, detail: &str, about: Option<&SentRef>) -> String {
+    match about {
+        Some(sent) if *code == ErrorCode::UserNotFound => {
+            format!(
+                "not delivered to {}: they cannot be reached any more",
+                plain_address(&sent.to)
+            )
+        }
+        Some(sent) => format!(
+            "not delivered to {}: the server says {code} {detail}",
+            plain_address(&sent.to)
+        ),
+        None => format!("the server says {code} {detail}"),
     }
 }
 
@@ -78,11 +110,8 @@ pub(crate) fn remark(text: &str) -> String {
 /// One object for scripts; none for what is an answer to a request.
 pub(crate) fn as_json(event: &Event) -> Option<Value> {
     match event {
-        Event::Message(message) => Some(json!({
-            "event": "message", "id": message.id, "from": message.from.user_id.as_str(),
-            "name": message.from.label(), "server": message.from.server_label(),
-            "to": message.to.as_str(), "text": message.text, "ts": message.ts, "verified": true,
-        })),
+        Event::Message(message) => Some(message_json("message", message.to.as_str(), message)),
+        Event::Channel(message) => Some(message_json("channel", CHANNEL_ID, message)),
         Event::Presence(person) => {
             let mut object = person_json(person);
             if let Value::Object(fields) = &mut object {
@@ -97,15 +126,35 @@ pub(crate) fn as_json(event: &Event) -> Option<Value> {
             "event": "notice", "from": user.as_str(), "text": "the server shows another key; it is not used",
             "pinned": pinned.to_string(), "seen": seen.to_string(),
         })),
-        Event::Error { code, detail } => Some(json!({ "event": "error", "code": code.as_str(), "detail": detail })),
+        Event::Error { code, detail, about } => {
+            let mut object = json!({ "event": "error", "code": code.as_str(), "detail": detail });
+            if let (Value::Object(fields), Some(sent)) = (&mut object, about) {
+                fields.insert("msg_ref".to_owned(), Value::from(sent.msg_ref.as_str()));
+                fields.insert("to".to_owned(), Value::from(sent.to.user_id.as_str()));
+                fields.insert("name".to_owned(), Value::from(sent.to.label()));
+            }
+            Some(object)
+        }
         Event::Online { server, first_contact } => Some(json!({
             "event": "online", "server_id": server.id.as_str(), "server_name": server.name,
             "fingerprint": server.key.fingerprint().to_string(), "first_contact": first_contact,
         })),
         Event::Offline { reason } => Some(json!({ "event": "offline", "reason": reason })),
         Event::Stopped(stop) => Some(json!({ "event": "error", "code": "STOPPED", "detail": stop.to_string() })),
-        Event::Sent { .. } | Event::Failed { .. } | Event::Listed { .. } | Event::Resolved { .. } => None,
+        Event::Sent { .. }
+        | Event::Failed { .. }
+        | Event::ChannelSent { .. }
+        | Event::Listed { .. }
+        | Event::Resolved { .. } => None,
     }
+}
+
+fn message_json(event: &str, to: &str, message: &Message) -> Value {
+    json!({
+        "event": event, "id": message.id, "from": message.from.user_id.as_str(),
+        "name": message.from.label(), "server": message.from.server_label(),
+        "to": to, "text": message.text, "ts": message.ts, "verified": true,
+    })
 }
 
 /// A user of the directory for scripts.
@@ -124,10 +173,64 @@ pub(crate) fn receipt_json(msg_ref: &str, to: &Person) -> Value {
     json!({ "event": "receipt", "id": msg_ref, "to": to.user_id.as_str(), "status": "sent" })
 }
 
+/// How a message to the channel went, for scripts.
+pub(crate) fn channel_receipt_json(report: &ChannelReport) -> Value {
+    let ids = |people: &[Person]| {
+        people
+            .iter()
+            .map(|person| person.user_id.as_str().to_owned())
+            .collect::<Vec<_>>()
+    };
+    let failed: Vec<Value> = report
+        .failed
+        .iter()
+        .map(|(person, why)| json!({ "to": person.user_id.as_str(), "name": person.label(), "why": why.to_string() }))
+        .collect();
+    let status = match (report.sent.is_empty(), failed.is_empty()) {
+        (_, true) => "sent",
+        (false, false) => "partial",
+        (true, false) => "failed",
+    };
+    json!({
+        "event": "receipt", "to": CHANNEL_ID, "ts": report.ts, "status": status, "count": report.sent.len(),
+        "sent": ids(&report.sent), "gone": ids(&report.gone), "failed": failed,
+    })
+}
+
+/// How a message to the channel went, for people.
+pub(crate) fn channel_receipt(report: &ChannelReport) -> String {
+    let gone = match report.gone.len() {
+        0 => String::new(),
+        count => format!("; {count} left meanwhile"),
+    };
+    format!("sent to {} of the channel{gone}", members(report.sent.len()))
+}
+
+/// Who is there and did not get it, if anybody; the first few by name.
+pub(crate) fn channel_failure(report: &ChannelReport) -> Option<String> {
+    if report.failed.is_empty() {
+        return None;
+    }
+    let name = |(person, why): &(Person, TellFault)| format!("{}: {why}", plain_address(person));
+    let named: Vec<String> = report.failed.iter().take(NAMED_COUNT_MAX).map(name).collect();
+    let others = match report.failed.len().saturating_sub(NAMED_COUNT_MAX) {
+        0 => String::new(),
+        count => format!("; and {count} more"),
+    };
+    Some(format!(
+        "not sent to {} ({}{others})",
+        members(report.failed.len()),
+        named.join("; ")
+    ))
+}
+
+fn members(count: usize) -> String {
+    format!("{count} member{}", if count == 1 { "" } else { "s" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use socp_client::Message;
 
     fn message(text: &str) -> Event {
         let id = |id: &str| id.try_into().unwrap();

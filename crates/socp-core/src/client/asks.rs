@@ -15,6 +15,8 @@ pub(super) enum Why {
     Key,
     /// To know that the server has handled the message before it.
     Fence(Ticket),
+    /// To know that the server has handled the channel's copies before it.
+    Copies(Ticket),
     /// Nothing any more; the answer must still not be taken for another.
     Void,
 }
@@ -65,7 +67,7 @@ impl Asks {
     /// counted against them, so that a later message is at worst called unanswered, never taken when it was not.
     pub(super) fn void(&mut self) {
         for ask in &mut self.queue {
-            if matches!(ask.why, Why::Fence(_)) {
+            if matches!(ask.why, Why::Fence(_) | Why::Copies(_)) {
                 ask.why = Why::Void;
             }
         }

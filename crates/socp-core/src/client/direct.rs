@@ -6,13 +6,14 @@
 use super::OUTGOING_COUNT_MAX;
 use super::asks::{Asks, Why};
 use super::fault::TellFault;
-use super::io::{Event, Output, Sealed, Ticket, UserPin};
+use super::io::{Event, Output, Place, Sealed, Ticket, UserPin};
 use super::outbox::Outbox;
 use super::pins::Pins;
+use super::recent::Recent;
 use crate::clock::Now;
 use socp_proto::limits::DIRECT_TEXT_BYTES_MAX;
 use socp_proto::payload::{DirectMessage, ErrorNotice, msg_ref};
-use socp_proto::{Address, ErrorCode, KeyText, Payload, UserId};
+use socp_proto::{Address, KeyText, Payload, UserId};
 use std::collections::BTreeMap;
 
 /// One message to send.
@@ -96,6 +97,7 @@ impl Direct {
         let from = out.user().clone();
         let key = pin.enc_pubkey.clone();
         out.push(Output::Seal {
+            place: Place::Direct,
             ticket,
             key,
             text: tell.text,
@@ -165,11 +167,12 @@ impl Direct {
         asks.ask(now, &outgoing.to, Why::Fence(ticket), out);
     }
 
-    pub(super) fn on_fence(&mut self, ticket: Ticket, out: &mut Outbox) {
+    pub(super) fn on_fence(&mut self, ticket: Ticket, recent: &mut Recent, out: &mut Outbox) {
         let Some(outgoing) = self.outgoing.remove(&ticket) else {
             return;
         };
         if let Stage::Fenced { msg_ref } = outgoing.stage {
+            recent.add(msg_ref.clone(), &outgoing.to);
             out.event(Event::Sent { ticket, msg_ref });
         }
     }
@@ -183,7 +186,7 @@ impl Direct {
             let Some(outgoing) = self.outgoing.get(&ticket) else {
                 continue;
             };
-            let why = fault_of(error, &outgoing.to);
+            let why = TellFault::of(error, &outgoing.to);
             self.fail(ticket, why, out);
         }
         is_known
@@ -228,15 +231,5 @@ impl Direct {
             .filter(|(_, outgoing)| is_meant(outgoing))
             .map(|(ticket, _)| *ticket)
             .collect()
-    }
-}
-
-fn fault_of(error: &ErrorNotice, to: &UserId) -> TellFault {
-    if error.code == ErrorCode::UserNotFound {
-        return TellFault::NotOnline(to.clone());
-    }
-    TellFault::Refused {
-        code: error.code.clone(),
-        detail: error.detail.clone(),
     }
 }

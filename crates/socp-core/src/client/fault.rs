@@ -1,6 +1,7 @@
 //! Why something failed, in words for people: what, why, what to do.
 
 use super::io::Person;
+use socp_proto::payload::ErrorNotice;
 use socp_proto::{ErrorCode, Fingerprint, ServerId, UserId};
 
 /// Why content could not be read.
@@ -110,6 +111,12 @@ pub enum TellFault {
     /// There is no link.
     #[error("not connected to the server")]
     Offline,
+    /// The channel has no other member.
+    #[error("nobody else is online, so nothing was sent")]
+    Alone,
+    /// Who the members are is not known.
+    #[error("the list of users could not be had: {0}; nothing was sent")]
+    NoList(String),
     /// More messages under way than we keep.
     #[error("too many messages wait for the server; try again when some are through")]
     Busy,
@@ -160,6 +167,19 @@ pub enum TellFault {
     /// The link broke.
     #[error("the connection broke before the server confirmed; the message may not have gone through")]
     Lost,
+}
+
+impl TellFault {
+    /// What an `ERROR` about a message to this user says of it.
+    pub(super) fn of(error: &ErrorNotice, to: &UserId) -> Self {
+        if error.code == ErrorCode::UserNotFound {
+            return Self::NotOnline(to.clone());
+        }
+        Self::Refused {
+            code: error.code.clone(),
+            detail: error.detail.clone(),
+        }
+    }
 }
 
 /// Why a text does not name one user.

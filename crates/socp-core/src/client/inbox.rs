@@ -1,21 +1,22 @@
-//! Direct messages on their way in (SOCP §9.2, PROTOCOL I.7).
+//! Messages on their way in, from one user and from the public channel (SOCP §9.2, §9.3; PROTOCOL I.7, I.8).
 //!
 //! A message is verified with the key pinned for its sender, whatever `sender_pub` says; without a pin the key is asked
 //! for first and the message held. What cannot be verified is told as a notice without text, never as anybody's words.
 
 use super::HELD_COUNT_MAX;
 use super::asks::Asks;
+use super::channel::CHANNEL_ID;
 use super::fault::{OpenFault, TellFault};
-use super::io::{Event, Message, Output, Person, Ticket, UserPin};
+use super::io::{Event, Message, Output, Person, Place, Ticket, UserPin};
 use super::outbox::Outbox;
 use super::people::People;
 use super::pins::Pins;
 use crate::clock::Now;
 use crate::seen::{SeenCache, SeenKey, content_key};
 use socp_proto::limits::DIRECT_TEXT_BYTES_MAX;
-use socp_proto::payload::{UserDeliver, msg_ref};
-use socp_proto::{Address, UserId};
-use std::collections::{BTreeMap, VecDeque};
+use socp_proto::payload::{ChannelMessage, UserDeliver, msg_ref};
+use socp_proto::{Address, Base64Url, UserId};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Text in one OAEP block (PROTOCOL I.1).
 const BLOCK_TEXT_BYTES: usize = 446;
@@ -26,6 +27,9 @@ const CIPHERTEXT_BYTES_MAX: usize = DIRECT_TEXT_BYTES_MAX.div_ceil(BLOCK_TEXT_BY
 /// The same as base64url text.
 const CIPHERTEXT_TEXT_BYTES_MAX: usize = (CIPHERTEXT_BYTES_MAX * 4).div_ceil(3);
 
+/// Authors whose copies for everyone were called unreadable; the others' are not mentioned (our choice).
+const UNREADABLE_COUNT_MAX: usize = 256;
+
 /// What the envelope says, and when it came.
 #[derive(Debug)]
 pub(super) struct Head {
@@ -34,14 +38,23 @@ pub(super) struct Head {
     pub(super) ts: u64,
 }
 
+/// Content that somebody is said to have written.
 #[derive(Debug)]
-struct Held {
-    message: UserDeliver,
+struct Content {
+    place: Place,
+    author: UserId,
+    /// As the envelope says.
+    to: Address,
+    ciphertext: Base64Url,
+    content_sig: Base64Url,
     ts: u64,
 }
 
 #[derive(Debug)]
 struct Opening {
+    place: Place,
+    /// A copy for everyone at once, as some programs send; that we cannot read it is nobody's fault.
+    is_for_all: bool,
     id: String,
     seen: SeenKey,
     from: Person,
@@ -53,9 +66,10 @@ struct Opening {
 pub(super) struct Inbox {
     user: UserId,
     seen: SeenCache,
-    held: VecDeque<Held>,
+    held: VecDeque<Content>,
     opening: BTreeMap<Ticket, Opening>,
     next_ticket: Ticket,
+    unreadable: BTreeSet<UserId>,
 }
 
 impl Inbox {
@@ -66,6 +80,7 @@ impl Inbox {
             held: VecDeque::new(),
             opening: BTreeMap::new(),
             next_ticket: 0,
+            unreadable: BTreeSet::new(),
         }
     }
 
@@ -73,55 +88,90 @@ impl Inbox {
         &mut self,
         head: Head,
         message: UserDeliver,
+        known: (&Pins, &People),
+        asks: &mut Asks,
+        out: &mut Outbox,
+    ) {
+        let content = Content {
+            place: Place::Direct,
+            author: message.sender,
+            ts: message.ts.unwrap_or(head.ts),
+            to: head.to,
+            ciphertext: message.ciphertext,
+            content_sig: message.content_sig,
+        };
+        if content.to != Address::from(&self.user) {
+            return refuse(&content, "it is addressed to somebody else", out);
+        }
+        self.take(head.now, content, known, asks, out);
+    }
+
+    /// A copy of a message to the public channel; its author is who the envelope names (PROTOCOL I.2).
+    pub(super) fn on_channel(
+        &mut self,
+        head: Head,
+        author: UserId,
+        message: ChannelMessage,
+        known: (&Pins, &People),
+        asks: &mut Asks,
+        out: &mut Outbox,
+    ) {
+        if author == self.user {
+            return;
+        }
+        let content = Content {
+            place: Place::Channel,
+            author,
+            ts: head.ts,
+            to: head.to,
+            ciphertext: message.ciphertext,
+            content_sig: message.content_sig,
+        };
+        let is_elsewhere = message.group_id.is_some_and(|group| group != CHANNEL_ID);
+        if is_elsewhere || (content.to != Address::from(&self.user) && !is_for_all(&content.to)) {
+            return refuse(&content, "it is addressed to somebody else", out);
+        }
+        self.take(head.now, content, known, asks, out);
+    }
+
+    fn take(
+        &mut self,
+        now: Now,
+        content: Content,
         (pins, people): (&Pins, &People),
         asks: &mut Asks,
         out: &mut Outbox,
     ) {
-        if head.to != Address::from(&self.user) {
-            return refuse(&message.sender, "it is addressed to somebody else", out);
+        if content.ciphertext.as_str().len() > CIPHERTEXT_TEXT_BYTES_MAX {
+            return refuse(&content, "it is too long", out);
         }
-        if message.ciphertext.as_str().len() > CIPHERTEXT_TEXT_BYTES_MAX {
-            return refuse(&message.sender, "it is too long", out);
-        }
-        let held = Held {
-            ts: message.ts.unwrap_or(head.ts),
-            message,
-        };
-        if let Some(pin) = pins.get(&held.message.sender) {
-            let from = people.describe(&held.message.sender, pins);
-            return self.open(held, pin, from, out);
+        if let Some(pin) = pins.get(&content.author) {
+            let from = people.describe(&content.author, pins);
+            return self.open(content, pin, from, out);
         }
         if self.held.len() >= HELD_COUNT_MAX {
-            return refuse(
-                &held.message.sender,
-                "too many messages wait for their senders' keys",
-                out,
-            );
+            return refuse(&content, "too many messages wait for their senders' keys", out);
         }
-        asks.ask_key(head.now, &held.message.sender, out);
-        self.held.push_back(held);
+        asks.ask_key(now, &content.author, out);
+        self.held.push_back(content);
     }
 
     pub(super) fn on_key(&mut self, user: &UserId, pins: &Pins, people: &People, out: &mut Outbox) {
         let Some(pin) = pins.get(user) else { return };
-        for held in self.take_held(user) {
-            self.open(held, pin, people.describe(user, pins), out);
+        for content in self.take_held(user) {
+            self.open(content, pin, people.describe(user, pins), out);
         }
     }
 
     pub(super) fn on_no_key(&mut self, user: &UserId, fault: &TellFault, out: &mut Outbox) {
-        for held in self.take_held(user) {
-            refuse(
-                &held.message.sender,
-                &format!("their key is not to be had ({fault})"),
-                out,
-            );
+        for content in self.take_held(user) {
+            refuse(&content, &format!("their key is not to be had ({fault})"), out);
         }
     }
 
     pub(super) fn on_disconnected(&mut self, out: &mut Outbox) {
-        for held in std::mem::take(&mut self.held) {
-            refuse(&held.message.sender, "the connection broke before their key came", out);
+        for content in std::mem::take(&mut self.held) {
+            refuse(&content, "the connection broke before their key came", out);
         }
     }
 
@@ -132,48 +182,85 @@ impl Inbox {
         match result {
             // Only verified content is remembered, so that a forgery cannot make us drop the real message.
             Ok(text) if self.seen.insert(now.mono, opening.seen) => {
-                let (id, from, ts) = (opening.id, opening.from, opening.ts);
-                out.event(Event::Message(Message {
-                    id,
-                    from,
+                let message = Message {
+                    id: opening.id,
+                    from: opening.from,
                     to: self.user.clone(),
                     text,
-                    ts,
-                }));
+                    ts: opening.ts,
+                };
+                out.event(match opening.place {
+                    Place::Direct => Event::Message(message),
+                    Place::Channel => Event::Channel(message),
+                });
             }
             Ok(_) => {}
-            Err(fault) => refuse(&opening.from.user_id, &fault.to_string(), out),
+            Err(_) if opening.is_for_all => self.note_unreadable(opening.from, out),
+            Err(fault) => refuse_from(opening.place, &opening.from.user_id, &fault.to_string(), out),
         }
     }
 
-    fn open(&mut self, held: Held, pin: &UserPin, from: Person, out: &mut Outbox) {
-        let Held { message, ts } = held;
+    /// Told once: the author's next copies will be no different.
+    fn note_unreadable(&mut self, author: Person, out: &mut Outbox) {
+        if self.unreadable.len() >= UNREADABLE_COUNT_MAX || !self.unreadable.insert(author.user_id.clone()) {
+            return;
+        }
+        let text = format!(
+            "what {} says in the channel is not encrypted for you, so it cannot be shown",
+            author.label()
+        );
+        out.notice(Some(author.user_id), text);
+    }
+
+    fn open(&mut self, content: Content, pin: &UserPin, from: Person, out: &mut Outbox) {
         let ticket = self.next_ticket;
         self.next_ticket = ticket.wrapping_add(1);
-        let id = msg_ref(&message.content_sig);
-        let seen = content_key(&message.content_sig.decode());
-        self.opening.insert(ticket, Opening { id, seen, from, ts });
+        self.opening.insert(
+            ticket,
+            Opening {
+                place: content.place,
+                is_for_all: is_for_all(&content.to),
+                id: msg_ref(&content.content_sig),
+                seen: content_key(&content.content_sig.decode()),
+                from,
+                ts: content.ts,
+            },
+        );
         out.push(Output::Open {
+            place: content.place,
             ticket,
             key: pin.pubkey.clone(),
-            ciphertext: message.ciphertext,
-            content_sig: message.content_sig,
-            from: message.sender,
+            ciphertext: content.ciphertext,
+            content_sig: content.content_sig,
+            from: content.author,
             to: self.user.clone(),
-            ts,
+            ts: content.ts,
         });
     }
 
-    fn take_held(&mut self, user: &UserId) -> Vec<Held> {
+    fn take_held(&mut self, user: &UserId) -> Vec<Content> {
         let (taken, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.held)
             .into_iter()
-            .partition(|held| held.message.sender == *user);
+            .partition(|content| content.author == *user);
         self.held = kept.into();
         taken
     }
 }
 
-fn refuse(sender: &UserId, why: &str, out: &mut Outbox) {
-    let text = format!("a message that claims to be from {sender} was not accepted: {why}");
-    out.notice(Some(sender.clone()), text);
+/// How programs that make one copy for everyone address it (PROTOCOL I.8).
+fn is_for_all(to: &Address) -> bool {
+    [CHANNEL_ID, "*"].contains(&to.as_str())
+}
+
+fn refuse(content: &Content, why: &str, out: &mut Outbox) {
+    refuse_from(content.place, &content.author, why, out);
+}
+
+fn refuse_from(place: Place, author: &UserId, why: &str, out: &mut Outbox) {
+    let what = match place {
+        Place::Direct => "a message",
+        Place::Channel => "a message to the channel",
+    };
+    let text = format!("{what} that claims to be from {author} was not accepted: {why}");
+    out.notice(Some(author.clone()), text);
 }

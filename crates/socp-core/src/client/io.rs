@@ -1,5 +1,6 @@
 //! What goes into a client and what comes out.
 
+use super::channel::ChannelReport;
 use super::fault::{OpenFault, ResolveError, Stop, TellFault};
 use crate::clock::Unix;
 use crate::verified::Verified;
@@ -90,7 +91,9 @@ pub enum Input {
     Command(Command),
     /// The answer to [`Output::Seal`].
     Sealed {
-        /// The ticket of the command.
+        /// Where it is said, as asked.
+        place: Place,
+        /// The ticket, as asked.
         ticket: Ticket,
         /// The sealed content, or why the key cannot be used.
         result: Result<Sealed, String>,
@@ -102,6 +105,15 @@ pub enum Input {
         /// The text, or why there is none.
         result: Result<String, OpenFault>,
     },
+}
+
+/// Where a text is said; the content signature differs (PROTOCOL I.7, I.8).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Between two users.
+    Direct,
+    /// In the public channel.
+    Channel,
 }
 
 /// Encrypted and signed content.
@@ -122,6 +134,13 @@ pub enum Command {
         ticket: Ticket,
         /// The recipient.
         to: UserId,
+        /// The text.
+        text: String,
+    },
+    /// Send a text to every member of the public channel; ends in [`Event::ChannelSent`].
+    TellAll {
+        /// Names this command.
+        ticket: Ticket,
         /// The text.
         text: String,
     },
@@ -148,7 +167,9 @@ pub enum Output {
     Send(Draft),
     /// Encrypt and sign a text; answer with [`Input::Sealed`].
     Seal {
-        /// The ticket of the command.
+        /// Where it is said: what the signature covers.
+        place: Place,
+        /// Names this request, among those of the same place.
         ticket: Ticket,
         /// The recipient's pinned encryption key.
         key: KeyText,
@@ -161,8 +182,11 @@ pub enum Output {
         /// When it is said.
         ts: Unix,
     },
-    /// Verify with this key, every form of signature (PROTOCOL I.7), then decrypt; answer with [`Input::Opened`].
+    /// Verify with this key, a direct message in every form of signature (PROTOCOL I.7), then decrypt; answer with
+    /// [`Input::Opened`].
     Open {
+        /// Where it was said: what the signature covers.
+        place: Place,
         /// Names this request.
         ticket: Ticket,
         /// The sender's pinned key.
@@ -220,6 +244,15 @@ impl Person {
     }
 }
 
+/// One of our own messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SentRef {
+    /// Its [`msg_ref`](socp_proto::payload::msg_ref).
+    pub msg_ref: String,
+    /// Whom it was for.
+    pub to: Person,
+}
+
 /// A verified message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
@@ -254,6 +287,8 @@ pub enum Event {
     Stopped(Stop),
     /// A verified message.
     Message(Message),
+    /// A verified message to the public channel.
+    Channel(Message),
     /// Something to know that is nobody's words.
     Notice {
         /// Whom it is about, as the network says.
@@ -286,12 +321,21 @@ pub enum Event {
         /// Why.
         why: TellFault,
     },
+    /// How a message to the public channel went; fails when it went to nobody.
+    ChannelSent {
+        /// The ticket of the command.
+        ticket: Ticket,
+        /// Who got it and who did not.
+        result: Result<ChannelReport, TellFault>,
+    },
     /// The server refused something.
     Error {
         /// The kind of refusal.
         code: ErrorCode,
         /// What it is about.
         detail: String,
+        /// Which message it is about, where that was called sent before.
+        about: Option<SentRef>,
     },
     /// Everyone known, sorted by id; fails when the list cannot be had.
     Listed {

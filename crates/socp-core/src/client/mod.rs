@@ -1,4 +1,4 @@
-//! The client: session, direct messages, first-use pins (SOCP §9.1, §9.2, §13; PROTOCOL I.6, I.7).
+//! The client: session, direct messages, the public channel, first-use pins (SOCP §9.1 to §9.3, §13; PROTOCOL I.6 to I.8).
 //!
 //! One [`Client`] is one user on one server. The driver owns the socket, the keys and the disk: it signs every
 //! [`Draft`](socp_proto::Draft), checks every signature before a frame comes in, encrypts and decrypts. What the client
@@ -16,9 +16,12 @@
 //! | `people` | who is online, finding a user by name |
 //! | `pins` | keys of users at first sight |
 //! | `direct` | messages on their way out |
+//! | [`channel`] | messages to the public channel on their way out |
 //! | `inbox` | messages on their way in |
+//! | `recent` | what was called sent lately |
 //! | `asks` | key requests not yet answered |
 
+pub mod channel;
 pub mod fault;
 pub mod io;
 
@@ -28,6 +31,7 @@ mod inbox;
 mod outbox;
 mod people;
 mod pins;
+mod recent;
 mod session;
 #[cfg(test)]
 #[allow(clippy::wildcard_enum_match_arm, reason = "a test picks out one kind")]
@@ -36,18 +40,23 @@ mod testkit;
 #[allow(clippy::wildcard_enum_match_arm, reason = "a test picks out one kind")]
 mod tests;
 
+pub use channel::ChannelReport;
 pub use fault::{OpenFault, ResolveError, Stop, TellFault};
-pub use io::{Command, Config, Event, Input, Message, Output, Person, Sealed, ServerPin, Ticket, UserPin};
+pub use io::{
+    Command, Config, Event, Input, Message, Output, Person, Place, Sealed, SentRef, ServerPin, Ticket, UserPin,
+};
 pub use people::resolve;
 
 use crate::clock::{Mono, Now};
 use crate::verified::Verified;
 use asks::{Asks, Why};
+use channel::{Around, Channel};
 use direct::Direct;
 use inbox::Inbox;
 use outbox::Outbox;
 use people::People;
 use pins::{Pins, Seen};
+use recent::Recent;
 use session::Session;
 use socp_proto::payload::{ErrorNotice, PubkeyResponse, UserAdvertise, UserRemove};
 use socp_proto::{ErrorCode, Fingerprint, Frame, KeyText, Payload, UserId};
@@ -70,7 +79,9 @@ pub struct Client {
     pins: Pins,
     asks: Asks,
     direct: Direct,
+    channel: Channel,
     inbox: Inbox,
+    recent: Recent,
 }
 
 impl Client {
@@ -82,6 +93,8 @@ impl Client {
             out,
             inbox: Inbox::new(config.user),
             direct: Direct::new(config.pubkey.clone()),
+            channel: Channel::new(config.pubkey.clone()),
+            recent: Recent::default(),
             session: Session::new(config.pubkey, config.meta, config.program, config.server),
             people: People::default(),
             pins: Pins::new(config.pins),
@@ -98,12 +111,38 @@ impl Client {
             Input::Unverified(frame) => self.on_unverified(now, &frame),
             Input::Bad { reason } => self.out.notice(None, format!("ignored what the server sent: {reason}")),
             Input::Command(command) => self.on_command(now, command),
-            Input::Sealed { ticket, result } => {
+            Input::Sealed {
+                place: Place::Direct,
+                ticket,
+                result,
+            } => {
                 self.direct
                     .on_sealed(now, ticket, result, &mut self.asks, &mut self.out);
             }
+            Input::Sealed {
+                place: Place::Channel,
+                ticket,
+                result,
+            } => self.in_channel(now, |channel, around| channel.on_sealed(ticket, result, around)),
             Input::Opened { ticket, result } => self.inbox.on_opened(now, ticket, result, &mut self.out),
         }
+        self.pump(now);
+    }
+
+    /// Goes on with whatever is done in portions.
+    fn pump(&mut self, now: Now) {
+        self.in_channel(now, Channel::pump);
+    }
+
+    fn in_channel(&mut self, now: Now, act: impl FnOnce(&mut Channel, &mut Around<'_>)) {
+        let mut around = Around {
+            now,
+            pins: &self.pins,
+            people: &self.people,
+            asks: &mut self.asks,
+            out: &mut self.out,
+        };
+        act(&mut self.channel, &mut around);
     }
 
     /// Gives up what has waited too long.
@@ -114,9 +153,11 @@ impl Client {
             match why {
                 Why::Key => self.on_no_key(&user, &TellFault::NoAnswer),
                 Why::Fence(ticket) => self.direct.fail(ticket, TellFault::NoAnswer, &mut self.out),
+                Why::Copies(number) => self.channel.on_no_fence(number),
                 Why::Void => {}
             }
         }
+        self.pump(now);
     }
 
     /// The next thing for the driver to do.
@@ -135,6 +176,7 @@ impl Client {
         self.session.on_disconnected();
         self.asks.clear();
         self.direct.on_disconnected(&mut self.out);
+        self.channel.on_disconnected();
         self.inbox.on_disconnected(&mut self.out);
         self.people.on_disconnected(&self.pins, &mut self.out);
         self.out.event(Event::Offline { reason });
@@ -152,6 +194,10 @@ impl Client {
                     &mut self.asks,
                     &mut self.out,
                 );
+            }
+            Command::TellAll { ticket, text } => {
+                let online = self.session.is_online();
+                self.channel.tell_all(now, ticket, text, online, &mut self.out);
             }
             Command::List { ticket } => self.people.list(ticket, &self.pins, &mut self.out),
             Command::Resolve { ticket, text } => self.people.resolve_later(ticket, text, &self.pins, &mut self.out),
@@ -189,6 +235,16 @@ impl Client {
                 self.inbox
                     .on_deliver(head, message, known, &mut self.asks, &mut self.out);
             }
+            Payload::MsgPublicChannel(message) => {
+                let head = inbox::Head {
+                    now,
+                    to: frame.envelope.to,
+                    ts: frame.envelope.ts,
+                };
+                let (author, known) = (UserId::from(frame.envelope.from), (&self.pins, &self.people));
+                self.inbox
+                    .on_channel(head, author, message, known, &mut self.asks, &mut self.out);
+            }
             Payload::Error(error) => self.on_error(&error),
             Payload::Ack(_)
             | Payload::CtrlClose(_)
@@ -202,7 +258,7 @@ impl Client {
             | Payload::ListRequest(_)
             | Payload::PubkeyRequest(_)
             | Payload::MsgDirect(_)
-            | Payload::MsgPublicChannel(_)
+            // Nothing here rests on the channel's version or on its keys: every copy is for its reader alone.
             | Payload::PublicChannelAdd(_)
             | Payload::PublicChannelUpdated(_)
             | Payload::PublicChannelKeyShare(_)
@@ -259,8 +315,9 @@ impl Client {
         match (why, fault) {
             // The user may have left since; the message was taken all the same.
             (Some(Why::Fence(ticket)), None | Some(TellFault::UnknownUser(_))) => {
-                self.direct.on_fence(ticket, &mut self.out);
+                self.direct.on_fence(ticket, &mut self.recent, &mut self.out);
             }
+            (Some(Why::Copies(number)), _) => self.channel.on_fence(number, &mut self.recent),
             (Some(Why::Fence(ticket)), Some(fault)) => self.direct.fail(ticket, fault, &mut self.out),
             (Some(Why::Key), Some(fault)) => self.on_no_key(&user, &fault),
             (Some(Why::Key), None) => self.on_key(now, &user),
@@ -297,34 +354,66 @@ impl Client {
 
     fn on_key(&mut self, now: Now, user: &UserId) {
         self.direct.on_key(now, user, &self.pins, &mut self.out);
+        self.in_channel(now, |channel, around| channel.on_key(user, around));
         self.inbox.on_key(user, &self.pins, &self.people, &mut self.out);
     }
 
     fn on_no_key(&mut self, user: &UserId, fault: &TellFault) {
         self.direct.on_no_key(user, fault, &mut self.out);
+        self.channel.on_no_key(user, fault);
         self.inbox.on_no_key(user, fault, &mut self.out);
     }
 
     /// An `ERROR` is never answered (SOCP §9.5). One that names no message casts doubt on all that are under way.
     fn on_error(&mut self, error: &ErrorNotice) {
-        let about_user = UserId::try_from(error.detail.as_str())
-            .ok()
-            .filter(|_| error.code == ErrorCode::UserNotFound);
-        let is_told = if let Some(msg_ref) = &error.msg_ref {
-            self.direct.on_refused(msg_ref, error, &mut self.out)
-        } else if let Some(user) = about_user {
-            let fault = TellFault::UnknownUser(user.clone());
-            self.inbox.on_no_key(&user, &fault, &mut self.out);
-            self.asks.drop_key(&user);
-            self.direct.on_not_found(&user, &mut self.out)
-        } else {
-            self.direct.on_doubt(error, &mut self.out);
-            self.asks.void();
-            false
-        };
-        if !is_told {
-            let (code, detail) = (error.code.clone(), error.detail.clone());
-            self.out.event(Event::Error { code, detail });
+        let about_user = UserId::try_from(error.detail.as_str()).ok();
+        match (&error.msg_ref, &error.code, about_user) {
+            (Some(msg_ref), _, _) => self.on_refused(msg_ref, error),
+            (None, ErrorCode::UserNotFound, Some(user)) => self.on_not_found(&user, error),
+            (None, ErrorCode::BadKey, Some(user)) if self.is_known(&user) => {
+                let text = format!(
+                    "somebody advertised another key for {user}; the server refused it, and nothing has changed for you"
+                );
+                self.out.notice(Some(user), text);
+            }
+            (None, _, _) => {
+                self.direct.on_doubt(error, &mut self.out);
+                self.channel.on_doubt(error);
+                self.asks.void();
+                self.tell_error(error, None);
+            }
         }
+    }
+
+    /// A message that was called sent may still come back, from a server further on (SOCP §10).
+    fn on_refused(&mut self, msg_ref: &str, error: &ErrorNotice) {
+        if self.direct.on_refused(msg_ref, error, &mut self.out) || self.channel.on_refused(msg_ref, error) {
+            return;
+        }
+        let about = self.recent.take(msg_ref).map(|user| SentRef {
+            msg_ref: msg_ref.to_owned(),
+            to: self.people.describe(&user, &self.pins),
+        });
+        self.tell_error(error, about);
+    }
+
+    fn on_not_found(&mut self, user: &UserId, error: &ErrorNotice) {
+        let fault = TellFault::UnknownUser(user.clone());
+        self.inbox.on_no_key(user, &fault, &mut self.out);
+        self.asks.drop_key(user);
+        let is_direct = self.direct.on_not_found(user, &mut self.out);
+        let is_channel = self.channel.on_not_found(user);
+        if !is_direct && !is_channel {
+            self.tell_error(error, None);
+        }
+    }
+
+    fn is_known(&self, user: &UserId) -> bool {
+        user == self.out.user() || self.pins.get(user).is_some() || self.people.get(user).is_some()
+    }
+
+    fn tell_error(&mut self, error: &ErrorNotice, about: Option<SentRef>) {
+        let (code, detail) = (error.code.clone(), error.detail.clone());
+        self.out.event(Event::Error { code, detail, about });
     }
 }

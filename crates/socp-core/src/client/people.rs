@@ -35,6 +35,17 @@ enum Question {
     Resolve(Ticket, String),
 }
 
+/// Who is online beside ourselves.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Members {
+    /// The list is not complete yet.
+    NotYet,
+    /// It cannot be had, and why.
+    Unknown(String),
+    /// These, sorted by id.
+    Are(Vec<UserId>),
+}
+
 /// The directory as far as this link shows it.
 #[derive(Debug, Default)]
 pub(super) struct People {
@@ -194,6 +205,14 @@ impl People {
                 },
             };
             out.event(event);
+        }
+    }
+
+    pub(super) fn members(&self, ourselves: &UserId) -> Members {
+        match &self.listing {
+            Listing::NotAsked | Listing::Asked { .. } => Members::NotYet,
+            Listing::Failed(why) => Members::Unknown(why.clone()),
+            Listing::Complete => Members::Are(self.online.keys().filter(|id| *id != ourselves).cloned().collect()),
         }
     }
 

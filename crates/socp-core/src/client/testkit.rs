@@ -106,10 +106,33 @@ impl Kit {
             content_sig,
         };
         self.input(Input::Sealed {
+            place: Place::Direct,
             ticket,
             result: Ok(sealed),
         })
     }
+
+    pub(super) fn tell_all(&mut self, ticket: Ticket, text: &str) -> Vec<Output> {
+        let text = text.to_owned();
+        self.input(Input::Command(Command::TellAll { ticket, text }))
+    }
+
+    pub(super) fn copy_sealed(&mut self, ticket: Ticket) -> Vec<Output> {
+        let sealed = Sealed {
+            ciphertext: Base64Url::encode(&[9; 512]),
+            content_sig: Base64Url::encode(&[&[1], &ticket.to_be_bytes()[..]].concat()),
+        };
+        self.input(Input::Sealed {
+            place: Place::Channel,
+            ticket,
+            result: Ok(sealed),
+        })
+    }
+}
+
+/// A reference that a sealed copy gets from [`Kit::copy_sealed`].
+pub(super) fn copy_ref(ticket: Ticket) -> String {
+    socp_proto::payload::msg_ref(&Base64Url::encode(&[&[1], &ticket.to_be_bytes()[..]].concat()))
 }
 
 pub(super) fn frame_to(from: &str, to: &str, payload: Payload) -> Frame {

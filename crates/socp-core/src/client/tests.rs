@@ -1,5 +1,7 @@
 //! The rules of the client as a whole, hostile servers included.
 
+mod channel;
+
 use super::testkit::*;
 use super::*;
 use socp_proto::limits::{DIRECT_TEXT_BYTES_MAX, HELLO_WAIT_MAX_MS};
@@ -378,4 +380,37 @@ fn an_error_is_told_and_never_answered() {
     let outputs = kit.server_says(error(ErrorCode::Other("ODD".to_owned()), "x", None));
     assert!(sent(&outputs).is_empty());
     assert_eq!(events(outputs).len(), 1);
+}
+
+#[test]
+fn a_refusal_that_comes_back_late_names_whom_the_message_did_not_reach() {
+    let mut kit = Kit::with_alice();
+    kit.tell(1, ALICE, "hi");
+    kit.sealed(1);
+    kit.server_says(pubkey(ALICE, Some(2)));
+    let msg_ref = socp_proto::payload::msg_ref(&Base64Url::encode(&1_u64.to_be_bytes()));
+    let late = || error(ErrorCode::UserNotFound, ALICE, Some(msg_ref.clone()));
+    let told = events(kit.server_says(late()));
+    let [Event::Error { about: Some(about), .. }] = &told[..] else {
+        panic!("{told:?}")
+    };
+    assert_eq!((about.msg_ref.as_str(), about.to.label()), (msg_ref.as_str(), "alice"));
+    let again = events(kit.server_says(late()));
+    assert!(matches!(&again[..], [Event::Error { about: None, .. }]), "{again:?}");
+}
+
+#[test]
+fn a_refused_key_of_somebody_we_know_is_a_warning_and_casts_no_doubt() {
+    let mut kit = Kit::with_alice();
+    kit.tell(1, ALICE, "hi");
+    kit.sealed(1);
+    let warned = events(kit.server_says(error(ErrorCode::BadKey, ALICE, None)));
+    assert!(
+        matches!(&warned[..], [Event::Notice { from: Some(about), .. }] if about.as_str() == ALICE),
+        "{warned:?}"
+    );
+    let sent = events(kit.server_says(pubkey(ALICE, Some(2))));
+    assert!(matches!(&sent[..], [Event::Sent { ticket: 1, .. }]), "{sent:?}");
+    let unknown = events(kit.server_says(error(ErrorCode::BadKey, "somebody", None)));
+    assert!(matches!(&unknown[..], [Event::Error { .. }]), "{unknown:?}");
 }

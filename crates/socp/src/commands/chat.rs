@@ -12,7 +12,7 @@ use color_eyre::eyre::{Result, bail};
 use edit::Terminal;
 use input::{Line, Typed, parse};
 use screen::Screen;
-use socp_client::{Client, ClientError, Event, Person, Receipt};
+use socp_client::{ChannelReport, Client, ClientError, Event, Person, Receipt};
 use std::io;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -28,8 +28,7 @@ pub(crate) struct ChatArgs {
     plain: bool,
 }
 
-const HELP: &str =
-    "/list  /tell <user> <text> (or /msg)  /help  /quit; a line without a slash goes to whom you told last";
+const HELP: &str = "/list  /tell <user> <text> (or /msg)  /all <text>  /help  /quit; a line without a slash goes to whom you told last";
 
 pub(crate) async fn run(args: ChatArgs, common: &Common) -> Result<()> {
     // Lines are all there is for now, with or without `--plain`.
@@ -92,10 +91,16 @@ fn typed_lines(json: bool) -> (Lines, Option<Terminal>) {
 }
 
 /// How a message ended.
-struct Sending {
-    to: Person,
-    text: String,
-    result: Result<Receipt, ClientError>,
+enum Sending {
+    Direct {
+        to: Person,
+        text: String,
+        result: Result<Receipt, ClientError>,
+    },
+    Channel {
+        text: String,
+        result: Result<ChannelReport, ClientError>,
+    },
 }
 
 struct Chat {
@@ -135,6 +140,7 @@ impl Chat {
             Line::Help => self.screen.hint(HELP)?,
             Line::List => self.list().await?,
             Line::Tell { user, text } => self.tell(user, text).await?,
+            Line::All(text) => self.tell_all(text).await?,
             Line::Text(text) => match self.partner.clone() {
                 Some(partner) => self.send(partner, text).await?,
                 None => self.screen.remark("USAGE", "to whom? say /tell <user> <text> first")?,
@@ -189,22 +195,37 @@ impl Chat {
         let text = text.to_owned();
         let answer = self.client.begin_tell(to.user_id.clone(), text.clone()).await?;
         self.sending.spawn(async move {
-            Sending {
-                to,
-                text,
-                result: answer.await,
-            }
+            let result = answer.await;
+            Sending::Direct { to, text, result }
+        });
+        Ok(())
+    }
+
+    async fn tell_all(&mut self, text: &str) -> Result<()> {
+        let text = text.to_owned();
+        let answer = self.client.begin_tell_all(text.clone()).await?;
+        self.sending.spawn(async move {
+            let result = answer.await;
+            Sending::Channel { text, result }
         });
         Ok(())
     }
 
     fn on_sent(&mut self, sent: Sending) -> Result<()> {
-        match sent.result {
-            Ok(receipt) => self.screen.sent(&sent.to, &sent.text, &receipt),
-            Err(error) => {
-                let said = format!("not sent to {}: {error}", show::address(&sent.to));
-                self.screen.remark("NOT_SENT", &said)
-            }
+        match sent {
+            Sending::Direct { to, text, result } => match result {
+                Ok(receipt) => self.screen.sent(&to, &text, &receipt),
+                Err(error) => {
+                    let said = format!("not sent to {}: {error}", show::address(&to));
+                    self.screen.remark("NOT_SENT", &said)
+                }
+            },
+            Sending::Channel { text, result } => match result {
+                Ok(report) => self.screen.sent_to_all(&text, &report),
+                Err(error) => self
+                    .screen
+                    .remark("NOT_SENT", &format!("not sent to the channel: {error}")),
+            },
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The commands, one module each.
 
 pub(crate) mod admin;
+pub(crate) mod all;
 pub(crate) mod chat;
 pub(crate) mod demo;
 pub(crate) mod key;
@@ -34,6 +35,7 @@ async fn perform(cli: Cli) -> Result<()> {
         Command::Register(args) => register::run(args, common).await,
         Command::List(args) => list::run(args, common).await,
         Command::Tell(args) => tell::run(args, common).await,
+        Command::All(args) => all::run(args, common).await,
         Command::Watch(args) => watch::run(args, common).await,
         Command::Chat(args) => chat::run(args, common).await,
         Command::Key(args) => key::run(args, common),
@@ -66,6 +68,7 @@ fn log_filter(common: &Common, command: &Command) -> Result<String> {
         Command::Register(_)
         | Command::List(_)
         | Command::Tell(_)
+        | Command::All(_)
         | Command::Watch(_)
         | Command::Chat(_)
         | Command::Key(_) => {

@@ -57,7 +57,7 @@ async fn watch(events: &mut EventStream, count: Option<u64>, json: bool) -> Resu
             );
         };
         match &event {
-            Event::Message(_) => left = left.saturating_sub(1),
+            Event::Message(_) | Event::Channel(_) => left = left.saturating_sub(1),
             Event::Stopped(stop) => last_words = Some(stop.to_string()),
             Event::Online { .. }
             | Event::Offline { .. }
@@ -66,6 +66,7 @@ async fn watch(events: &mut EventStream, count: Option<u64>, json: bool) -> Resu
             | Event::KeyChanged { .. }
             | Event::Sent { .. }
             | Event::Failed { .. }
+            | Event::ChannelSent { .. }
             | Event::Error { .. }
             | Event::Listed { .. }
             | Event::Resolved { .. } => {}

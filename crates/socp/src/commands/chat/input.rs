@@ -17,6 +17,7 @@ pub(super) enum Line<'a> {
     Help,
     List,
     Tell { user: &'a str, text: &'a str },
+    All(&'a str),
     Text(&'a str),
     Incomplete(&'static str),
     NotYet(&'a str),
@@ -44,7 +45,9 @@ pub(super) fn parse(line: &str) -> Line<'_> {
             },
             None => Line::Incomplete("/tell <user> <text>"),
         },
-        "all" | "file" | "register" | "login" | "dbget" | "pubget" | "gshare" | "gmsg" | "group" => Line::NotYet(name),
+        "all" if rest.trim_start().is_empty() => Line::Incomplete("/all <text>"),
+        "all" => Line::All(rest.trim_start()),
+        "file" | "register" | "login" | "dbget" | "pubget" | "gshare" | "gmsg" | "group" => Line::NotYet(name),
         _ => Line::Unknown(name),
     }
 }
@@ -129,7 +132,9 @@ mod tests {
             ),
             ("/tell bob", Line::Incomplete("/tell <user> <text>")),
             ("/tell", Line::Incomplete("/tell <user> <text>")),
-            ("/all hi", Line::NotYet("all")),
+            ("/all  hi you", Line::All("hi you")),
+            ("/all", Line::Incomplete("/all <text>")),
+            ("/group x", Line::NotYet("group")),
             ("/nonsense x", Line::Unknown("nonsense")),
             ("/", Line::Unknown("")),
         ];

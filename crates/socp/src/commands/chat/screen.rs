@@ -5,7 +5,7 @@ use crate::safe_text::safe;
 use crate::{out, show};
 use color_eyre::eyre::Result;
 use serde_json::json;
-use socp_client::{Event, Person, Receipt};
+use socp_client::{ChannelReport, Event, Person, Receipt};
 use std::io::{self, IsTerminal as _};
 
 /// Back to the first column, and clear the line (ECMA-48).
@@ -87,6 +87,21 @@ impl Screen {
             show::address(to),
             safe(text)
         ))
+    }
+
+    pub(super) fn sent_to_all(&self, text: &str, report: &ChannelReport) -> Result<()> {
+        if self.is_json() {
+            return Ok(out::json(&show::channel_receipt_json(report))?);
+        }
+        if !report.sent.is_empty() {
+            let how_many = report.sent.len();
+            self.line(&format!("[{}] → [all, {how_many}]: {}", show::clock_now(), safe(text)))?;
+        }
+        match show::channel_failure(report) {
+            Some(why) => self.line(&show::remark(&why)),
+            None if report.sent.is_empty() => self.line(&show::remark(&show::channel_receipt(report))),
+            None => Ok(()),
+        }
     }
 
     pub(super) fn people<'a>(&self, people: impl Iterator<Item = &'a Person>) -> Result<()> {
