@@ -272,13 +272,13 @@ pub fn file_chunk_preimage(parts: &FileChunkParts<'_>) -> Vec<u8> {
 /// The signed fields of a `FILE_END` with a status. Declared in canonical order.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct FileEndParts<'a> {
-    /// Why it failed; empty where there is nothing to say.
+    /// Why it failed, or how many chunks are written; empty where there is nothing to say.
     pub detail: &'a str,
     /// The file's id.
     pub file_id: &'a str,
     /// The receiver's user id, who sends this.
     pub from: &'a str,
-    /// `received` or `failed`.
+    /// `receiving`, `received` or `failed`.
     pub status: &'a str,
     /// The user id of the file's author.
     pub to: &'a str,

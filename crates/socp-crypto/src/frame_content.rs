@@ -137,6 +137,7 @@ fn end_preimage(end: &FileEnd, Saying { from, to, ts }: Saying<'_>) -> Result<Op
         file_id: &end.file_id,
         from,
         status: match status {
+            FileStatus::Receiving => "receiving",
             FileStatus::Received => "received",
             FileStatus::Failed => "failed",
         },

@@ -77,10 +77,12 @@ impl Shape for FileChunk {
     const FOREIGN_FIELDS: &'static [&'static str] = &["name", "sha256"];
 }
 
-/// How a transfer ended, as its receiver says; ours.
+/// How a transfer is getting on, as its receiver says; ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FileStatus {
+    /// Under way; `detail` is the number of chunks that are written, so that the author does not get too far ahead.
+    Receiving,
     /// Complete, size and hash checked, kept.
     Received,
     /// Given up; nothing of it is kept.
@@ -96,7 +98,7 @@ pub struct FileEnd {
     /// How it ended at the receiver; absent in the author's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<FileStatus>,
-    /// Why it failed, for people.
+    /// Why it failed, for people; or how many chunks are written.
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
@@ -184,6 +186,7 @@ mod tests {
         let end = |text: &str| Payload::parse(FrameKind::FileEnd, &parse_object(text).unwrap());
         assert!(end(r#"{"file_id":"f"}"#).is_ok());
         assert!(end(r#"{"file_id":"f","status":"failed","detail":"why"}"#).is_ok());
+        assert!(end(r#"{"file_id":"f","status":"receiving","detail":"16"}"#).is_ok());
         assert!(end(r#"{"file_id":"f","status":"lost"}"#).is_err());
         let long = "x".repeat(1025);
         assert!(end(&format!(r#"{{"file_id":"f","detail":"{long}"}}"#)).is_err());
