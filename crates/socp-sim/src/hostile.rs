@@ -275,7 +275,7 @@ impl World {
         // Stays linked.
         if self.liar(host).dice.chance(25) {
             for link in &lines {
-                self.lie(host, *link, "*", &Payload::Heartbeat(Heartbeat { peers: None }));
+                self.lie(host, *link, "*", &Payload::Heartbeat(Heartbeat::default()));
             }
         }
         let up = self.liar(host).lines.iter().filter(|(_, line)| line.is_up);
@@ -491,7 +491,15 @@ impl World {
         let honest = self.nodes.iter().map(|node| node.config.server_id.clone());
         let invented = (0..50).map(|number| server_id(&format!("castle-{number}")));
         let peers = Some(honest.chain(invented).collect());
-        self.lie(host, link, "*", &Payload::Heartbeat(Heartbeat { peers }));
+        self.lie(
+            host,
+            link,
+            "*",
+            &Payload::Heartbeat(Heartbeat {
+                peers,
+                ..Heartbeat::default()
+            }),
+        );
     }
 
     /// Says hello with somebody's id and another key.
