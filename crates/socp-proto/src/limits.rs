@@ -128,6 +128,9 @@ pub const CHANNEL_VERSION_MAX: u64 = (1 << 53) - 1;
 pub const CHANNEL_TELL_WAIT_MS: u64 = 1_000;
 /// How long a new peer has to link itself to others before it is told what those say (our choice).
 pub const FORWARD_SETTLE_MS: u64 = 3_000;
+/// How long a new link has to name everyone at its end; whom others said to be there, and it did not, is not there (our
+/// choice: five thousand signatures).
+pub const CONFIRM_WAIT_MS: u64 = 30_000;
 /// Gossip that is offered together, in one `HEARTBEAT` (our choice).
 pub const GOSSIP_REFS_COUNT_MAX: usize = 1_024;
 /// Gossip that could be passed on is offered together, this long after the first (our choice).

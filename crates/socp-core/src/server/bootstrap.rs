@@ -422,7 +422,7 @@ impl Server {
         let kept = link_to_keep(&self.config.server_id, server, (old, old_dialled), (link, new_dialled));
         let dropped = if kept == old { link } else { old };
         self.peers.insert(server.clone(), kept);
-        self.people.move_link(server, dropped, kept);
+        self.people.move_link(dropped, kept);
         self.move_telling(dropped, kept);
         self.note(Note::DuplicateLink {
             server: server.clone(),

@@ -14,7 +14,7 @@ use super::mutation::Mutation;
 use super::people::{Home, Person};
 use super::timers::Timer;
 use crate::clock::{Mono, Now};
-use socp_proto::limits::{FORWARD_SETTLE_MS, SERVERS_COUNT_MAX, UNLINKED_TELL_WAIT_MS};
+use socp_proto::limits::{CONFIRM_WAIT_MS, FORWARD_SETTLE_MS, SERVERS_COUNT_MAX, UNLINKED_TELL_WAIT_MS};
 use socp_proto::payload::Heartbeat;
 use socp_proto::{Envelope, Payload, ServerId, UserId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -64,6 +64,8 @@ impl Server {
         self.report_links_later(now, FORWARD_SETTLE_MS / 3);
         let at = now.mono.saturating_add(FORWARD_SETTLE_MS);
         self.timers.set(at, Timer::Settled(link));
+        let at = now.mono.saturating_add(CONFIRM_WAIT_MS);
+        self.timers.set(at, Timer::Confirmed(link));
     }
 
     /// Of two links to a peer one is given up: what was still to be told goes over the other.
@@ -111,16 +113,36 @@ impl Server {
             return;
         };
         let address = peer.server.clone();
-        let peers = (peer.is_native && peer.is_answered).then(|| {
+        let mut heartbeat = Heartbeat::default();
+        if peer.is_native && peer.is_answered {
             let lost = self.forwarding.lost.keys();
             let linked: BTreeSet<ServerId> = self.peers.keys().chain(lost).cloned().collect();
-            linked.into_iter().collect()
-        });
-        let heartbeat = Heartbeat {
-            peers,
-            ..Heartbeat::default()
-        };
+            heartbeat.peers = Some(linked.into_iter().collect());
+            heartbeat.beyond = self.servers_beyond(|via| via != link);
+        }
         self.send(&[link], now, &address, &Payload::Heartbeat(heartbeat));
+    }
+
+    /// Servers without a link whose users are reached over links like these.
+    fn servers_beyond(&self, is_meant: impl Fn(LinkId) -> bool) -> Vec<ServerId> {
+        let not_linked = self.people.servers().filter(|server| !self.peers.contains_key(*server));
+        let is_reached = |server: &&ServerId| self.people.is_reached(server, &is_meant);
+        not_linked.filter(is_reached).cloned().collect()
+    }
+
+    /// A peer says all that it reaches: what we know of others by it alone is out of reach.
+    pub(super) fn on_reach_told(&mut self, now: Now, link: LinkId, peers: &[ServerId], beyond: &[ServerId]) {
+        let known = self.servers_beyond(|via| via == link);
+        let mut is_changed = false;
+        for server in known {
+            if !peers.contains(&server) && !beyond.contains(&server) {
+                is_changed = true;
+                self.lose_way(now, &server, link);
+            }
+        }
+        if is_changed {
+            self.report_links_later(now, FORWARD_SETTLE_MS / 3);
+        }
     }
 
     /// A peer says to whom it is linked.
@@ -140,6 +162,24 @@ impl Server {
         }
         for peer in self.peers.keys().cloned().collect::<Vec<_>>() {
             self.decide(now, &peer, server);
+        }
+    }
+
+    /// A direct link has had time to tell of everyone there: whom it did not name has left meanwhile.
+    pub(super) fn on_confirmed(&mut self, now: Now, link: LinkId) {
+        let Some(Link::Peer(peer)) = self.links.get(&link) else {
+            return;
+        };
+        let server = peer.server.clone();
+        if self.peers.get(&server) != Some(&link) {
+            return;
+        }
+        for user in self.people.users_at(&server) {
+            let is_unnamed = |person: &Person| person.via() != Some(link) && person.stale_since().is_none();
+            if self.people.at(&user, &server).is_some_and(is_unnamed) {
+                let ended = self.people.withdraw(&user, &server);
+                self.show_end(now, ended, &user, &server, now.unix);
+            }
         }
     }
 
@@ -208,8 +248,16 @@ impl Server {
             .collect()
     }
 
-    /// Passes a change on unchanged, never back to where it came from or to its origin.
-    pub(super) fn forward_gossip(&mut self, now: Now, came_on: LinkId, origin: &ServerId, envelope: Envelope) {
+    /// Passes a change on unchanged, never back to where it came from or to its origin. `is_again`: it was known before;
+    /// whoever has seen it before would not ask for it.
+    pub(super) fn forward_gossip(
+        &mut self,
+        now: Now,
+        came_on: LinkId,
+        origin: &ServerId,
+        envelope: Envelope,
+        is_again: bool,
+    ) {
         let key = crate::seen::frame_key(&envelope);
         let mut at_once = Vec::new();
         let envelope = Arc::new(envelope);
@@ -224,7 +272,7 @@ impl Server {
                 continue; // It told us that it has it.
             }
             let is_sole = self.forwarding.between(&peer, origin).is_some();
-            if is_sole || !self.must_offer(&peer, link) {
+            if is_again || is_sole || !self.must_offer(&peer, link) {
                 at_once.push(link);
             } else {
                 self.offer(now, key, peer, &envelope);

@@ -121,7 +121,7 @@ impl Server {
         if budget.damped.contains_key(&user) || !budget.changes.try_take(now.mono) {
             return self.damp(now, &peer, user, (link, envelope, change));
         }
-        self.apply(now, link, envelope, change);
+        self.apply(now, link, envelope, change, is_back);
     }
 
     /// The peer that brings gossip about a server, if it may: whose it is, how old (PROTOCOL I.2, I.5).
@@ -226,19 +226,20 @@ impl Server {
             if let Some((_, (link, envelope, change))) = budget.damped.pop_first()
                 && matches!(self.links.get(&link), Some(Link::Peer(_)))
             {
-                self.apply(now, link, envelope, change);
+                self.apply(now, link, envelope, change, false);
             }
         }
     }
 
-    fn apply(&mut self, now: Now, link: LinkId, envelope: Envelope, change: Change) {
+    /// `is_again`: this was known before, and is true again.
+    fn apply(&mut self, now: Now, link: LinkId, envelope: Envelope, change: Change, is_again: bool) {
         match change {
-            Change::Arrival(advertise) => self.apply_arrival(now, link, envelope, advertise),
+            Change::Arrival(advertise) => self.apply_arrival(now, link, envelope, advertise, is_again),
             Change::Departure(remove) => self.apply_departure(now, link, envelope, remove),
         }
     }
 
-    fn apply_arrival(&mut self, now: Now, link: LinkId, envelope: Envelope, advertise: UserAdvertise) {
+    fn apply_arrival(&mut self, now: Now, link: LinkId, envelope: Envelope, advertise: UserAdvertise, is_again: bool) {
         let (user, server) = (advertise.user_id.clone(), advertise.server_id.clone());
         let Some(has_changed) = self.settle(now, link, advertise, Some(&envelope)) else {
             return;
@@ -246,7 +247,7 @@ impl Server {
         if has_changed {
             self.tell_users_of_arrival(now, &user);
         }
-        self.forward_gossip(now, link, &server, envelope);
+        self.forward_gossip(now, link, &server, envelope, is_again);
     }
 
     fn apply_departure(&mut self, now: Now, link: LinkId, envelope: Envelope, remove: UserRemove) {
@@ -267,7 +268,7 @@ impl Server {
         if was_online {
             self.show_end(now, ended, &user, &origin, now.unix);
         }
-        self.forward_gossip(now, link, &origin, envelope);
+        self.forward_gossip(now, link, &origin, envelope, false);
     }
 
     /// A user of the introducer, out of its welcome.

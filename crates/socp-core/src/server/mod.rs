@@ -206,6 +206,7 @@ impl Server {
                 Timer::Channel => self.on_channel_due(now),
                 Timer::Report => self.on_report_due(now),
                 Timer::Settled(link) => self.on_settled(now, link),
+                Timer::Confirmed(link) => self.on_confirmed(now, link),
                 Timer::Offers => self.on_offers_due(now),
                 Timer::Departing => self.on_departing_due(now),
                 Timer::Damped(server) => self.on_damped_due(now, &server),
@@ -264,6 +265,7 @@ impl Server {
                 self.on_want(&server, &heartbeat.want);
                 self.on_have(now, &server, heartbeat.have);
                 if let Some(peers) = heartbeat.peers {
+                    self.on_reach_told(now, link, &peers, &heartbeat.beyond);
                     self.on_links_told(now, &server, peers);
                 }
             }

@@ -94,6 +94,14 @@ impl Person {
         matches!(&self.home, Home::Remote { server: home, .. } if home == server)
     }
 
+    /// The link on which this was said.
+    pub(super) fn via(&self) -> Option<LinkId> {
+        match self.home {
+            Home::Remote { via, .. } => Some(via),
+            Home::Local(_) => None,
+        }
+    }
+
     /// Since when the home server is lost.
     pub(super) fn stale_since(&self) -> Option<Mono> {
         match self.home {
@@ -268,6 +276,22 @@ impl People {
         self.take_over(user)
     }
 
+    /// The servers of remote users.
+    pub(super) fn servers(&self) -> impl Iterator<Item = &ServerId> {
+        self.behind.keys()
+    }
+
+    /// Whether some user of a server is reached over a link like these.
+    pub(super) fn is_reached(&self, server: &ServerId, is_meant: impl Fn(LinkId) -> bool) -> bool {
+        let mut users = self.behind.get(server).into_iter().flatten();
+        users.any(|user| match self.at(user, server).map(|person| &person.home) {
+            Some(Home::Remote {
+                via, stale_since: None, ..
+            }) => is_meant(*via),
+            Some(Home::Remote { .. } | Home::Local(_)) | None => false,
+        })
+    }
+
     /// The users that another server claims.
     pub(super) fn users_at(&self, server: &ServerId) -> Vec<UserId> {
         self.behind.get(server).into_iter().flatten().cloned().collect()
@@ -294,12 +318,12 @@ impl People {
         self.behind.get(server).map_or(0, BTreeSet::len)
     }
 
-    /// The peer's gossip comes on another link from now on, its own and what it passes on.
-    pub(super) fn move_link(&mut self, server: &ServerId, dropped: LinkId, kept: LinkId) {
+    /// A peer's gossip comes on another link from now on, its own and what it passes on.
+    pub(super) fn move_link(&mut self, dropped: LinkId, kept: LinkId) {
         let all = self.known.values_mut().chain(self.standing.values_mut().flatten());
         for person in all {
-            if let Home::Remote { server: home, via, .. } = &mut person.home
-                && (*via == dropped || home == server)
+            if let Home::Remote { via, .. } = &mut person.home
+                && *via == dropped
             {
                 *via = kept;
             }
@@ -316,10 +340,19 @@ impl People {
         all.filter_map(server).collect()
     }
 
-    /// A server is lost, with its users. Those who were online until now.
-    pub(super) fn lose_server(&mut self, server: &ServerId, now: Mono) -> Vec<UserId> {
+    /// The ways to a server over links like these are lost, with its users. Those who were online until now.
+    pub(super) fn lose_server(
+        &mut self,
+        server: &ServerId,
+        is_lost: impl Fn(LinkId) -> bool,
+        now: Mono,
+    ) -> Vec<UserId> {
         let mut lost = Vec::new();
         for user in self.users_at(server) {
+            let via = self.at(&user, server).and_then(Person::via);
+            if !via.is_some_and(&is_lost) {
+                continue;
+            }
             let is_in_use = self.known.get(&user).is_some_and(|person| person.is_at(server));
             if self.make_stale(&user, server, now) && is_in_use {
                 lost.push(user);

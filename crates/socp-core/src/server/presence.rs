@@ -131,19 +131,26 @@ impl Server {
         let mut lost = self.people.servers_via(link);
         lost.retain(|beyond| !self.peers.contains_key(beyond));
         lost.insert(server.clone());
-        for server in lost {
-            for user in self.people.lose_server(&server, now.mono) {
-                match self.people.pass_over(&user) {
-                    Ended::Moved => self.tell_users_of_arrival(now, &user),
-                    Ended::Nothing | Ended::StoodBy | Ended::Gone => self.departing.push_back((user, server.clone())),
-                }
-            }
-            self.timers
-                .set(now.mono.saturating_add(STALE_USER_MAX_MS), Timer::Stale(server));
+        for beyond in lost {
+            self.lose_way(now, &beyond, link);
         }
-        self.timers.set(now.mono, Timer::Departing);
         self.on_peer_unlinked(now, server);
         self.note(Note::PeerDown { server: server.clone() });
+    }
+
+    /// A server is out of reach over this link; other ways to it stay.
+    pub(super) fn lose_way(&mut self, now: Now, server: &ServerId, link: LinkId) {
+        let links = &self.links;
+        let is_lost = |via: LinkId| via == link || !links.contains_key(&via);
+        for user in self.people.lose_server(server, is_lost, now.mono) {
+            match self.people.pass_over(&user) {
+                Ended::Moved => self.tell_users_of_arrival(now, &user),
+                Ended::Nothing | Ended::StoodBy | Ended::Gone => self.departing.push_back((user, server.clone())),
+            }
+        }
+        let at = now.mono.saturating_add(STALE_USER_MAX_MS);
+        self.timers.set(at, Timer::Stale(server.clone()));
+        self.timers.set(now.mono, Timer::Departing);
     }
 
     /// Tells our users, in portions, who is out of reach with a lost server.

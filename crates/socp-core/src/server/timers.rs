@@ -26,6 +26,8 @@ pub(super) enum Timer {
     Report,
     /// The peer at this link has had time to link itself to others.
     Settled(LinkId),
+    /// The peer at this link has had time to name all its users.
+    Confirmed(LinkId),
     /// Peers want to hear which changes we could tell them.
     Offers,
     /// Our users want to hear who is out of reach.

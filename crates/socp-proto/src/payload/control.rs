@@ -146,6 +146,9 @@ pub struct Heartbeat {
     /// another has told it already.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peers: Option<Vec<ServerId>>,
+    /// The servers that it is not linked to and knows users of, who can be reached over it; ours (PROTOCOL I.5).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub beyond: Vec<ServerId>,
     /// Gossip that the sender could pass on to the receiver, each by the SHA-256 of its frame; ours (PROTOCOL I.5).
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "gossip_refs")]
     pub have: Vec<Base64Url>,

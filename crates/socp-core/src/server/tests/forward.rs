@@ -184,3 +184,44 @@ fn gossip_that_is_unlike_ours_is_shown_as_it_came() {
     assert_eq!(shown.len(), 1, "{frames:?}");
     assert_eq!(shown[0].envelope, gossip);
 }
+
+#[test]
+fn whom_a_server_does_not_name_itself_is_not_there_whatever_others_said() {
+    let mut world = World::one("a");
+    let m = world.peer("m", "a");
+    let z = world.peer("z", "a");
+    world.hang_up(z);
+    for user in ["u", "v"] {
+        world.peer_says(m, "z", "*", &advert(user, "z"));
+    }
+    let z = world.peer("z", "a");
+    world.now.unix += 1;
+    world.peer_says(z, "z", "*", &advert("v", "z"));
+    assert_eq!(world.list("a"), ["u", "v"]);
+    world.wait(30_000);
+    assert_eq!(world.list("a"), ["v"]);
+    world.hang_up(m);
+    assert_eq!(world.list("a"), ["v"]);
+}
+
+#[test]
+fn users_of_a_server_that_is_lost_beyond_the_middle_are_out_of_reach() {
+    let mut world = World::mesh(&["a", "m", "n", "z"]);
+    world.user("v", "z");
+    for (one, other) in [("a", "n"), ("a", "z"), ("m", "z")] {
+        world.block(one, other);
+    }
+    world.wait(60_000);
+    assert_eq!(world.list("a"), ["v"], "over two servers in the middle");
+    world.crash("z");
+    world.wait(40_000);
+    assert!(world.list("n").is_empty());
+    assert!(world.list("m").is_empty());
+    assert!(world.list("a").is_empty());
+    assert_eq!(world.node("a").server.status().stale_users, 1);
+    world.start(&["z"]);
+    let back = world.user("v", "z");
+    world.answer_pings(back.wire, true);
+    world.wait(120_000);
+    assert_eq!(world.list("a"), ["v"]);
+}
