@@ -16,10 +16,12 @@ use crate::store::Store;
 use answers::{Question, Unpinning};
 use futures_util::FutureExt as _;
 use socp_core::Now;
-use socp_core::server::{Config, DialId, Fault, Input, LinkId, Note, Output, Record, Role, SaveId, Server};
+use socp_core::server::{
+    BootstrapEntry, Config, DialId, Fault, Input, LinkId, Note, Output, Record, Role, SaveId, Server,
+};
 use socp_crypto::{PublicKey, random_bytes};
 use socp_proto::limits::STOP_FLUSH_MAX_MS;
-use socp_proto::{Base64Url, FrameKind, Object, UserId};
+use socp_proto::{Base64Url, FrameKind, KeyText, Object, UserId};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -93,10 +95,10 @@ impl Hub {
         let config = Config {
             server_id: opened.server_id,
             name: settings.name.clone(),
-            key: opened.key_text,
+            key: opened.key_text.clone(),
             host,
             port,
-            bootstrap: settings.bootstrap.clone(),
+            bootstrap: without_self(&settings.bootstrap, &opened.key_text),
             accept: settings.accept,
             takes_users: settings.takes_users,
             verify_content: settings.verify_content,
@@ -440,6 +442,22 @@ async fn sleep_until(due: Option<Instant>) {
         Some(due) => tokio::time::sleep_until(due.into()).await,
         None => std::future::pending().await,
     }
+}
+
+/// The list without ourselves: it may be shared by many servers, and name us by a name that we do not know.
+fn without_self(bootstrap: &[BootstrapEntry], own: &KeyText) -> Vec<BootstrapEntry> {
+    let is_other = |entry: &&BootstrapEntry| {
+        let is_own = entry.key.as_ref() == Some(own);
+        if is_own {
+            tracing::info!(
+                host = entry.host,
+                port = entry.port,
+                "this bootstrap entry has our own key; left out"
+            );
+        }
+        !is_own
+    };
+    bootstrap.iter().filter(is_other).cloned().collect()
 }
 
 /// The clock reading that the core is given.

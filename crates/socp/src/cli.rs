@@ -1,11 +1,11 @@
 //! The arguments of the program.
 
 use crate::commands;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use color_eyre::eyre::{Result, WrapErr as _, eyre};
 use figment::Figment;
 use figment::providers::{Format as _, Toml};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// Secure federated chat that speaks SOCP v1.3.
@@ -39,9 +39,22 @@ pub(crate) struct Common {
     /// What to log, like `info` or `socp_server=debug` [default: warn, for serve: info]
     #[arg(long, global = true, env = "SOCP_LOG", value_name = "FILTER")]
     pub(crate) log: Option<String>,
+    /// How to log [default: text]
+    #[arg(long, global = true, env = "SOCP_LOG_FORMAT", value_name = "FORMAT")]
+    pub(crate) log_format: Option<LogFormat>,
     /// Read the key's password from the first line of standard input
     #[arg(long, global = true)]
     pub(crate) password_stdin: bool,
+}
+
+/// What a line of the log looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    /// For people
+    Text,
+    /// One JSON object
+    Json,
 }
 
 /// `socp.toml` in the profile directory: what neither flag nor environment says.

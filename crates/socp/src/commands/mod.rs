@@ -11,7 +11,7 @@ pub(crate) mod serve;
 pub(crate) mod tell;
 pub(crate) mod watch;
 
-use crate::cli::{Cli, Command, Common};
+use crate::cli::{Cli, Command, Common, LogFormat};
 use color_eyre::eyre::{Result, WrapErr as _};
 use std::io::{self, IsTerminal as _};
 use tracing_subscriber::EnvFilter;
@@ -49,12 +49,30 @@ async fn perform(cli: Cli) -> Result<()> {
 fn start_log(cli: &Cli) -> Result<()> {
     let filter = log_filter(&cli.common, &cli.command)?;
     let filter = EnvFilter::try_new(&filter).wrap_err_with(|| format!("--log {filter:?} cannot be used"))?;
-    tracing_subscriber::fmt()
+    let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
-        .init();
+        .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
+    match log_format(cli) {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().flatten_event(true).init(),
+    }
     Ok(())
+}
+
+fn log_format(cli: &Cli) -> LogFormat {
+    let from_file = match &cli.command {
+        Command::Serve(args) => args.log_settings().log_format,
+        Command::Register(_)
+        | Command::List(_)
+        | Command::Tell(_)
+        | Command::Watch(_)
+        | Command::Chat(_)
+        | Command::Key(_)
+        | Command::Demo(_)
+        | Command::Admin(_) => None,
+    };
+    cli.common.log_format.or(from_file).unwrap_or(LogFormat::Text)
 }
 
 fn log_filter(common: &Common, command: &Command) -> Result<String> {
@@ -62,8 +80,8 @@ fn log_filter(common: &Common, command: &Command) -> Result<String> {
         return Ok(filter.clone());
     }
     match command {
-        // These have no profile, so no file of one speaks for them.
-        Command::Serve(_) => Ok("info".to_owned()),
+        // These have no profile, so no file of one speaks for them; a server has one of its own.
+        Command::Serve(args) => Ok(args.log_settings().log.unwrap_or_else(|| "info".to_owned())),
         Command::Demo(_) | Command::Admin(_) => Ok("warn".to_owned()),
         Command::Register(_)
         | Command::List(_)

@@ -1,16 +1,20 @@
 //! `socp serve`: one server, until SIGTERM or Ctrl-C.
 
+mod bootstrap;
+mod bootstrap_file;
+
+use crate::cli::LogFormat;
+use bootstrap::{read_entry, read_host_port, without_repetition};
 use clap::{Args, ValueEnum};
 use color_eyre::eyre::{Context as _, Result, bail, eyre};
 use figment::Figment;
 use figment::providers::{Env, Format as _, Serialized, Toml};
 use serde::{Deserialize, Serialize};
 use socp_core::server::{Accept, BootstrapEntry};
-use socp_crypto::PublicKey;
-use socp_proto::{KeyText, ServerId};
+use socp_proto::ServerId;
 use socp_server::{RateLimit, Ready, Settings};
 use std::io::Write as _;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -24,7 +28,9 @@ const SETTINGS: &[&str] = &[
     "server_id",
     "public_address",
     "bootstrap",
+    "bootstrap_file",
     "introducer",
+    "no_users",
     "accept",
     "i_know_open_is_unsafe",
     "verify_content",
@@ -39,7 +45,7 @@ const SETTINGS: &[&str] = &[
 /// Every setting can also stand in DIR/socp.toml (with _ for -), or in the environment as SOCP_…; a flag counts most,
 /// then the environment, then the file.
 #[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
-#[command(after_help = "Example:\n  socp serve --listen 127.0.0.1:8765 --data ./srv-a --name srv-a")]
+#[command(after_help = help())]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct ServeArgs {
     /// Where to listen; port 0 picks a free one [default: 127.0.0.1:8765]
@@ -66,10 +72,18 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "ws://HOST:PORT[#PUBKEY]")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     bootstrap: Vec<String>,
+    /// A list of servers to join the network through (.yaml, .yml or .toml), after those given with --bootstrap
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bootstrap_file: Option<PathBuf>,
     /// This server admits others and needs no bootstrap entry of its own (every server answers joins)
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     introducer: bool,
+    /// Take no users: the server only admits other servers and links them
+    #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    no_users: bool,
     /// Who may say hello [default: signed]
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -98,6 +112,38 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "ORIGIN")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     allow_origin: Vec<String>,
+    /// In the file alone: what to log, as --log
+    #[arg(skip)]
+    #[serde(skip_serializing)]
+    log: Option<String>,
+    /// In the file alone: how to log, as --log-format
+    #[arg(skip)]
+    #[serde(skip_serializing)]
+    log_format: Option<LogFormat>,
+}
+
+fn help() -> String {
+    format!(
+        "Example:\n  socp serve --listen 127.0.0.1:8765 --data ./srv-a --name srv-a\n\n{}",
+        bootstrap_file::EXAMPLE
+    )
+}
+
+/// What the log should be according to the data directory's `socp.toml`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct LogSettings {
+    pub(super) log: Option<String>,
+    pub(super) log_format: Option<LogFormat>,
+}
+
+impl ServeArgs {
+    /// Looked at before anything is logged. A file that cannot be read is complained of a moment later, by
+    /// [`read_settings`].
+    pub(super) fn log_settings(&self) -> LogSettings {
+        let file = Figment::from(Toml::file(self.data.join("socp.toml")));
+        file.extract().unwrap_or_default()
+    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum, Serialize, Deserialize)]
@@ -118,9 +164,9 @@ enum Switch {
 
 /// Runs the command.
 pub(crate) async fn run(args: &ServeArgs) -> Result<()> {
-    let settings = read_settings(args)?;
+    let (settings, is_introducer) = read_settings(args)?;
     let known = settings.bootstrap.len();
-    if !args.introducer && (1..INTRODUCERS_WANTED).contains(&known) {
+    if !is_introducer && (1..INTRODUCERS_WANTED).contains(&known) {
         tracing::warn!(
             known,
             wanted = INTRODUCERS_WANTED,
@@ -136,19 +182,27 @@ pub(crate) async fn run(args: &ServeArgs) -> Result<()> {
 }
 
 /// Flags over environment over file.
-fn read_settings(args: &ServeArgs) -> Result<Settings> {
+fn read_settings(args: &ServeArgs) -> Result<(Settings, bool)> {
     let file = args.data.join("socp.toml");
     let layers = Figment::new()
         .merge(Toml::file(&file))
         .merge(Env::prefixed("SOCP_").only(SETTINGS))
         .merge(Serialized::defaults(args));
-    let merged: ServeArgs = layers.extract().map_err(|error| {
+    let mut merged: ServeArgs = layers.extract().map_err(|error| {
         eyre!(
             "{error} (settings come from flags, SOCP_… variables and {})",
             file.display()
         )
     })?;
-    to_settings(&merged, args.data.clone())
+    // A path that stands in the file is meant from where the file is.
+    let is_of_file = layers
+        .find_metadata("bootstrap_file")
+        .and_then(|metadata| metadata.source.as_ref()?.file_path())
+        .is_some();
+    if let Some(path) = merged.bootstrap_file.as_mut().filter(|_| is_of_file) {
+        *path = args.data.join(&*path);
+    }
+    Ok((to_settings(&merged, args.data.clone())?, merged.introducer))
 }
 
 fn to_settings(args: &ServeArgs, data: PathBuf) -> Result<Settings> {
@@ -162,13 +216,10 @@ fn to_settings(args: &ServeArgs, data: PathBuf) -> Result<Settings> {
     settings.public_address = args
         .public_address
         .as_deref()
-        .map(|text| read_host_port(text, "--public-address"))
+        .map(|text| read_host_port(text).map_err(|error| eyre!("--public-address {error}")))
         .transpose()?;
-    settings.bootstrap = args
-        .bootstrap
-        .iter()
-        .map(|text| read_bootstrap(text))
-        .collect::<Result<_>>()?;
+    settings.bootstrap = read_bootstrap(args, listen, settings.public_address.as_ref())?;
+    settings.takes_users = !args.no_users;
     settings.accept = match args.accept {
         Some(AcceptArg::Open) => Accept::Open,
         Some(AcceptArg::Signed) | None => Accept::Signed,
@@ -187,6 +238,23 @@ fn to_settings(args: &ServeArgs, data: PathBuf) -> Result<Settings> {
     Ok(settings)
 }
 
+/// The entries of the flags, then those of the file.
+fn read_bootstrap(args: &ServeArgs, listen: SocketAddr, public: Option<&(String, u16)>) -> Result<Vec<BootstrapEntry>> {
+    let mut entries = Vec::new();
+    for text in &args.bootstrap {
+        entries.push(read_entry(text).map_err(|error| eyre!("--bootstrap {error}"))?);
+    }
+    if let Some(file) = &args.bootstrap_file {
+        entries.extend(bootstrap_file::read(file)?);
+    }
+    let host = match listen.ip() {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+    };
+    let own: Vec<_> = [(host, listen.port())].into_iter().chain(public.cloned()).collect();
+    without_repetition(entries, &own)
+}
+
 fn read_name(text: &str) -> Result<String> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if text.is_empty() || text.len() > 64 || !text.chars().all(is_plain) {
@@ -197,40 +265,6 @@ fn read_name(text: &str) -> Result<String> {
 
 fn read_server_id(text: &str) -> Result<ServerId> {
     ServerId::try_from(text).map_err(|error| eyre!("--server-id {text:?} {error}"))
-}
-
-fn read_host_port(text: &str, what: &str) -> Result<(String, u16)> {
-    let parts = text.rsplit_once(':').filter(|(host, _)| !host.is_empty());
-    let (host, port) = parts.ok_or_else(|| eyre!("{what} {text:?} is not HOST:PORT"))?;
-    let port = port.parse::<u16>().ok().filter(|port| *port > 0);
-    Ok((
-        host.to_owned(),
-        port.ok_or_else(|| eyre!("{what} {text:?} has no port between 1 and 65535"))?,
-    ))
-}
-
-fn read_bootstrap(text: &str) -> Result<BootstrapEntry> {
-    let (address, key) = match text.split_once('#') {
-        Some((address, key)) => (address, Some(key)),
-        None => (text, None),
-    };
-    if address.starts_with("wss://") {
-        bail!("--bootstrap {address:?}: this version speaks ws:// only");
-    }
-    let address = address
-        .strip_prefix("ws://")
-        .ok_or_else(|| eyre!("--bootstrap {text:?} must begin with ws://"))?;
-    let (host, port) = read_host_port(address.trim_end_matches('/'), "--bootstrap")?;
-    let key = key
-        .map(|key| read_key(key).wrap_err_with(|| format!("--bootstrap ws://{host}:{port}")))
-        .transpose()?;
-    Ok(BootstrapEntry { host, port, key })
-}
-
-fn read_key(text: &str) -> Result<KeyText> {
-    let key = KeyText::try_from(text.to_owned()).map_err(|error| eyre!("the key behind # {error}"))?;
-    PublicKey::from_spki_der(key.der()).map_err(|error| eyre!("the key behind # is not usable: {error}"))?;
-    Ok(key)
 }
 
 fn read_rate(text: &str) -> Result<RateLimit> {
@@ -292,24 +326,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bootstrap_entry_is_an_address_with_or_without_a_key() {
-        let entry = read_bootstrap("ws://[::1]:8765/").unwrap();
-        assert_eq!((entry.host.as_str(), entry.port, entry.key), ("[::1]", 8765, None));
-        for (bad, said) in [
-            ("127.0.0.1:8765", "must begin with ws://"),
-            ("wss://h:1", "ws:// only"),
-            ("ws://h", "is not HOST:PORT"),
-            ("ws://h:0", "no port between"),
-            ("ws://h:99999", "no port between"),
-            ("ws://h:1#AAAA", "not usable"),
-            ("ws://h:1#*", "is not base64url"),
-        ] {
-            let error = format!("{:#}", read_bootstrap(bad).unwrap_err());
-            assert!(error.contains(said), "{bad}: {error}");
-        }
-    }
-
-    #[test]
     fn settings_come_from_the_file_and_flags_count_more() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(
@@ -322,10 +338,32 @@ mod tests {
             name: Some("from-flag".to_owned()),
             ..ServeArgs::default()
         };
-        let settings = read_settings(&args).unwrap();
+        let (settings, _) = read_settings(&args).unwrap();
         assert_eq!(settings.name.as_deref(), Some("from-flag"));
         assert_eq!(settings.clock_tolerance_ms, (7000, 7000));
         assert_eq!(settings.rate_limit, RateLimit::PerSecond(9));
+    }
+
+    #[test]
+    fn introducers_users_and_lists_can_be_set_in_the_file_and_paths_there_are_meant_from_there() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("list.yaml"), "bootstrap_servers: [\"ws://two:2\"]\n").unwrap();
+        let settings = "listen = \"127.0.0.1:9\"\nintroducer = true\nno_users = true\nbootstrap_file = \"list.yaml\"\n\
+                        bootstrap = [\"ws://one:1\", \"ws://127.0.0.1:9\"]\nlog = \"debug\"\nlog_format = \"json\"\n";
+        std::fs::write(dir.path().join("socp.toml"), settings).unwrap();
+        let args = ServeArgs {
+            data: dir.path().to_owned(),
+            ..ServeArgs::default()
+        };
+        let (settings, is_introducer) = read_settings(&args).unwrap();
+        let hosts: Vec<_> = settings.bootstrap.iter().map(|entry| entry.host.as_str()).collect();
+        assert_eq!(hosts, ["one", "two"], "the flags' first, and not ourselves");
+        assert!(is_introducer && !settings.takes_users);
+        let log = args.log_settings();
+        assert_eq!(
+            (log.log.as_deref(), log.log_format),
+            (Some("debug"), Some(LogFormat::Json))
+        );
     }
 
     #[test]

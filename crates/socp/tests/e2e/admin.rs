@@ -204,3 +204,93 @@ fn whoever_asks_in_the_wrong_place_or_way_is_told() {
     server.stop();
     assert!(!socket.exists());
 }
+
+#[test]
+fn a_server_joins_by_a_list_that_it_shares_with_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let a = Served::start(dir.path(), "srv-a", &["--introducer"]);
+    let c = Served::start(dir.path(), "srv-c", &["--bootstrap", &a.bootstrap()]);
+    let own = format!("127.0.0.1:{}", crate::process::free_ports(1));
+    let list = dir.path().join("introducers.yaml");
+    let (a_port, c_port) = (
+        a.address().rsplit(':').next().unwrap(),
+        c.address().rsplit(':').next().unwrap(),
+    );
+    let text = format!(
+        "# Everybody's list: the reader's own address is in it, and one is there twice.\nbootstrap_servers:\n\
+         \x20 - host: 127.0.0.1\n    port: {a_port}\n    pubkey: {}\n  - ws://{own}\n  - ws://127.0.0.1:{c_port}\n\
+         \x20 - ws://127.0.0.1:{a_port}\n",
+        a.pubkey
+    );
+    std::fs::write(&list, text).unwrap();
+    let b = Served::start_on(dir.path(), "srv-b", &own, &["--bootstrap-file", list.to_str().unwrap()]);
+    eventually("all to be linked", || {
+        [&a, &b, &c]
+            .iter()
+            .all(|server| status(&server.data)["peers"] == 2)
+            .then_some(())
+    });
+
+    std::fs::write(&list, "bootstrap_servers:\n  - host: h\n    port: 0\n").unwrap();
+    let other = dir.path().join("other");
+    let mut serve = socp();
+    serve
+        .args(["serve", "--data"])
+        .arg(&other)
+        .arg("--bootstrap-file")
+        .arg(&list);
+    fails(&mut serve, &["introducers.yaml", "line 3", "port 0"]);
+    assert!(!other.exists(), "nothing is made before the settings are right");
+}
+
+/// A server's log, from its start to its end.
+fn log_of(dir: &Path, name: &str, args: &[&str]) -> Vec<String> {
+    let path = dir.join(format!("{name}.log"));
+    let mut serve = socp();
+    serve
+        .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+        .arg(dir.join(name))
+        .args(args)
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::fs::File::create(&path).unwrap());
+    let mut child = serve.spawn().unwrap();
+    let mut ready = [0; 5];
+    child.stdout.take().unwrap().read_exact(&mut ready).unwrap();
+    assert_eq!(&ready, b"ready");
+    let stopped = Command::new("kill").arg(child.id().to_string()).status().unwrap();
+    assert!(stopped.success() && child.wait().unwrap().success());
+    std::fs::read_to_string(path)
+        .unwrap()
+        .lines()
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn each_change_of_state_is_one_line_of_the_log_as_text_or_json() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = log_of(dir.path(), "text", &["--name", "srv-x"]);
+    let messages: Vec<&str> = text
+        .iter()
+        .map(|line| line.split("socp_server").nth(1).unwrap())
+        .collect();
+    assert_eq!(messages.len(), 3, "{text:?}");
+    for (message, word) in messages.iter().zip(["listening", "stopping", "stopped"]) {
+        assert!(message.contains(word), "{message}");
+    }
+    let lines = log_of(dir.path(), "json", &["--name", "srv-x", "--log-format", "json"]);
+    let lines: Vec<Value> = lines.iter().map(|line| json(line)).collect();
+    let messages: Vec<_> = lines.iter().map(|line| line["message"].as_str().unwrap()).collect();
+    assert_eq!(messages, ["listening", "stopping", "stopped"]);
+    assert_eq!(
+        (&lines[0]["name"], &lines[0]["level"]),
+        (&"srv-x".into(), &"INFO".into())
+    );
+    // The file of the data directory says so, too.
+    std::fs::write(
+        dir.path().join("json").join("socp.toml"),
+        "log_format = \"json\"\nlog = \"warn\"\n",
+    )
+    .unwrap();
+    assert_eq!(log_of(dir.path(), "json", &[]), Vec::<String>::new());
+}
