@@ -361,7 +361,7 @@ impl Server {
             return;
         }
         self.outputs.push_back(Output::Distrust { server: server.clone() });
-        self.dials.forget(server);
+        self.dial_anew(now, server);
         if let Some(link) = self.peers.get(server).copied() {
             self.give_up(
                 now,

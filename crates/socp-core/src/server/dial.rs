@@ -66,15 +66,18 @@ impl Dials {
             .any(|target| target.is_introducer && target.host == host && target.port == port)
     }
 
-    /// Dials a server no more, unless a bootstrap entry says to.
-    pub(super) fn forget(&mut self, server: &ServerId) {
+    /// Dials a server no more, unless a bootstrap entry says to: which ones do.
+    fn forget(&mut self, server: &ServerId) -> Vec<DialId> {
         self.targets
             .retain(|_, target| target.is_introducer || target.server.as_ref() != Some(server));
-        for target in self.targets.values_mut() {
-            if target.server.as_ref() == Some(server) {
+        let entries: Vec<DialId> = self.of_server(server).collect();
+        for entry in &entries {
+            if let Some(target) = self.targets.get_mut(entry) {
                 target.server = None;
+                target.attempts = 0;
             }
         }
+        entries
     }
 
     fn of_server<'a>(&'a self, server: &'a ServerId) -> impl Iterator<Item = DialId> + 'a {
@@ -191,6 +194,14 @@ impl Server {
         };
         let dial = self.dials.add(target);
         self.timers.set(now.mono, Timer::Dial(dial));
+    }
+
+    /// A pin was removed: the server is dialled no more, or, where it is a bootstrap entry, at once, since the
+    /// operator waits for it.
+    pub(super) fn dial_anew(&mut self, now: Now, server: &ServerId) {
+        for entry in self.dials.forget(server) {
+            self.timers.set(now.mono, Timer::Dial(entry));
+        }
     }
 
     pub(super) fn on_dial_due(&mut self, dial: DialId) {

@@ -99,6 +99,23 @@ fn a_removed_pin_lets_another_key_in_and_is_gone_after_a_restart() {
 }
 
 #[test]
+fn a_bootstrap_entry_whose_pin_was_removed_is_dialled_at_once() {
+    let mut world = World::one("a");
+    let mut config = config("b");
+    config.bootstrap = vec![entry("a", None)];
+    world.add(config, "b");
+    assert_eq!(world.links_between("a", "b").len(), 1);
+    world.crash("a");
+    // By now b waits up to a minute between two attempts.
+    world.wait(300_000);
+    let before = dialled(&world, "b").len();
+    let server = server_id("a");
+    world.handle("b", Input::Unpin { server });
+    world.settle();
+    assert_eq!(dialled(&world, "b").len(), before + 1);
+}
+
+#[test]
 fn a_lie_about_a_known_servers_address_does_not_hide_it() {
     let mut world = World::mesh(&["a", "b"]);
     world.listens.insert("liar:1".to_owned(), Vec::new());
