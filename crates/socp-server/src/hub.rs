@@ -402,7 +402,12 @@ fn count(metrics: &Metrics, note: &Note) -> Option<Outcome> {
         }
         Note::Duplicate { .. } => return Some(Outcome::Duplicate),
         Note::Ignored { .. } => return Some(Outcome::Ignored),
-        Note::PeerOverBudget { .. } => metrics.dropped(Loss::Presence),
+        Note::PeerOverBudget { .. } => metrics.warned("peer_over_budget"),
+        Note::PinConflict { .. } => metrics.warned("pin_conflict"),
+        Note::WrongKey { .. } => metrics.warned("wrong_key"),
+        Note::KeyConflict { .. } => metrics.warned("key_conflict"),
+        Note::TrustedOnFirstUse { .. } => metrics.warned("trusted_on_first_use"),
+        Note::UnprovenHello { .. } => metrics.warned("unproven_hello"),
         Note::Undeliverable { .. } => metrics.dropped(Loss::Undeliverable),
         Note::Routed { is_local, .. } => metrics.routed(*is_local),
         Note::DialFailed { .. }
@@ -410,16 +415,11 @@ fn count(metrics: &Metrics, note: &Note) -> Option<Outcome> {
         | Note::PeerDown { .. }
         | Note::DuplicateLink { .. }
         | Note::Pinned { .. }
-        | Note::PinConflict { .. }
-        | Note::TrustedOnFirstUse { .. }
-        | Note::WrongKey { .. }
         | Note::IdAssigned { .. }
         | Note::IdKept { .. }
         | Note::Rejected { .. }
         | Note::UserUp { .. }
         | Note::UserDown { .. }
-        | Note::UnprovenHello { .. }
-        | Note::KeyConflict { .. }
         | Note::PeerComplained { .. }
         | Note::UserComplained { .. }
         | Note::Silent { .. }

@@ -70,8 +70,6 @@ pub(crate) enum Loss {
     Connection,
     /// A pong that nobody asked for.
     Pong,
-    /// A peer is over its presence budget.
-    Presence,
     /// No way to the user.
     Undeliverable,
     /// A directory signature that is not the home server's.
@@ -86,7 +84,6 @@ impl Loss {
             Self::Signing => "signing_failed",
             Self::Connection => "too_many_connections",
             Self::Pong => "unasked_pong",
-            Self::Presence => "presence_over_budget",
             Self::Undeliverable => "undeliverable",
             Self::DirectorySignature => "directory_signature",
         }
@@ -130,6 +127,7 @@ pub(crate) struct Metrics {
     frames: Family<FrameLabels, Counter>,
     drops: Family<Reason, Counter>,
     refusals: Family<Class, Counter>,
+    warnings: Family<Kind, Counter>,
     routed: Family<To, Counter>,
     dials: Family<Done, Counter>,
     commits: Family<Done, Counter>,
@@ -171,6 +169,7 @@ impl Metrics {
             frames: Family::default(),
             drops: Family::default(),
             refusals: Family::default(),
+            warnings: Family::default(),
             routed: Family::default(),
             dials: Family::default(),
             commits: Family::default(),
@@ -208,6 +207,11 @@ impl Metrics {
             "refusals",
             "What was refused, by class, late refusals and closed links included",
             self.refusals.clone(),
+        );
+        registry.register(
+            "warnings",
+            "What an operator should look at, by kind; the log says more",
+            self.warnings.clone(),
         );
         registry.register(
             "routed",
@@ -278,9 +282,26 @@ impl Metrics {
         self.drops.get_or_create(&Reason { reason: loss.name() }).inc();
     }
 
+    /// How much was dropped for this reason.
+    #[cfg(test)]
+    pub(crate) fn drops_of(&self, loss: Loss) -> u64 {
+        self.drops.get_or_create(&Reason { reason: loss.name() }).get()
+    }
+
+    /// Whether the last commit failed.
+    #[cfg(test)]
+    pub(crate) fn store_failing(&self) -> bool {
+        self.store_failing.get() == 1
+    }
+
     /// Counts a refusal of the core.
     pub(crate) fn refused(&self, class: &'static str) {
         self.refusals.get_or_create(&Class { class }).inc();
+    }
+
+    /// Counts something that the operator should look at.
+    pub(crate) fn warned(&self, kind: &'static str) {
+        self.warnings.get_or_create(&Kind { kind }).inc();
     }
 
     /// Counts content on its way.

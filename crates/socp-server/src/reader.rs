@@ -402,3 +402,6 @@ fn check_first(mut frame: Frame, expected: Option<KeyText>) -> Result<FirstFrame
 fn accept_key(text: &KeyText) -> Result<PublicKey, Fault> {
     PublicKey::from_spki_der(text.der()).map_err(|error| Fault::Key(error.to_string()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -191,6 +191,7 @@ async fn metrics_tell_what_was_done_and_two_servers_in_one_process_count_apart()
     a.shows("socp_home_users", 1).await;
     a.shows("socp_links{role=\"user\"}", 1).await;
     a.shows(&frames("in", "USER_HELLO", "accepted", ""), 1).await;
+    a.shows("socp_warnings_total{kind=\"unproven_hello\"}", 1).await;
     b.shows(&frames("in", "USER_ADVERTISE", "accepted", ""), 1).await;
 
     for _ in 0..3 {

@@ -1,11 +1,15 @@
 //! What the database keeps: over a migration, over a restart, and for how long.
 
-use super::{Database, migrations, tables};
+use super::{Database, Order, StoreHealth, Writer, migrations, tables};
+use crate::hub::HubMessage;
+use crate::metrics::Metrics;
 use rusqlite::Connection;
 use socp_core::server::{Delivered, Memory, Record, SaveId, ServerPin};
 use socp_proto::limits::CONTENT_AGE_MAX_MS;
 use socp_proto::{KeyText, UserId};
 use std::path::Path;
+use std::sync::Arc;
+use tokio::sync::mpsc;
 
 const NOW: u64 = 1_800_000_000_000;
 
@@ -161,4 +165,42 @@ fn what_was_delivered_long_ago_or_is_too_much_goes_oldest_first() {
     assert_eq!(tables::prune(&database.connection, NOW, 2, 100).unwrap(), 1);
     assert_eq!(left(&database), rows[4..]);
     assert_eq!(tables::prune(&database.connection, NOW, 2, 100).unwrap(), 0);
+}
+
+#[test]
+fn one_commit_has_one_answer_and_a_failing_store_says_so_until_it_works_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("server.db");
+    let database = Database::open(&path).unwrap();
+    let health = StoreHealth::default();
+    let mut writer = Writer::new(database.connection, health.clone());
+    let metrics = Arc::new(Metrics::new());
+    let (hub, mut messages) = mpsc::channel(1);
+    writer.take([Order::AnswerTo(hub), Order::CountWith(Arc::clone(&metrics))].into_iter());
+    let mut save = |saves: std::ops::Range<u64>| {
+        let orders = saves.map(|save| Order::Save(SaveId(save), Record::Delivered(delivered(1, NOW + save))));
+        writer.take(orders);
+        match messages.try_recv() {
+            Ok(HubMessage::Saved(saves, outcome)) => (saves, outcome.is_ok()),
+            other => panic!("{other:?} is no answer"),
+        }
+    };
+    let ids = |saves: std::ops::Range<u64>| saves.map(SaveId).collect::<Vec<_>>();
+    assert_eq!(save(1..100), (ids(1..100), true));
+    assert_eq!((health.failure(), metrics.store_failing()), (None, false));
+
+    let other = Connection::open(&path).unwrap();
+    other
+        .execute_batch("ALTER TABLE delivered RENAME TO elsewhere")
+        .unwrap();
+    assert_eq!(save(100..102), (ids(100..102), false));
+    let failure = health.failure().unwrap();
+    assert!(failure.contains("delivered"), "{failure}");
+    assert!(metrics.store_failing());
+
+    other
+        .execute_batch("ALTER TABLE elsewhere RENAME TO delivered")
+        .unwrap();
+    assert_eq!(save(102..103), (ids(102..103), true));
+    assert_eq!((health.failure(), metrics.store_failing()), (None, false));
 }

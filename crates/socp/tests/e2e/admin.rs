@@ -128,6 +128,7 @@ fn a_server_that_comes_back_with_another_key_is_refused_until_it_is_unpinned() {
     eventually("the other key to be refused", || {
         metric(b.address(), "socp_refusals_total{class=\"key\"}").filter(|count| *count > 0)
     });
+    assert!(metric(b.address(), "socp_warnings_total{kind=\"pin_conflict\"}").is_some_and(|count| count > 0));
     assert_eq!(status(&b.data)["peers"], 0);
     assert_eq!(
         rows(&b.data, "pins"),
