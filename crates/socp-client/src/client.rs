@@ -2,16 +2,29 @@
 
 use crate::driver::{self, Request};
 use crate::error::ClientError;
+use crate::files::OutgoingFile;
 use crate::link::ServerUrl;
 use crate::profile::Profile;
-use socp_core::client::{ChannelReport, Event, Person, TellFault};
+use socp_core::client::{ChannelReport, Event, FileProgress, FileReport, Person, SendFault, Target, TellFault};
 use socp_crypto::PrivateKey;
 use socp_proto::UserId;
 use std::future::Future;
+use std::path::PathBuf;
 use tokio::sync::{mpsc, oneshot};
 
 /// Requests that may wait for the driver.
 const REQUESTS_COUNT_MAX: usize = 64;
+/// News of a file on its way out that may wait; of more, the newest are left out.
+const PROGRESS_COUNT_MAX: usize = 8;
+
+/// What becomes of files that arrive.
+#[derive(Debug, Clone)]
+pub struct Downloads {
+    /// The folder; made when the first file arrives.
+    pub dir: PathBuf,
+    /// Larger files are refused.
+    pub size_max: u64,
+}
 
 /// How to connect.
 #[derive(Debug, Clone)]
@@ -20,6 +33,8 @@ pub struct Options {
     pub server: ServerUrl,
     /// Whether a lost connection is dialled again, with growing waits.
     pub reconnect: bool,
+    /// Where files that arrive are kept; without, they are ignored.
+    pub downloads: Option<Downloads>,
 }
 
 impl Options {
@@ -29,6 +44,7 @@ impl Options {
         Self {
             server,
             reconnect: false,
+            downloads: None,
         }
     }
 
@@ -38,7 +54,15 @@ impl Options {
         Self {
             server,
             reconnect: true,
+            downloads: None,
         }
+    }
+
+    /// The same, with a place for files that arrive.
+    #[must_use]
+    pub fn keeping_files(mut self, downloads: Downloads) -> Self {
+        self.downloads = Some(downloads);
+        self
     }
 }
 
@@ -126,6 +150,23 @@ impl Client {
         Ok(async move { Ok(answer.await.map_err(|_| ClientError::Ended)??) })
     }
 
+    /// Hands a file over for sending. One is sent at a time; [`SendingFile`] tells how it gets on.
+    ///
+    /// # Errors
+    /// [`ClientError::Ended`] if the connection is.
+    pub async fn begin_file(&self, target: Target, file: OutgoingFile) -> Result<SendingFile, ClientError> {
+        let (reply, result) = oneshot::channel();
+        let (sender, progress) = mpsc::channel(PROGRESS_COUNT_MAX);
+        self.request(Request::SendFile {
+            target,
+            file,
+            progress: sender,
+            reply,
+        })
+        .await?;
+        Ok(SendingFile { progress, result })
+    }
+
     /// Everyone online or pinned, sorted by id.
     ///
     /// # Errors
@@ -159,6 +200,28 @@ impl Client {
 
     async fn request(&self, request: Request) -> Result<(), ClientError> {
         self.requests.send(request).await.map_err(|_| ClientError::Ended)
+    }
+}
+
+/// A file on its way out.
+#[derive(Debug)]
+pub struct SendingFile {
+    progress: mpsc::Receiver<FileProgress>,
+    result: oneshot::Receiver<Result<FileReport, SendFault>>,
+}
+
+impl SendingFile {
+    /// How far it is now; nothing more when it has ended.
+    pub async fn progress(&mut self) -> Option<FileProgress> {
+        self.progress.recv().await
+    }
+
+    /// How it ended.
+    ///
+    /// # Errors
+    /// [`ClientError::SendFile`] if it was sent to nobody; who of several did not get it is in the report.
+    pub async fn finish(self) -> Result<FileReport, ClientError> {
+        Ok(self.result.await.map_err(|_| ClientError::Ended)??)
     }
 }
 

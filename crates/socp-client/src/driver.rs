@@ -8,13 +8,14 @@ mod pump;
 
 use crate::client::Options;
 use crate::error::ClientError;
+use crate::files::{FileJob, FileLane, OutgoingFile};
 use crate::link::{Backoff, Socket, dial};
 use crate::profile::Profile;
 use crate::worker::{Job, Saying, Worker, is_signed_by};
 use pump::End;
 use socp_core::client::{
-    ChannelReport, Client as Core, Command, Config, Event, Input, Output, Person, ResolveError, Sealed, ServerPin,
-    TellFault, Ticket, UserPin,
+    ChannelReport, Client as Core, Command, Config, Event, FileProgress, FileReport, FileWork, Input, Output, Person,
+    ResolveError, Sealed, SendFault, ServerPin, Target, TellFault, Ticket, UserPin,
 };
 use socp_core::{Now, Verified};
 use socp_crypto::{CryptoError, PrivateKey, PublicKey, random_bytes};
@@ -45,6 +46,12 @@ pub(crate) enum Request {
         text: String,
         reply: oneshot::Sender<Result<ChannelReport, TellFault>>,
     },
+    SendFile {
+        target: Target,
+        file: OutgoingFile,
+        progress: mpsc::Sender<FileProgress>,
+        reply: oneshot::Sender<Result<FileReport, SendFault>>,
+    },
     List {
         reply: oneshot::Sender<Result<Vec<Person>, String>>,
     },
@@ -60,9 +67,16 @@ pub(crate) enum Request {
 enum Waiter {
     Tell(oneshot::Sender<Result<String, TellFault>>),
     TellAll(oneshot::Sender<Result<ChannelReport, TellFault>>),
+    SendFile {
+        progress: mpsc::Sender<FileProgress>,
+        reply: oneshot::Sender<Result<FileReport, SendFault>>,
+    },
     List(oneshot::Sender<Result<Vec<Person>, String>>),
     Resolve(oneshot::Sender<Result<Person, ResolveError>>),
 }
+
+/// How long the last work on files may take when we end.
+const FILES_END_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// Connects and lets the driver run; what arrives comes out of the returned channel.
 pub(crate) async fn start(
@@ -112,6 +126,9 @@ struct Driver {
     core: Core,
     clock: Clock,
     worker: Worker,
+    files: FileLane,
+    /// What the core sends belongs on the link that there is.
+    is_linked: bool,
     server_key: Option<(PublicKey, Fingerprint)>,
     requests: mpsc::Receiver<Request>,
     requests_are_open: bool,
@@ -140,13 +157,19 @@ impl Driver {
         let reader = profile.clone();
         let (server, pins) = blocking(move || Ok((reader.server(&url)?, reader.pins()?))).await?;
         let server_key = server.as_ref().map(|pin| parse_key(&pin.key)).transpose()?;
-        let core = Core::new(config(&profile, server, pins)?);
+        let downloads = options.downloads.clone();
+        let files_max = downloads.as_ref().map(|downloads| downloads.size_max);
+        let mut config = config(&profile, server, pins)?;
+        config.files_max = files_max;
+        let (core, user) = (Core::new(config), profile.identity().user_id.clone());
         Ok(Self {
             profile,
             options,
             core,
             clock: Clock::start(),
-            worker: Worker::start(key),
+            worker: Worker::start(key.clone()),
+            files: FileLane::start(user, key, downloads.map(|downloads| downloads.dir)),
+            is_linked: false,
             server_key,
             requests,
             requests_are_open: true,
@@ -212,6 +235,11 @@ impl Driver {
             }),
         }
         self.waiters.clear();
+        // What arrived in part is removed before the program may end.
+        let files = async { while self.files.under_way() > 0 && self.files.next().await.is_some() {} };
+        if tokio::time::timeout(FILES_END_WAIT_MAX, files).await.is_err() {
+            tracing::debug!("the disk is slow");
+        }
         self.requests.close();
         for event in std::mem::take(&mut self.pending) {
             if self.events.send(event).await.is_err() {
@@ -226,6 +254,26 @@ impl Driver {
         let (command, waiter) = match request {
             Request::Tell { to, text, reply } => (Command::Tell { ticket, to, text }, Some(Waiter::Tell(reply))),
             Request::TellAll { text, reply } => (Command::TellAll { ticket, text }, Some(Waiter::TellAll(reply))),
+            Request::SendFile {
+                target,
+                file,
+                progress,
+                reply,
+            } => {
+                let source = file.source().clone();
+                let seed = match random_bytes() {
+                    Ok(seed) => seed,
+                    Err(error) => return forget(reply.send(Err(SendFault::Source(error.to_string())))),
+                };
+                self.files.ask(FileJob::Source(ticket, file));
+                let command = Command::SendFile {
+                    ticket,
+                    target,
+                    source,
+                    seed,
+                };
+                (command, Some(Waiter::SendFile { progress, reply }))
+            }
             Request::List { reply } => (Command::List { ticket }, Some(Waiter::List(reply))),
             Request::Resolve { text, reply } => (Command::Resolve { ticket, text }, Some(Waiter::Resolve(reply))),
             Request::Close => (Command::Close, None),
@@ -257,7 +305,10 @@ impl Driver {
 
     async fn perform(&mut self, output: Output) -> Result<(), ClientError> {
         match output {
-            Output::Send(draft) => self.worker.ask(Job::Sign(draft)),
+            Output::Send(draft) if self.is_linked => self.worker.ask(Job::Sign(draft)),
+            // What was meant for a link that is gone must not be the first thing on the next.
+            Output::Send(_) => {}
+            Output::File(work) => self.on_file_work(work),
             Output::Seal {
                 place,
                 ticket,
@@ -309,6 +360,34 @@ impl Driver {
         Ok(())
     }
 
+    /// Signatures keep their place among the messages; what touches a disk, or decrypts, is done beside them.
+    fn on_file_work(&mut self, work: FileWork) {
+        match work {
+            FileWork::Sign {
+                ticket,
+                payload,
+                to,
+                ts,
+            } => {
+                let from = self.profile.identity().user_id.clone();
+                self.worker.ask(Job::SignContent {
+                    ticket,
+                    payload,
+                    from,
+                    to,
+                    ts,
+                });
+            }
+            FileWork::Check { ticket, key, frame } => self.worker.ask(Job::CheckContent { ticket, key, frame }),
+            work @ (FileWork::Seal(_)
+            | FileWork::Close { .. }
+            | FileWork::Begin { .. }
+            | FileWork::Write { .. }
+            | FileWork::Keep { .. }
+            | FileWork::Discard { .. }) => self.files.ask(FileJob::Work(work)),
+        }
+    }
+
     /// Stores the pins that wait, all in one transaction.
     async fn save_pins(&mut self) -> Result<(), ClientError> {
         let Unsaved { pins, due: _ } = std::mem::take(&mut self.unsaved);
@@ -329,6 +408,18 @@ impl Driver {
         match event {
             Event::Sent { ticket, msg_ref } => self.answer_tell(ticket, Ok(msg_ref)),
             Event::Failed { ticket, why } => self.answer_tell(ticket, Err(why)),
+            Event::FileProgress { ticket, progress: news } => {
+                if let Some(Waiter::SendFile { progress, .. }) = self.waiters.get(&ticket)
+                    && progress.try_send(news).is_err()
+                {
+                    tracing::trace!("progress that nobody reads");
+                }
+            }
+            Event::FileSent { ticket, result } => {
+                if let Some(Waiter::SendFile { reply, .. }) = self.waiters.remove(&ticket) {
+                    forget(reply.send(result));
+                }
+            }
             Event::ChannelSent { ticket, result } => {
                 if let Some(Waiter::TellAll(reply)) = self.waiters.remove(&ticket) {
                     forget(reply.send(result));
@@ -360,6 +451,7 @@ impl Driver {
             Event::Offline { .. }
             | Event::Message(_)
             | Event::Channel(_)
+            | Event::File(_)
             | Event::Notice { .. }
             | Event::Presence(_)
             | Event::KeyChanged { .. }
@@ -474,6 +566,7 @@ fn config(profile: &Profile, server: Option<ServerPin>, pins: Vec<UserPin>) -> R
         program: concat!("socp/", env!("CARGO_PKG_VERSION")).to_owned(),
         server,
         pins,
+        files_max: None,
     })
 }
 

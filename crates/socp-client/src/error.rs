@@ -1,6 +1,6 @@
 //! Everything that can go wrong for a client, in words for people: what, why, what to do.
 
-use socp_core::client::{ResolveError, Stop, TellFault};
+use socp_core::client::{ResolveError, SendFault, Stop, TellFault};
 use socp_crypto::{CryptoError, KeyFileFault};
 use socp_proto::UserId;
 use std::path::PathBuf;
@@ -102,6 +102,17 @@ pub enum ClientError {
     /// A message was not, or not surely, taken.
     #[error(transparent)]
     Tell(#[from] TellFault),
+    /// A file was not, or not surely, sent.
+    #[error(transparent)]
+    SendFile(#[from] SendFault),
+    /// A file that cannot be sent.
+    #[error("cannot send {}: {why}", path.display())]
+    NotSendable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// A text does not name one user.
     #[error(transparent)]
     Resolve(#[from] ResolveError),

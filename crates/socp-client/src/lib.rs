@@ -25,15 +25,20 @@
 mod client;
 mod driver;
 mod error;
+mod files;
 mod link;
 mod profile;
+mod safe_text;
 mod worker;
 
-pub use client::{Client, EventStream, Options, Receipt};
+pub use client::{Client, Downloads, EventStream, Options, Receipt, SendingFile};
 pub use error::ClientError;
+pub use files::OutgoingFile;
 pub use link::ServerUrl;
 pub use profile::{Identity, Profile};
+pub use safe_text::is_hostile;
 pub use socp_core::client::channel::CHANNEL_ID;
 pub use socp_core::client::{
-    ChannelReport, Event, Message, Person, ResolveError, SentRef, ServerPin, Stop, TellFault, UserPin, resolve,
+    ChannelReport, Event, FileFault, FileNews, FileProgress, FileReport, FileStage, Message, Person, ResolveError,
+    SendFault, SentRef, ServerPin, Source, Stop, Target, TellFault, UserPin, resolve,
 };

@@ -3,11 +3,15 @@
 //! An RSA signature costs milliseconds, a long message most of a second. One thread keeps the order in which things
 //! are asked for: frames leave as the core queued them, messages are shown as they came.
 
-use socp_core::client::{Input, OpenFault, Place, Sealed, Ticket};
+use socp_core::client::{FileDone, Input, OpenFault, Place, Sealed, Ticket};
 use socp_crypto::content::channel_preimage;
-use socp_crypto::{ContentParts, CryptoError, PrivateKey, PublicKey, sign_content, verify_content};
+use socp_crypto::frame_content::Saying as FrameSaying;
+use socp_crypto::{
+    ContentCheck, ContentParts, CryptoError, PrivateKey, PublicKey, check_content, content_preimage_of, sign_content,
+    verify_content,
+};
 use socp_proto::limits::DIRECT_TEXT_BYTES_MAX;
-use socp_proto::{Base64Url, Draft, Fingerprint, Frame, KeyText, UserId, escaped_form};
+use socp_proto::{Base64Url, Draft, Fingerprint, Frame, KeyText, Payload, UserId, escaped_form};
 use std::collections::BTreeMap;
 use tokio::sync::mpsc;
 
@@ -38,6 +42,20 @@ pub(crate) enum Job {
         key: KeyText,
         sealed: Sealed,
         saying: Saying,
+    },
+    /// The content signature of a payload of ours, of a kind that has one.
+    SignContent {
+        ticket: Ticket,
+        payload: Payload,
+        from: UserId,
+        to: UserId,
+        ts: u64,
+    },
+    /// Whether the content signature of a frame fits this key.
+    CheckContent {
+        ticket: Ticket,
+        key: KeyText,
+        frame: Box<Frame>,
     },
 }
 
@@ -132,6 +150,26 @@ impl Bench {
                 let result = self.open(&key, &sealed, &saying);
                 Done::Input(Box::new(Input::Opened { ticket, result }))
             }
+            Job::SignContent {
+                ticket,
+                payload,
+                from,
+                to,
+                ts,
+            } => {
+                let saying = FrameSaying {
+                    from: from.as_str(),
+                    to: to.as_str(),
+                    ts,
+                };
+                let result = self.sign_payload(&payload, saying).map_err(|fault| fault.to_string());
+                Done::Input(Box::new(Input::File(FileDone::Signed { ticket, result })))
+            }
+            Job::CheckContent { ticket, key, frame } => {
+                let verdict = self.public(&key).and_then(|author| check_content(&frame, &author));
+                let is_good = matches!(verdict, Ok(ContentCheck::Good));
+                Done::Input(Box::new(Input::File(FileDone::Checked { ticket, is_good })))
+            }
         }
     }
 
@@ -145,6 +183,12 @@ impl Bench {
             ciphertext,
             content_sig: Base64Url::encode(&signature),
         })
+    }
+
+    fn sign_payload(&self, payload: &Payload, saying: FrameSaying<'_>) -> Result<Base64Url, CryptoError> {
+        let preimage = content_preimage_of(payload, saying)?;
+        let preimage = preimage.ok_or(CryptoError::Internal("a payload without content signature"))?;
+        Ok(Base64Url::encode(&self.key.sign(&preimage)?))
     }
 
     fn open(&mut self, key: &KeyText, sealed: &Sealed, saying: &Saying) -> Result<String, OpenFault> {

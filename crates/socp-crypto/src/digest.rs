@@ -1,6 +1,7 @@
 //! SHA-256.
 
 use aws_lc_rs::digest::{Context, Digest, SHA256};
+use std::fmt;
 
 /// Returns the SHA-256 of `bytes`.
 #[must_use]
@@ -11,6 +12,41 @@ pub fn sha256(bytes: &[u8]) -> [u8; 32] {
         .zip(sha256_of(&[bytes]).as_ref())
         .for_each(|(to, from)| *to = *from);
     out
+}
+
+/// A SHA-256 of what comes piece by piece.
+#[derive(Clone)]
+pub struct Hasher(Context);
+
+impl Hasher {
+    /// Begins with nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Context::new(&SHA256))
+    }
+
+    /// Takes the next piece.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The digest in hexadecimal, lower case.
+    #[must_use]
+    pub fn finish_hex(self) -> String {
+        data_encoding::HEXLOWER.encode(self.0.finish().as_ref())
+    }
+}
+
+impl Default for Hasher {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Hasher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hasher")
+    }
 }
 
 /// Returns the SHA-256 of the concatenation of `parts`, in the form that the signature functions take.
@@ -29,5 +65,9 @@ mod tests {
         let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(data_encoding::HEXLOWER.encode(&sha256(b"abc")), expected);
         assert_eq!(sha256_of(&[b"a", b"", b"bc"]).as_ref(), sha256(b"abc"));
+        let mut hasher = Hasher::new();
+        hasher.update(b"a");
+        hasher.update(b"bc");
+        assert_eq!(hasher.finish_hex(), expected);
     }
 }

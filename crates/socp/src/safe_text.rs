@@ -3,6 +3,8 @@
 //! A terminal executes control and escape characters, and bidirectional controls make text read as something else. All
 //! of them are shown as `\u{1b}`; a line feed too, so that no message can pretend to be two.
 
+use socp_client::is_hostile;
+
 /// The text with everything that is not plainly visible escaped.
 pub(crate) fn safe(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
@@ -14,19 +16,6 @@ pub(crate) fn safe(text: &str) -> String {
         }
     }
     shown
-}
-
-fn is_hostile(character: char) -> bool {
-    character.is_control()
-        || matches!(character,
-            '\u{ad}' | '\u{61c}' | '\u{180e}'
-            // Zero width, left-to-right and right-to-left marks; joiners stay, emoji and several scripts need them.
-            | '\u{200b}' | '\u{200e}' | '\u{200f}'
-            // Line separators, embeddings, overrides, invisible operators, isolates.
-            | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
-            | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
-            // Tags: invisible copies of ASCII.
-            | '\u{e0000}'..='\u{e007f}')
 }
 
 #[cfg(test)]

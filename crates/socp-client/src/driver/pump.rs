@@ -40,6 +40,7 @@ fn lost(reason: impl ToString) -> End {
 enum Happening {
     Message(Option<Result<Message, tungstenite::Error>>),
     Done(Option<Done>),
+    FileDone(Option<Option<Done>>),
     Request(Option<super::Request>),
     EventGone,
     Timeout,
@@ -50,11 +51,13 @@ enum Happening {
 impl Driver {
     pub(super) async fn serve(&mut self, socket: Socket) -> End {
         let (mut sink, stream) = socket.split();
+        self.is_linked = true;
         self.input(Input::Connected);
         let end = match self.pump(&mut sink, stream).await {
             Ok(never) => match never {},
             Err(end) => end,
         };
+        self.is_linked = false;
         // What was signed for this link must not go over the next.
         while self.worker.under_way() > 0 {
             if let Some(Done::Input(input)) = self.worker.next().await {
@@ -86,7 +89,7 @@ impl Driver {
             if self.is_abandoned() {
                 self.is_leaving = true;
             }
-            if self.is_leaving && self.worker.under_way() == 0 {
+            if self.is_leaving && self.jobs_under_way() == 0 {
                 return Err(self.leave(sink).await);
             }
             match self.next_happening(&mut stream, &mut ping).await {
@@ -99,7 +102,9 @@ impl Driver {
                 Happening::Done(Some(Done::Fault(fault))) => {
                     return Err(ClientError::from(fault).into());
                 }
-                Happening::Done(None) => return Err(ClientError::Ended.into()),
+                Happening::FileDone(Some(Some(Done::Input(input)))) => self.input(*input),
+                Happening::FileDone(Some(Some(Done::Signed(_) | Done::Fault(_)) | None)) => {}
+                Happening::Done(None) | Happening::FileDone(None) => return Err(ClientError::Ended.into()),
                 Happening::Request(request) => self.on_maybe_request(request),
                 // The next drain does the rest.
                 Happening::EventGone | Happening::PinsDue => {}
@@ -141,6 +146,7 @@ impl Driver {
         tokio::select! {
             message = stream.next(), if is_reading => Happening::Message(message),
             done = self.worker.next() => Happening::Done(done),
+            done = self.files.next() => Happening::FileDone(done),
             request = self.requests.recv(), if self.requests_are_open && !self.is_leaving => {
                 Happening::Request(request)
             }
@@ -155,7 +161,11 @@ impl Driver {
     }
 
     fn is_reading(&self) -> bool {
-        self.pending.len() < EVENTS_COUNT_MAX && self.worker.under_way() < JOBS_COUNT_MAX
+        self.pending.len() < EVENTS_COUNT_MAX && self.jobs_under_way() < JOBS_COUNT_MAX
+    }
+
+    fn jobs_under_way(&self) -> usize {
+        self.worker.under_way().saturating_add(self.files.under_way())
     }
 
     async fn on_message(&mut self, message: Option<Result<Message, tungstenite::Error>>) -> Result<(), End> {

@@ -17,6 +17,8 @@ pub(super) enum Why {
     Fence(Ticket),
     /// To know that the server has handled the channel's copies before it.
     Copies(Ticket),
+    /// To know that the server has handled the parts of a file before it.
+    File(Ticket),
     /// Nothing any more; the answer must still not be taken for another.
     Void,
 }
@@ -67,7 +69,7 @@ impl Asks {
     /// counted against them, so that a later message is at worst called unanswered, never taken when it was not.
     pub(super) fn void(&mut self) {
         for ask in &mut self.queue {
-            if matches!(ask.why, Why::Fence(_) | Why::Copies(_)) {
+            if matches!(ask.why, Why::Fence(_) | Why::Copies(_) | Why::File(_)) {
                 ask.why = Why::Void;
             }
         }

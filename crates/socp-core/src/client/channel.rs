@@ -5,12 +5,12 @@
 //! once it is answered and no `ERROR` named a copy before it, the server has taken them. The fence asks for our own key,
 //! which the server has whoever else comes and goes.
 
-use super::asks::{Asks, Why};
+use super::around::Around;
+use super::asks::Why;
 use super::fault::TellFault;
 use super::io::{Event, Output, Person, Place, Sealed, Ticket};
 use super::outbox::Outbox;
-use super::people::{Members, People};
-use super::pins::Pins;
+use super::people::Members;
 use super::recent::Recent;
 use crate::clock::{Now, Unix};
 use socp_proto::limits::DIRECT_TEXT_BYTES_MAX;
@@ -66,15 +66,6 @@ struct Broadcast {
     sent: Vec<UserId>,
     failed: Vec<(UserId, TellFault)>,
     ts: Unix,
-}
-
-/// What the parts of the client around the channel offer.
-pub(super) struct Around<'a> {
-    pub(super) now: Now,
-    pub(super) pins: &'a Pins,
-    pub(super) people: &'a People,
-    pub(super) asks: &'a mut Asks,
-    pub(super) out: &'a mut Outbox,
 }
 
 /// Our own messages to the channel under way.

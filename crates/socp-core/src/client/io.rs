@@ -2,6 +2,7 @@
 
 use super::channel::ChannelReport;
 use super::fault::{OpenFault, ResolveError, Stop, TellFault};
+use super::file_io::{FileDone, FileNews, FileProgress, FileReport, FileWork, SendFault, Source, Target};
 use crate::clock::Unix;
 use crate::verified::Verified;
 use socp_proto::{Base64Url, Draft, ErrorCode, Fingerprint, Frame, KeyText, Meta, ServerId, UserId};
@@ -24,6 +25,8 @@ pub struct Config {
     pub server: Option<ServerPin>,
     /// The users pinned so far.
     pub pins: Vec<UserPin>,
+    /// Files are taken up to this many bytes; without, what arrives of files is ignored.
+    pub files_max: Option<u64>,
 }
 
 /// A server as it was at first contact.
@@ -105,6 +108,8 @@ pub enum Input {
         /// The text, or why there is none.
         result: Result<String, OpenFault>,
     },
+    /// The answer to a [`FileWork`].
+    File(FileDone),
 }
 
 /// Where a text is said; the content signature differs (PROTOCOL I.7, I.8).
@@ -143,6 +148,17 @@ pub enum Command {
         ticket: Ticket,
         /// The text.
         text: String,
+    },
+    /// Send a file; ends in [`Event::FileSent`].
+    SendFile {
+        /// Names this command, and the file to the driver.
+        ticket: Ticket,
+        /// Whom it is for.
+        target: Target,
+        /// The file as measured.
+        source: Source,
+        /// Random bytes, from which the transfers get their ids.
+        seed: [u8; 32],
     },
     /// List everyone known, once the server's list is complete; ends in [`Event::Listed`].
     List {
@@ -202,6 +218,8 @@ pub enum Output {
         /// When it was said.
         ts: Unix,
     },
+    /// Something about a file.
+    File(FileWork),
     /// Store durably before anything is done that comes later and is neither another of these nor [`Event::Presence`];
     /// so a whole list of users can be stored at once.
     SaveUser(UserPin),
@@ -327,6 +345,22 @@ pub enum Event {
         ticket: Ticket,
         /// Who got it and who did not.
         result: Result<ChannelReport, TellFault>,
+    },
+    /// How a file that arrives is getting on.
+    File(FileNews),
+    /// How a file that we send is getting on.
+    FileProgress {
+        /// The ticket of the command.
+        ticket: Ticket,
+        /// How far it is.
+        progress: FileProgress,
+    },
+    /// How a file that we sent ended; fails when it was sent to nobody.
+    FileSent {
+        /// The ticket of the command.
+        ticket: Ticket,
+        /// Who got it and who did not.
+        result: Result<FileReport, SendFault>,
     },
     /// The server refused something.
     Error {

@@ -1,4 +1,4 @@
-//! The client: session, direct messages, the public channel, first-use pins (SOCP §9.1 to §9.3, §13; PROTOCOL I.6 to I.8).
+//! The client: session, direct messages, the public channel, files, first-use pins (SOCP §9.1 to §9.4, §13).
 //!
 //! One [`Client`] is one user on one server. The driver owns the socket, the keys and the disk: it signs every
 //! [`Draft`](socp_proto::Draft), checks every signature before a frame comes in, encrypts and decrypts. What the client
@@ -18,15 +18,23 @@
 //! | `direct` | messages on their way out |
 //! | [`channel`] | messages to the public channel on their way out |
 //! | `inbox` | messages on their way in |
+//! | [`sending`], [`receiving`] | files on their way out, and in |
+//! | [`file_io`] | what the two ask of the driver, and tell |
+//! | `files` | what the two share |
 //! | `recent` | what was called sent lately |
 //! | `asks` | key requests not yet answered |
 
 pub mod channel;
 pub mod fault;
+pub mod file_io;
 pub mod io;
+pub mod receiving;
+pub mod sending;
 
+mod around;
 mod asks;
 mod direct;
+mod files;
 mod inbox;
 mod outbox;
 mod people;
@@ -42,6 +50,9 @@ mod tests;
 
 pub use channel::ChannelReport;
 pub use fault::{OpenFault, ResolveError, Stop, TellFault};
+pub use file_io::{
+    FileDone, FileFault, FileNews, FileProgress, FileReport, FileStage, FileWork, SealChunk, SendFault, Source, Target,
+};
 pub use io::{
     Command, Config, Event, Input, Message, Output, Person, Place, Sealed, SentRef, ServerPin, Ticket, UserPin,
 };
@@ -49,9 +60,11 @@ pub use people::resolve;
 
 use crate::clock::{Mono, Now};
 use crate::verified::Verified;
+use around::Around;
 use asks::{Asks, Why};
-use channel::{Around, Channel};
+use channel::Channel;
 use direct::Direct;
+use files::Files;
 use inbox::Inbox;
 use outbox::Outbox;
 use people::People;
@@ -59,7 +72,7 @@ use pins::{Pins, Seen};
 use recent::Recent;
 use session::Session;
 use socp_proto::payload::{ErrorNotice, PubkeyResponse, UserAdvertise, UserRemove};
-use socp_proto::{ErrorCode, Fingerprint, Frame, KeyText, Payload, UserId};
+use socp_proto::{ErrorCode, Fingerprint, Frame, FrameKind, KeyText, Payload, UserId};
 
 /// An answer that has not come after this long will not come (our choice).
 pub const ANSWER_WAIT_MAX_MS: u64 = 15_000;
@@ -80,6 +93,7 @@ pub struct Client {
     asks: Asks,
     direct: Direct,
     channel: Channel,
+    files: Files,
     inbox: Inbox,
     recent: Recent,
 }
@@ -91,6 +105,7 @@ impl Client {
         let out = Outbox::new(config.user.clone(), config.server.as_ref());
         Self {
             out,
+            files: Files::new(config.user.clone(), config.pubkey.clone(), config.files_max),
             inbox: Inbox::new(config.user),
             direct: Direct::new(config.pubkey.clone()),
             channel: Channel::new(config.pubkey.clone()),
@@ -106,7 +121,7 @@ impl Client {
     pub fn handle(&mut self, now: Now, input: Input) {
         match input {
             Input::Connected => self.session.on_connected(now, &mut self.out),
-            Input::Disconnected { reason } => self.on_disconnected(reason),
+            Input::Disconnected { reason } => self.on_disconnected(now, reason),
             Input::Frame(frame) => self.on_frame(now, frame),
             Input::Unverified(frame) => self.on_unverified(now, &frame),
             Input::Bad { reason } => self.out.notice(None, format!("ignored what the server sent: {reason}")),
@@ -125,6 +140,7 @@ impl Client {
                 result,
             } => self.in_channel(now, |channel, around| channel.on_sealed(ticket, result, around)),
             Input::Opened { ticket, result } => self.inbox.on_opened(now, ticket, result, &mut self.out),
+            Input::File(done) => self.in_files(now, |files, around| files.on_done(done, around)),
         }
         self.pump(now);
     }
@@ -132,9 +148,10 @@ impl Client {
     /// Goes on with whatever is done in portions.
     fn pump(&mut self, now: Now) {
         self.in_channel(now, Channel::pump);
+        self.in_files(now, Files::pump);
     }
 
-    fn in_channel(&mut self, now: Now, act: impl FnOnce(&mut Channel, &mut Around<'_>)) {
+    fn in_channel<T>(&mut self, now: Now, act: impl FnOnce(&mut Channel, &mut Around<'_>) -> T) -> T {
         let mut around = Around {
             now,
             pins: &self.pins,
@@ -142,7 +159,18 @@ impl Client {
             asks: &mut self.asks,
             out: &mut self.out,
         };
-        act(&mut self.channel, &mut around);
+        act(&mut self.channel, &mut around)
+    }
+
+    fn in_files<T>(&mut self, now: Now, act: impl FnOnce(&mut Files, &mut Around<'_>) -> T) -> T {
+        let mut around = Around {
+            now,
+            pins: &self.pins,
+            people: &self.people,
+            asks: &mut self.asks,
+            out: &mut self.out,
+        };
+        act(&mut self.files, &mut around)
     }
 
     /// Gives up what has waited too long.
@@ -154,9 +182,11 @@ impl Client {
                 Why::Key => self.on_no_key(&user, &TellFault::NoAnswer),
                 Why::Fence(ticket) => self.direct.fail(ticket, TellFault::NoAnswer, &mut self.out),
                 Why::Copies(number) => self.channel.on_no_fence(number),
+                Why::File(number) => self.files.sending.on_no_fence(number),
                 Why::Void => {}
             }
         }
+        self.in_files(now, Files::on_timeout);
         self.pump(now);
     }
 
@@ -168,15 +198,21 @@ impl Client {
     /// When [`Client::handle_timeout`] wants to be called, if nothing happens before.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Mono> {
-        let waits = [self.session.deadline(), self.people.deadline(), self.asks.deadline()];
+        let waits = [
+            self.session.deadline(),
+            self.people.deadline(),
+            self.asks.deadline(),
+            self.files.deadline(),
+        ];
         waits.into_iter().flatten().min()
     }
 
-    fn on_disconnected(&mut self, reason: String) {
+    fn on_disconnected(&mut self, now: Now, reason: String) {
         self.session.on_disconnected();
         self.asks.clear();
         self.direct.on_disconnected(&mut self.out);
         self.channel.on_disconnected();
+        self.in_files(now, Files::on_disconnected);
         self.inbox.on_disconnected(&mut self.out);
         self.people.on_disconnected(&self.pins, &mut self.out);
         self.out.event(Event::Offline { reason });
@@ -201,7 +237,23 @@ impl Client {
             }
             Command::List { ticket } => self.people.list(ticket, &self.pins, &mut self.out),
             Command::Resolve { ticket, text } => self.people.resolve_later(ticket, text, &self.pins, &mut self.out),
+            Command::SendFile {
+                ticket,
+                target,
+                source,
+                seed,
+            } => {
+                let online = self.session.is_online();
+                let file = sending::SendFile {
+                    ticket,
+                    target,
+                    source,
+                    seed,
+                };
+                self.files.sending.send_file(file, online, &mut self.out);
+            }
             Command::Close => {
+                self.in_files(now, |files, around| files.sending.on_close(around));
                 self.session.close(now, &mut self.out);
             }
         }
@@ -220,6 +272,17 @@ impl Client {
         if !self.session.trusts(by) {
             return self.on_unverified(now, &frame);
         }
+        if matches!(
+            frame.envelope.kind,
+            FrameKind::FileStart | FrameKind::FileChunk | FrameKind::FileEnd
+        ) {
+            return self.in_files(now, |files, around| files.on_frame(frame, around));
+        }
+        self.on_word(now, frame);
+    }
+
+    /// A frame of our server that is no part of a file.
+    fn on_word(&mut self, now: Now, frame: Frame) {
         match frame.payload {
             Payload::ListResponse(page) => self.people.on_page(now, page, &self.pins, &mut self.out),
             Payload::UserAdvertise(advert) => self.on_advertise(now, advert),
@@ -261,10 +324,8 @@ impl Client {
             // Nothing here rests on the channel's version or on its keys: every copy is for its reader alone.
             | Payload::PublicChannelAdd(_)
             | Payload::PublicChannelUpdated(_)
-            | Payload::PublicChannelKeyShare(_)
-            | Payload::FileStart(_)
-            | Payload::FileChunk(_)
-            | Payload::FileEnd(_) => {}
+            | Payload::PublicChannelKeyShare(_) => {}
+            Payload::FileStart(_) | Payload::FileChunk(_) | Payload::FileEnd(_) => {}
         }
     }
 
@@ -317,6 +378,7 @@ impl Client {
             (Some(Why::Fence(ticket)), None | Some(TellFault::UnknownUser(_))) => {
                 self.direct.on_fence(ticket, &mut self.recent, &mut self.out);
             }
+            (Some(Why::File(number)), _) => self.in_files(now, |files, around| files.sending.on_fence(number, around)),
             (Some(Why::Copies(number)), _) => self.channel.on_fence(number, &mut self.recent),
             (Some(Why::Fence(ticket)), Some(fault)) => self.direct.fail(ticket, fault, &mut self.out),
             (Some(Why::Key), Some(fault)) => self.on_no_key(&user, &fault),
@@ -355,12 +417,16 @@ impl Client {
     fn on_key(&mut self, now: Now, user: &UserId) {
         self.direct.on_key(now, user, &self.pins, &mut self.out);
         self.in_channel(now, |channel, around| channel.on_key(user, around));
+        self.in_files(now, |files, around| files.sending.on_key(user, around));
+        self.files.receiving.on_key(user, &self.pins, &mut self.out);
         self.inbox.on_key(user, &self.pins, &self.people, &mut self.out);
     }
 
     fn on_no_key(&mut self, user: &UserId, fault: &TellFault) {
         self.direct.on_no_key(user, fault, &mut self.out);
         self.channel.on_no_key(user, fault);
+        self.files.sending.on_no_key(user, fault);
+        self.files.receiving.on_no_key(user, &fault.to_string(), &mut self.out);
         self.inbox.on_no_key(user, fault, &mut self.out);
     }
 
@@ -379,6 +445,7 @@ impl Client {
             (None, _, _) => {
                 self.direct.on_doubt(error, &mut self.out);
                 self.channel.on_doubt(error);
+                self.files.sending.on_doubt(error);
                 self.asks.void();
                 self.tell_error(error, None);
             }
@@ -387,7 +454,10 @@ impl Client {
 
     /// A message that was called sent may still come back, from a server further on (SOCP §10).
     fn on_refused(&mut self, msg_ref: &str, error: &ErrorNotice) {
-        if self.direct.on_refused(msg_ref, error, &mut self.out) || self.channel.on_refused(msg_ref, error) {
+        let is_told = self.direct.on_refused(msg_ref, error, &mut self.out)
+            || self.channel.on_refused(msg_ref, error)
+            || self.files.sending.on_refused(msg_ref, error);
+        if is_told {
             return;
         }
         let about = self.recent.take(msg_ref).map(|user| SentRef {
@@ -400,10 +470,12 @@ impl Client {
     fn on_not_found(&mut self, user: &UserId, error: &ErrorNotice) {
         let fault = TellFault::UnknownUser(user.clone());
         self.inbox.on_no_key(user, &fault, &mut self.out);
+        self.files.receiving.on_no_key(user, &fault.to_string(), &mut self.out);
         self.asks.drop_key(user);
         let is_direct = self.direct.on_not_found(user, &mut self.out);
         let is_channel = self.channel.on_not_found(user);
-        if !is_direct && !is_channel {
+        let is_file = self.files.sending.on_not_found(user);
+        if !is_direct && !is_channel && !is_file {
             self.tell_error(error, None);
         }
     }

@@ -8,6 +8,7 @@ use socp_proto::{Address, Base64Url, Draft, FrameKind, Id, Meta, ServerId};
 pub(super) const ME: &str = "me-id";
 pub(super) const ALICE: &str = "alice-id";
 pub(super) const SERVER: &str = "srv-id";
+pub(super) const FILES_MAX: u64 = 1_000_000;
 
 pub(super) fn key(n: u8) -> KeyText {
     KeyText::from_der(&[n; 4])
@@ -43,6 +44,7 @@ impl Kit {
             program: "socp/test".to_owned(),
             server,
             pins: Vec::new(),
+            files_max: Some(FILES_MAX),
         };
         Self {
             client: Client::new(config),
