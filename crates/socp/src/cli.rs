@@ -22,6 +22,8 @@ const EXAMPLES: &str = "Example:
   socp demo
   socp register --name alice --server ws://127.0.0.1:8765
   socp tell bob 'See you at eight?'
+  socp all 'Good morning, everyone'
+  socp file bob photo.png
   socp watch";
 
 /// What every command takes.
@@ -65,6 +67,10 @@ pub(crate) struct FileSettings {
     pub(crate) server: Option<String>,
     /// As `--log`.
     pub(crate) log: Option<String>,
+    /// As `--downloads`.
+    pub(crate) downloads: Option<PathBuf>,
+    /// As `--max-size`.
+    pub(crate) max_size: Option<String>,
 }
 
 impl Common {
@@ -101,6 +107,7 @@ pub(crate) enum Command {
     List(commands::list::ListArgs),
     Tell(commands::tell::TellArgs),
     All(commands::all::AllArgs),
+    File(commands::file::FileArgs),
     Watch(commands::watch::WatchArgs),
     Chat(commands::chat::ChatArgs),
     Key(commands::key::KeyArgs),

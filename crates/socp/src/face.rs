@@ -3,24 +3,17 @@
 use crate::cli::Common;
 use crate::{out, password, show};
 use color_eyre::eyre::{Result, eyre};
-use socp_client::{Client, Event, EventStream, Options, Profile, ServerPin, ServerUrl};
+use socp_client::{Client, Downloads, Event, EventStream, Options, Profile, ServerPin, ServerUrl};
 use socp_crypto::PrivateKey;
 use socp_proto::{Fingerprint, UserId};
 use std::collections::BTreeSet;
 use tokio::task::spawn_blocking;
 
-/// How long a connection should last.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Lasting {
-    /// For one request.
-    Once,
-    /// Until the user leaves.
-    Reconnecting,
-}
-
-/// Connects as the profile's user, and remembers the server.
-pub(crate) async fn connect(common: &Common, lasting: Lasting) -> Result<(Client, EventStream)> {
-    unlock(common).await?.connect(lasting).await
+/// Connects as the profile's user until the user leaves, takes files, and remembers the server.
+pub(crate) async fn connect(common: &Common, downloads: Downloads) -> Result<(Client, EventStream)> {
+    let unlocked = unlock(common).await?;
+    let options = Options::lasting(unlocked.server.clone()).keeping_files(downloads);
+    unlocked.connect(options).await
 }
 
 /// A profile that is ready to connect.
@@ -41,11 +34,7 @@ pub(crate) async fn unlock(common: &Common) -> Result<Unlocked> {
 }
 
 impl Unlocked {
-    async fn connect(self, lasting: Lasting) -> Result<(Client, EventStream)> {
-        let options = match lasting {
-            Lasting::Once => Options::once(self.server.clone()),
-            Lasting::Reconnecting => Options::lasting(self.server.clone()),
-        };
+    async fn connect(self, options: Options) -> Result<(Client, EventStream)> {
         let connected = Client::connect(self.profile.clone(), self.key, options).await?;
         self.profile.set_last_server(self.server.as_str())?;
         Ok(connected)
@@ -58,7 +47,8 @@ impl Unlocked {
         // The list shows us, too.
         let ourselves = profile.identity().user_id.clone();
         let known = pins.into_iter().map(|pin| pin.user).chain([ourselves]).collect();
-        let (client, mut events) = self.connect(Lasting::Once).await?;
+        let options = Options::once(self.server.clone());
+        let (client, mut events) = self.connect(options).await?;
         let mut acquaintances = Acquaintances {
             profile,
             known,

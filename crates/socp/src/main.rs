@@ -10,6 +10,7 @@ mod out;
 mod password;
 mod safe_text;
 mod show;
+mod transfer;
 mod words;
 
 use clap::Parser as _;

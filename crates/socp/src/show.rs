@@ -1,5 +1,7 @@
 //! Events as lines for people and as JSON for scripts.
 
+pub(crate) mod files;
+
 use crate::safe_text::safe;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -57,6 +59,7 @@ pub(crate) fn human(event: &Event) -> Option<String> {
             address(&message.from),
             safe(&message.text)
         )),
+        Event::File(news) => files::arriving(news),
         Event::Notice { text, .. } => Some(remark(text)),
         Event::KeyChanged { user, pinned, seen } => Some(remark(&format!(
             "the server shows another key for {user}: pinned {}, now {}. It is not used; ask them by other means",
@@ -81,6 +84,8 @@ pub(crate) fn human(event: &Event) -> Option<String> {
         | Event::Sent { .. }
         | Event::Failed { .. }
         | Event::ChannelSent { .. }
+        | Event::FileProgress { .. }
+        | Event::FileSent { .. }
         | Event::Listed { .. }
         | Event::Resolved { .. } => None,
     }
@@ -112,6 +117,7 @@ pub(crate) fn as_json(event: &Event) -> Option<Value> {
     match event {
         Event::Message(message) => Some(message_json("message", message.to.as_str(), message)),
         Event::Channel(message) => Some(message_json("channel", CHANNEL_ID, message)),
+        Event::File(news) => Some(files::arriving_json(news)),
         Event::Presence(person) => {
             let mut object = person_json(person);
             if let Value::Object(fields) = &mut object {
@@ -144,6 +150,8 @@ pub(crate) fn as_json(event: &Event) -> Option<Value> {
         Event::Sent { .. }
         | Event::Failed { .. }
         | Event::ChannelSent { .. }
+        | Event::FileProgress { .. }
+        | Event::FileSent { .. }
         | Event::Listed { .. }
         | Event::Resolved { .. } => None,
     }

@@ -170,7 +170,9 @@ pub struct FileNews {
     pub id: String,
     /// The author, as last shown by the directory.
     pub from: Person,
-    /// Whether it was sent to us or to the channel.
+    /// The recipient, ourselves.
+    pub to: UserId,
+    /// Whether it was sent to us alone or to the channel.
     pub mode: FileMode,
     /// Its name, as its author says.
     pub name: String,

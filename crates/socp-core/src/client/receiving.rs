@@ -60,6 +60,7 @@ enum Stage {
 struct Incoming {
     name: Name,
     from: Person,
+    to: UserId,
     start: FileStart,
     stage: Stage,
     /// As far as it is known.
@@ -94,6 +95,7 @@ impl Incoming {
         Event::File(FileNews {
             id: self.start.file_id.clone(),
             from: self.from.clone(),
+            to: self.to.clone(),
             mode: self.start.mode,
             name: self.start.name.clone(),
             size: self.start.size,
@@ -216,6 +218,7 @@ impl Receiving {
         let incoming = Incoming {
             name,
             from,
+            to: self.user.clone(),
             start,
             stage: Stage::Running,
             total,

@@ -5,38 +5,53 @@ mod input;
 mod screen;
 
 use crate::cli::Common;
-use crate::face::{Lasting, asked_to_stop, connect};
+use crate::commands::file::{self, Quarters};
+use crate::face::{asked_to_stop, connect};
 use crate::show;
+use crate::transfer::Receiving;
 use clap::Args;
 use color_eyre::eyre::{Result, bail};
 use edit::Terminal;
 use input::{Line, Typed, parse};
 use screen::Screen;
-use socp_client::{ChannelReport, Client, ClientError, Event, Person, Receipt};
+use socp_client::{
+    ChannelReport, Client, ClientError, Event, FileProgress, FileReport, OutgoingFile, Person, Receipt, Source,
+};
 use std::io;
+use std::path::PathBuf;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, spawn_blocking};
 
 /// Talk: type lines, read what arrives
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
   socp chat
-  printf '/tell bob hello\\n' | socp chat --plain --json")]
+  printf '/tell bob hello\\n' | socp chat --plain --json
+  printf '/file bob photo.png\\n' | socp chat --plain")]
 pub(crate) struct ChatArgs {
     /// Plain lines, also on a terminal
     #[arg(long)]
     plain: bool,
+    #[command(flatten)]
+    receiving: Receiving,
 }
 
-const HELP: &str = "/list  /tell <user> <text> (or /msg)  /all <text>  /help  /quit; a line without a slash goes to whom you told last";
+/// News of files on their way out that may wait to be shown.
+const NEWS_COUNT_MAX: usize = 16;
+
+const HELP: &str = "/list  /tell <user> <text> (or /msg)  /all <text>  /file <user|all> <path>  /help  /quit; a line without a slash goes to whom you told last";
 
 pub(crate) async fn run(args: ChatArgs, common: &Common) -> Result<()> {
     // Lines are all there is for now, with or without `--plain`.
     tracing::debug!(plain = args.plain, "chat");
-    let (client, mut events) = connect(common, Lasting::Reconnecting).await?;
+    let size_max = args.receiving.size_max(common)?;
+    let (client, mut events) = connect(common, args.receiving.downloads(common)?).await?;
     let (mut lines, terminal) = typed_lines(common.json);
+    let (news, mut transfers) = mpsc::channel(NEWS_COUNT_MAX);
     let mut chat = Chat {
         client: client.clone(),
+        size_max,
+        news,
         screen: Screen::new(common.json, terminal),
         sending: JoinSet::new(),
         partner: None,
@@ -57,6 +72,7 @@ pub(crate) async fn run(args: ChatArgs, common: &Common) -> Result<()> {
                 None => is_ending = true,
             },
             Some(sent) = chat.sending.join_next() => chat.on_sent(sent?)?,
+            Some(news) = transfers.recv() => chat.on_news(news)?,
             () = &mut stopping => break,
         }
     }
@@ -101,11 +117,21 @@ enum Sending {
         text: String,
         result: Result<ChannelReport, ClientError>,
     },
+    File(Result<(Source, FileReport)>),
+}
+
+/// Something about a file on its way out.
+enum News {
+    Hint(String),
+    Progress(Source, FileProgress),
 }
 
 struct Chat {
     client: Client,
     screen: Screen,
+    /// Largest file to send in bytes.
+    size_max: u64,
+    news: mpsc::Sender<News>,
     sending: JoinSet<Sending>,
     /// Whom a line without a slash is for: whoever was told last, before that whoever wrote first.
     partner: Option<Person>,
@@ -136,11 +162,18 @@ impl Chat {
         let mut is_last = false;
         match parse(line) {
             Line::Nothing => {}
-            Line::Quit => is_last = true,
+            Line::Quit => {
+                if !self.sending.is_empty() {
+                    self.screen
+                        .hint("leaving when everything is sent; Ctrl-C leaves at once")?;
+                }
+                is_last = true;
+            }
             Line::Help => self.screen.hint(HELP)?,
             Line::List => self.list().await?,
             Line::Tell { user, text } => self.tell(user, text).await?,
             Line::All(text) => self.tell_all(text).await?,
+            Line::File { user, path } => self.send_file(user, path),
             Line::Text(text) => match self.partner.clone() {
                 Some(partner) => self.send(partner, text).await?,
                 None => self.screen.remark("USAGE", "to whom? say /tell <user> <text> first")?,
@@ -211,6 +244,23 @@ impl Chat {
         Ok(())
     }
 
+    /// Reading the file and looking the user up may take a moment, so both are done beside the conversation.
+    fn send_file(&mut self, user: &str, path: &str) {
+        let (client, user, path) = (self.client.clone(), user.to_owned(), expand(path));
+        let (size_max, news) = (self.size_max, self.news.clone());
+        self.sending.spawn(async move {
+            let sent = send_file(&client, &user, path, size_max, &news).await;
+            Sending::File(sent)
+        });
+    }
+
+    fn on_news(&self, news: News) -> Result<()> {
+        match news {
+            News::Hint(text) => self.screen.hint(&text),
+            News::Progress(source, progress) => self.screen.file_progress(&source, &progress),
+        }
+    }
+
     fn on_sent(&mut self, sent: Sending) -> Result<()> {
         match sent {
             Sending::Direct { to, text, result } => match result {
@@ -220,6 +270,8 @@ impl Chat {
                     self.screen.remark("NOT_SENT", &said)
                 }
             },
+            Sending::File(Ok((source, report))) => self.screen.file_sent(&source, &report),
+            Sending::File(Err(error)) => self.screen.remark("NOT_SENT", &format!("file not sent: {error:#}")),
             Sending::Channel { text, result } => match result {
                 Ok(report) => self.screen.sent_to_all(&text, &report),
                 Err(error) => self
@@ -227,5 +279,38 @@ impl Chat {
                     .remark("NOT_SENT", &format!("not sent to the channel: {error}")),
             },
         }
+    }
+}
+
+async fn send_file(
+    client: &Client,
+    user: &str,
+    path: PathBuf,
+    size_max: u64,
+    news: &mpsc::Sender<News>,
+) -> Result<(Source, FileReport)> {
+    let file = spawn_blocking(move || OutgoingFile::open(&path, size_max)).await??;
+    let source = file.source().clone();
+    let target = file::target(client, user).await?;
+    // Nobody reads news when the chat ends; then the transfer ends as well.
+    if let Some(cost) = show::files::cost(&source) {
+        drop(news.send(News::Hint(cost)).await);
+    }
+    let mut sending = client.begin_file(target, file).await?;
+    let mut quarters = Quarters::default();
+    while let Some(progress) = sending.progress().await {
+        if quarters.next(&progress).is_some() {
+            drop(news.send(News::Progress(source.clone(), progress)).await);
+        }
+    }
+    let report = sending.finish().await?;
+    Ok((source, report))
+}
+
+/// The home directory is known by its short name, as in a shell.
+fn expand(path: &str) -> PathBuf {
+    match (path.strip_prefix("~/"), std::env::home_dir()) {
+        (Some(rest), Some(home)) => home.join(rest),
+        (Some(_) | None, _) => PathBuf::from(path),
     }
 }

@@ -4,6 +4,7 @@ pub(crate) mod admin;
 pub(crate) mod all;
 pub(crate) mod chat;
 pub(crate) mod demo;
+pub(crate) mod file;
 pub(crate) mod key;
 pub(crate) mod list;
 pub(crate) mod register;
@@ -36,6 +37,7 @@ async fn perform(cli: Cli) -> Result<()> {
         Command::List(args) => list::run(args, common).await,
         Command::Tell(args) => tell::run(args, common).await,
         Command::All(args) => all::run(args, common).await,
+        Command::File(args) => file::run(args, common).await,
         Command::Watch(args) => watch::run(args, common).await,
         Command::Chat(args) => chat::run(args, common).await,
         Command::Key(args) => key::run(args, common),
@@ -87,6 +89,7 @@ fn log_filter(common: &Common, command: &Command) -> Result<String> {
         | Command::List(_)
         | Command::Tell(_)
         | Command::All(_)
+        | Command::File(_)
         | Command::Watch(_)
         | Command::Chat(_)
         | Command::Key(_) => {

@@ -1,31 +1,39 @@
 //! `socp watch`: what arrives.
 
 use crate::cli::Common;
-use crate::face::{Lasting, asked_to_stop, connect};
+use crate::face::{asked_to_stop, connect};
+use crate::transfer::Receiving;
 use crate::{out, show};
 use clap::Args;
 use color_eyre::eyre::{Result, bail, eyre};
-use socp_client::{Event, EventStream};
+use socp_client::{Event, EventStream, FileStage};
 use std::time::Duration;
 
 /// Print what arrives, one line each
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
   socp watch
-  socp watch --count 1 --timeout 60 --json")]
+  socp watch --count 1 --timeout 60 --json
+  socp watch --downloads ~/Downloads --max-size 2M
+
+Files that arrive are kept under a safe name in the folder for files, after size and SHA-256 were checked; none is
+overwritten.")]
 pub(crate) struct WatchArgs {
-    /// End after this many messages
+    /// End after this many messages and files
     #[arg(long, value_name = "N")]
     count: Option<u64>,
     /// End after this many seconds; a failure if --count was not reached
     #[arg(long, value_name = "S")]
     timeout: Option<u64>,
+    #[command(flatten)]
+    receiving: Receiving,
 }
 
 pub(crate) async fn run(args: WatchArgs, common: &Common) -> Result<()> {
+    let downloads = args.receiving.downloads(common)?;
     let deadline = args.timeout.map(Duration::from_secs);
     let watching = async {
-        let (client, mut events) = connect(common, Lasting::Reconnecting).await?;
+        let (client, mut events) = connect(common, downloads).await?;
         let watched = watch(&mut events, args.count, common.json).await;
         client.close().await;
         watched
@@ -40,7 +48,7 @@ pub(crate) async fn run(args: WatchArgs, common: &Common) -> Result<()> {
         done = watching => done,
         () = asked_to_stop() => Ok(()),
         () = expired => match (args.count, args.timeout) {
-            (Some(count), Some(seconds)) => Err(eyre!("fewer than {count} messages came within {seconds} s")),
+            (Some(count), Some(seconds)) => Err(eyre!("fewer than {count} messages and files came within {seconds} s")),
             (Some(_) | None, _) => Ok(()),
         },
     }
@@ -58,6 +66,10 @@ async fn watch(events: &mut EventStream, count: Option<u64>, json: bool) -> Resu
         };
         match &event {
             Event::Message(_) | Event::Channel(_) => left = left.saturating_sub(1),
+            Event::File(news) => match news.stage {
+                FileStage::Received(_) | FileStage::Failed(_) => left = left.saturating_sub(1),
+                FileStage::Started | FileStage::Receiving(_) => {}
+            },
             Event::Stopped(stop) => last_words = Some(stop.to_string()),
             Event::Online { .. }
             | Event::Offline { .. }
@@ -67,6 +79,8 @@ async fn watch(events: &mut EventStream, count: Option<u64>, json: bool) -> Resu
             | Event::Sent { .. }
             | Event::Failed { .. }
             | Event::ChannelSent { .. }
+            | Event::FileProgress { .. }
+            | Event::FileSent { .. }
             | Event::Error { .. }
             | Event::Listed { .. }
             | Event::Resolved { .. } => {}

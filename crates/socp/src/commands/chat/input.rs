@@ -18,6 +18,7 @@ pub(super) enum Line<'a> {
     List,
     Tell { user: &'a str, text: &'a str },
     All(&'a str),
+    File { user: &'a str, path: &'a str },
     Text(&'a str),
     Incomplete(&'static str),
     NotYet(&'a str),
@@ -47,7 +48,14 @@ pub(super) fn parse(line: &str) -> Line<'_> {
         },
         "all" if rest.trim_start().is_empty() => Line::Incomplete("/all <text>"),
         "all" => Line::All(rest.trim_start()),
-        "file" | "register" | "login" | "dbget" | "pubget" | "gshare" | "gmsg" | "group" => Line::NotYet(name),
+        "file" => match rest.trim_start().split_once(char::is_whitespace) {
+            Some((user, path)) => Line::File {
+                user,
+                path: path.trim_start(),
+            },
+            None => Line::Incomplete("/file <user|all> <path>"),
+        },
+        "register" | "login" | "dbget" | "pubget" | "gshare" | "gmsg" | "group" => Line::NotYet(name),
         _ => Line::Unknown(name),
     }
 }
@@ -135,6 +143,14 @@ mod tests {
             ("/all  hi you", Line::All("hi you")),
             ("/all", Line::Incomplete("/all <text>")),
             ("/group x", Line::NotYet("group")),
+            (
+                "/file all  my photo.png",
+                Line::File {
+                    user: "all",
+                    path: "my photo.png",
+                },
+            ),
+            ("/file bob", Line::Incomplete("/file <user|all> <path>")),
             ("/nonsense x", Line::Unknown("nonsense")),
             ("/", Line::Unknown("")),
         ];

@@ -1,11 +1,12 @@
 //! Where a chat is shown: a terminal with a prompt, a pipe, or a script that reads JSON.
 
 use super::edit::{PROMPT, Terminal};
+use crate::commands::file;
 use crate::safe_text::safe;
 use crate::{out, show};
 use color_eyre::eyre::Result;
 use serde_json::json;
-use socp_client::{ChannelReport, Event, Person, Receipt};
+use socp_client::{ChannelReport, Event, FileProgress, FileReport, Person, Receipt, Source};
 use std::io::{self, IsTerminal as _};
 
 /// Back to the first column, and clear the line (ECMA-48).
@@ -100,6 +101,34 @@ impl Screen {
         match show::channel_failure(report) {
             Some(why) => self.line(&show::remark(&why)),
             None if report.sent.is_empty() => self.line(&show::remark(&show::channel_receipt(report))),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn file_progress(&self, source: &Source, progress: &FileProgress) -> Result<()> {
+        if self.is_json() {
+            return Ok(out::json(&show::files::leaving_json(source, progress))?);
+        }
+        let percent = progress
+            .sent
+            .saturating_mul(100)
+            .checked_div(progress.size)
+            .unwrap_or(100);
+        let (name, to) = (safe(&source.name), file::to_whom(progress));
+        self.hint(&format!("{percent} % of {name} sent to {to}"))
+    }
+
+    pub(super) fn file_sent(&self, source: &Source, report: &FileReport) -> Result<()> {
+        if self.is_json() {
+            return show::files::left_json(source, report)
+                .iter()
+                .try_for_each(|object| Ok(out::json(object)?));
+        }
+        for line in show::files::left(source, report) {
+            self.hint(&line)?;
+        }
+        match show::files::not_sent(source, report) {
+            Some(why) => self.line(&show::remark(&why)),
             None => Ok(()),
         }
     }
