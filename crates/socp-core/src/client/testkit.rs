@@ -37,6 +37,10 @@ pub(super) struct Kit {
 
 impl Kit {
     pub(super) fn new(server: Option<ServerPin>) -> Self {
+        Self::with_files(server, Some(FILES_MAX))
+    }
+
+    fn with_files(server: Option<ServerPin>, files_max: Option<u64>) -> Self {
         let config = Config {
             user: user(ME),
             pubkey: key(1),
@@ -44,7 +48,7 @@ impl Kit {
             program: "socp/test".to_owned(),
             server,
             pins: Vec::new(),
-            files_max: Some(FILES_MAX),
+            files_max,
         };
         Self {
             client: Client::new(config),
@@ -57,7 +61,18 @@ impl Kit {
 
     /// In, and with an empty list.
     pub(super) fn online() -> Self {
-        let mut kit = Self::new(Some(server_pin()));
+        Self::new(Some(server_pin())).enter()
+    }
+
+    /// The same, with Alice's key 2 pinned, and no place for files.
+    pub(super) fn taking_no_files() -> Self {
+        let mut kit = Self::with_files(Some(server_pin()), None).enter();
+        kit.frame(SERVER, advertise(ALICE, 2), 200);
+        kit
+    }
+
+    fn enter(self) -> Self {
+        let mut kit = self;
         kit.input(Input::Connected);
         kit.frame(SERVER, Payload::Ack(ack(SERVER, 200)), 200);
         kit.frame(SERVER, Payload::ListResponse(ListResponse::default()), 200);

@@ -1,6 +1,9 @@
 //! The rules of the client as a whole, hostile servers included.
 
 mod channel;
+mod files;
+mod receiving;
+mod sending;
 
 use super::testkit::*;
 use super::*;
