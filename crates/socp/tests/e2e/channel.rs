@@ -122,6 +122,7 @@ fn a_message_to_all_reaches_fifty_members_on_five_servers_verified_and_once() {
         .unwrap();
     let servers = servers(dir.path());
     let author = User::register(dir.path(), "author", &servers[0].url);
+    let _at_author = author.watch(&[]);
     let watching: Vec<(User, Process)> = (0..WATCHING)
         .map(|number| {
             let user = User::register(
@@ -135,6 +136,7 @@ fn a_message_to_all_reaches_fifty_members_on_five_servers_verified_and_once() {
         })
         .collect();
     let mut letter = LetterClient::hello(servers[4].address(), LETTER, test_key("alice"), 478);
+    let author_spki = letter.key_of(&author.id);
     let (in_process, mut heard) = runtime.block_on(read_in_process(dir.path(), &servers));
     let members: BTreeSet<String> = watching
         .iter()
@@ -168,7 +170,6 @@ fn a_message_to_all_reaches_fifty_members_on_five_servers_verified_and_once() {
             assert_eq!(next_of(watch), said(text));
         }
     }
-    let author_spki = letter.key_of(&author.id);
     let letters = texts.map(|_| next_to_the_letter(&mut letter, &author_spki));
     assert_eq!(letters, texts.map(said));
     let mut by_reader: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();

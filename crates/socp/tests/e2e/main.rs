@@ -11,7 +11,6 @@
     reason = "a test that cannot go on must fail"
 )]
 
-mod admin;
 mod bad_input;
 mod channel;
 mod client_faults;
@@ -29,4 +28,5 @@ mod rejoin;
 mod secrets;
 mod settings;
 mod sites;
+mod vanished;
 mod wires;

@@ -104,6 +104,7 @@ impl Process {
             if line.contains(text) {
                 return line;
             }
+            eprintln!("(passed over: {line})");
         }
     }
 
