@@ -12,7 +12,7 @@ use socp_proto::limits::{
     HEARTBEAT_INTERVAL_MS, LINK_SILENCE_MAX_MS, SERVERS_COUNT_MAX, WELCOME_CLIENTS_COUNT_MAX, WELCOME_LIST_BYTES_MAX,
 };
 use socp_proto::payload::{ServerIdentity, ServerWelcome, WelcomeServer};
-use socp_proto::{Address, Envelope, ErrorCode, Frame, FrameKind, KeyText, Payload, ServerId, UserId};
+use socp_proto::{Address, Envelope, ErrorCode, Frame, KeyText, Payload, ServerId, UserId};
 
 impl Server {
     /// The first thing we say on a link that we dialled.
@@ -148,7 +148,8 @@ impl Server {
             return self.on_fault(now, link, &Fault::Clock { kind: envelope.kind });
         }
         let dial = self.links.get(&link).and_then(Link::dial);
-        if !self.is_expected_key(dial, &identity.pubkey) {
+        let server = ServerId::from(envelope.from.clone());
+        if !self.is_expected_key(dial, &server, &identity.pubkey) {
             return self.refuse_key(now, link, "not the key that this address should have");
         }
         let reply = if dial.is_some() {
@@ -156,11 +157,13 @@ impl Server {
         } else {
             Reply::Announce
         };
-        self.meet(now, link, ServerId::from(envelope.from.clone()), identity, reply);
+        self.meet(now, link, server, identity, reply);
     }
 
-    /// Whether a server that we dialled has the key we were told it has.
-    fn is_expected_key(&mut self, dial: Option<DialId>, offered: &KeyText) -> bool {
+    /// Whether a server that we dialled has the key we were told it has. Where another answers whose key we know, it is
+    /// taken for who it is: it may have given up its older link to us for this one, so to refuse it would part us from
+    /// it, and whoever lies about an address could do that to others at will.
+    fn is_expected_key(&mut self, dial: Option<DialId>, server: &ServerId, offered: &KeyText) -> bool {
         let Some(target) = dial.and_then(|dial| self.dials.get(dial)) else {
             return true;
         };
@@ -176,7 +179,7 @@ impl Server {
             expected,
             offered: offered.fingerprint(),
         });
-        false
+        self.pins.get(server).is_some_and(|pin| pin.key == *offered)
     }
 
     fn refuse_key(&mut self, now: Now, link: LinkId, why: &str) {
@@ -205,15 +208,14 @@ impl Server {
         if is_taken || welcome.server_id.as_ref().is_some_and(is_other) {
             return self.on_fault(now, link, &Fault::NotYours { kind: envelope.kind });
         }
-        if !self.is_expected_key(Some(dial), &key) {
+        if !self.is_expected_key(Some(dial), &introducer, &key) {
             return self.refuse_key(now, link, "not the key that this address should have");
         }
-        let Some(target) = self.dials.get_mut(dial) else {
+        let Some(target) = self.dials.get(dial) else {
             return;
         };
         let is_known_key = target.key.is_some() || self.pins.contains_key(&introducer);
         let (host, port) = (target.host.clone(), target.port);
-        target.server = Some(introducer.clone());
         let identity = ServerIdentity {
             host: welcome.host.clone().unwrap_or(host),
             port: welcome.port.unwrap_or(port),
@@ -495,13 +497,13 @@ impl Server {
             return;
         };
         if pin.key != identity.pubkey {
-            return self.on_fault(
-                now,
-                link,
-                &Fault::Signature {
-                    kind: FrameKind::ServerAnnounce,
-                },
-            );
+            let (pinned, offered) = (pin.key.fingerprint(), identity.pubkey.fingerprint());
+            self.note(Note::PinConflict {
+                server: server.clone(),
+                pinned,
+                offered,
+            });
+            return self.refuse_key(now, link, "another key is pinned for this id");
         }
         let name = identity.name.map(|name| name.chars().take(64).collect());
         let renewed = ServerPin {
