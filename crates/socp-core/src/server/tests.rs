@@ -14,4 +14,8 @@ mod passed;
 mod presence;
 mod quota;
 mod route;
+mod table;
+mod table_fields;
+mod table_frames;
+mod table_join;
 mod world;
