@@ -319,9 +319,12 @@ impl Server {
             ..
         } = advertise;
         let known = self.people.get(&user_id);
-        let bound = self.records.get(&user_id).map(|record| &record.pubkey);
-        let key = known.and_then(|person| person.pubkey.as_ref()).or(bound);
+        // Whoever is away is bound to both keys all the same.
+        let record = self.records.get(&user_id);
+        let key = known.and_then(|person| person.pubkey.as_ref());
+        let key = key.or(record.map(|record| &record.pubkey));
         let enc_known = known.and_then(|person| person.enc_pubkey.as_ref());
+        let enc_known = enc_known.or(record.map(|record| &record.enc_pubkey));
         let enc_offered = enc_pubkey.as_ref().or(pubkey.as_ref());
         let as_server = ServerId::from(socp_proto::Id::from(&user_id));
         let is_server = as_server == self.config.server_id || self.pins.contains_key(&as_server);
