@@ -17,5 +17,7 @@ mod route;
 mod table;
 mod table_fields;
 mod table_frames;
+mod table_hello;
 mod table_join;
+mod table_presence;
 mod world;

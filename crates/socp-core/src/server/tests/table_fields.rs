@@ -28,7 +28,6 @@ pub(super) enum Holds {
     Detail,
     Shares,
     List,
-    Flag,
 }
 
 /// Whether a payload can do without a field.
@@ -97,7 +96,6 @@ impl Holds {
             Self::Detail => (no_text(), vec![long(1025)]),
             Self::Shares => (no_list(), bad_shares()),
             Self::List => (raw(&["7", "true", "{}", "\"x\""]), Vec::new()),
-            Self::Flag => (raw(&["7", "\"true\"", "[]", "{}"]), Vec::new()),
         };
         [others, own].concat()
     }
