@@ -79,7 +79,7 @@ impl Pace {
             move_away: 25,
             leave: scaled(60),
             list: scaled(30),
-            channel: 0,
+            channel: scaled(10),
         }
     }
 }

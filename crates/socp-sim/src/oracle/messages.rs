@@ -6,7 +6,7 @@ use crate::queue::Time;
 use crate::report::Rule;
 use crate::toys;
 use socp_proto::payload::{ChannelMessage, DirectMessage, ErrorNotice, msg_ref};
-use socp_proto::{Base64Url, KeyText, UserId};
+use socp_proto::{Base64Url, ErrorCode, KeyText, UserId};
 use std::collections::HashMap;
 
 /// How long a message may take in a calm network, and its author's answer.
@@ -29,6 +29,7 @@ struct Said {
     recipient: UserNo,
     ts: u64,
     ciphertext: Base64Url,
+    is_for_all: bool,
     due: Due,
     calm_number: u64,
     sessions: (u64, u64),
@@ -95,12 +96,18 @@ impl Oracle {
         ts: u64,
         message: &ChannelMessage,
     ) -> Option<Time> {
+        let is_local = self.users[author].attached == self.users[recipient].attached;
         let due = match self.due(author, recipient) {
-            Due::Delivery => Due::Delivery,
-            Due::NotFound | Due::Nothing => Due::Nothing,
+            // What is said to all is taken only from where its author is thought to be (PROTOCOL I.2).
+            Due::Delivery if is_local || !self.is_contested(author) => Due::Delivery,
+            Due::Delivery | Due::NotFound | Due::Nothing => Due::Nothing,
         };
         let reference = msg_ref(&message.content_sig);
-        self.write_down(now, (author, recipient), ts, (&message.ciphertext, reference), due)
+        let judged = self.write_down(now, (author, recipient), ts, (&message.ciphertext, reference), due);
+        if let Some(said) = self.messages.said.last_mut() {
+            said.is_for_all = true;
+        }
+        judged
     }
 
     fn write_down(
@@ -118,6 +125,7 @@ impl Oracle {
             recipient,
             ts,
             ciphertext: ciphertext.clone(),
+            is_for_all: false,
             due,
             calm_number: self.calm_number,
             sessions: (self.users[author].session, self.users[recipient].session),
@@ -249,7 +257,8 @@ impl Oracle {
             && !self.squatted.contains(&author);
         let (from, to) = (self.users[author].attached, self.users[recipient].attached);
         let is_local = from == to;
-        if !is_certain || (self.is_contested(recipient) && !is_local) {
+        let is_contested = self.is_contested(recipient) || (said.is_for_all && self.is_contested(author));
+        if !is_certain || (is_contested && !is_local) {
             return;
         }
         let who = [user_name(author), user_name(recipient)];
@@ -284,7 +293,11 @@ impl Oracle {
 
     /// A server complains about a user who did nothing wrong.
     pub(crate) fn on_user_error(&mut self, _at: Time, user: UserNo, host: Host, notice: &ErrorNotice) {
-        if self.is_calm() {
+        // A changed key is told to who knows the user (PROTOCOL I.5).
+        let about = UserId::try_from(notice.detail.as_str()).ok();
+        let about = about.and_then(|about| self.user_of(&about));
+        let is_warning = notice.code == ErrorCode::BadKey && about.is_some_and(|about| self.squatted.contains(&about));
+        if self.is_calm() && !is_warning && !self.squatted.contains(&user) {
             let what = format!("h{host} tells u{user} {} {}", notice.code, notice.detail);
             self.violate(Rule::Refused, what, &[user_name(user), host_name(host)]);
         }
