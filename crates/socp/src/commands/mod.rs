@@ -68,6 +68,8 @@ fn log_format(cli: &Cli) -> LogFormat {
         Command::Register(_)
         | Command::List(_)
         | Command::Tell(_)
+        | Command::All(_)
+        | Command::File(_)
         | Command::Watch(_)
         | Command::Chat(_)
         | Command::Key(_)
