@@ -137,8 +137,10 @@ pub const GOSSIP_REFS_COUNT_MAX: usize = 1_024;
 pub const OFFER_WAIT_MS: u64 = 50;
 /// How long an offer, or the wait for what was asked for, lasts (our choice).
 pub const OFFER_TTL_MS: u64 = 30_000;
-/// How many offers are kept; more changes are passed on unasked (our choice).
-pub const OFFERS_COUNT_MAX: usize = 8_192;
+/// How many offers to one peer, and questions, are kept; more changes are passed on unasked (our choice).
+pub const OFFERS_PER_PEER_COUNT_MAX: usize = 4_096;
+/// What peers say of their links is thought through together, this long after the first (our choice).
+pub const LINKS_DECIDE_WAIT_MS: u64 = 200;
 /// How long a lost link still counts as one, since most come back at once (our choice).
 pub const UNLINKED_TELL_WAIT_MS: u64 = 5_000;
 /// How many users who left are remembered, so that old gossip does not bring them back (our choice).

@@ -14,7 +14,9 @@ use super::mutation::Mutation;
 use super::people::{Home, Person};
 use super::timers::Timer;
 use crate::clock::{Mono, Now};
-use socp_proto::limits::{CONFIRM_WAIT_MS, FORWARD_SETTLE_MS, SERVERS_COUNT_MAX, UNLINKED_TELL_WAIT_MS};
+use socp_proto::limits::{
+    CONFIRM_WAIT_MS, FORWARD_SETTLE_MS, LINKS_DECIDE_WAIT_MS, SERVERS_COUNT_MAX, UNLINKED_TELL_WAIT_MS,
+};
 use socp_proto::payload::Heartbeat;
 use socp_proto::{Envelope, Payload, ServerId, UserId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -34,6 +36,8 @@ pub(super) struct Forwarding {
     telling: BTreeMap<LinkId, VecDeque<(UserId, ServerId)>>,
     /// Peers whose links were lost so recently that they still count as linked.
     lost: BTreeMap<ServerId, Mono>,
+    /// Peers that have said something new of their links.
+    undecided: BTreeSet<ServerId>,
     /// Whether our own links have changed since they were told.
     is_report_due: bool,
 }
@@ -80,6 +84,7 @@ impl Server {
     pub(super) fn on_peer_unlinked(&mut self, now: Now, server: &ServerId) {
         self.forwarding.neighbours.remove(server);
         self.forwarding.told.remove(server);
+        self.offers.forget(server);
         self.forwarding.lost.insert(server.clone(), now.mono);
         self.report_links_later(now, UNLINKED_TELL_WAIT_MS);
     }
@@ -157,11 +162,21 @@ impl Server {
             self.forwarding.told.remove(server);
         }
         self.forwarding.neighbours.insert(server.clone(), told);
-        for origin in self.pins.keys().cloned().collect::<Vec<_>>() {
-            self.decide(now, server, &origin);
-        }
-        for peer in self.peers.keys().cloned().collect::<Vec<_>>() {
-            self.decide(now, &peer, server);
+        // A peer that changes its mind all the time must not keep us busy.
+        self.forwarding.undecided.insert(server.clone());
+        let at = now.mono.saturating_add(LINKS_DECIDE_WAIT_MS);
+        self.timers.set(at, Timer::Decide);
+    }
+
+    /// Thinks through what peers have said of their links.
+    pub(super) fn on_decide_due(&mut self, now: Now) {
+        for server in std::mem::take(&mut self.forwarding.undecided) {
+            for origin in self.pins.keys().cloned().collect::<Vec<_>>() {
+                self.decide(now, &server, &origin);
+            }
+            for peer in self.peers.keys().cloned().collect::<Vec<_>>() {
+                self.decide(now, &peer, &server);
+            }
         }
     }
 
@@ -272,10 +287,8 @@ impl Server {
                 continue; // It told us that it has it.
             }
             let is_sole = self.forwarding.between(&peer, origin).is_some();
-            if is_again || is_sole || !self.must_offer(&peer, link) {
+            if is_again || is_sole || !self.offer(now, key, &peer, link, &envelope) {
                 at_once.push(link);
-            } else {
-                self.offer(now, key, peer, &envelope);
             }
         }
         if !at_once.is_empty() {

@@ -207,6 +207,7 @@ impl Server {
                 Timer::Report => self.on_report_due(now),
                 Timer::Settled(link) => self.on_settled(now, link),
                 Timer::Confirmed(link) => self.on_confirmed(now, link),
+                Timer::Decide => self.on_decide_due(now),
                 Timer::Offers => self.on_offers_due(now),
                 Timer::Departing => self.on_departing_due(now),
                 Timer::Damped(server) => self.on_damped_due(now, &server),

@@ -11,7 +11,7 @@ use crate::clock::Now;
 use crate::seen::{content_key, frame_key};
 use socp_proto::limits::RELAYED_PAYLOAD_BYTES_MAX;
 use socp_proto::payload::msg_ref;
-use socp_proto::{Base64Url, Draft, Envelope, Fingerprint, Frame, KeyText, Payload, ServerId, UserId};
+use socp_proto::{Base64Url, Draft, Envelope, Fingerprint, Frame, FrameKind, KeyText, Payload, ServerId, UserId};
 use std::collections::BTreeSet;
 
 /// The `to` of copies for all members, as some programs send them (PROTOCOL I.8).
@@ -46,8 +46,9 @@ impl Server {
         let is_own_key = claim.key.is_none_or(|key| bound == Some(key.fingerprint()));
         let is_due = self.config.verify_content && (claim.is_required || claim.sig.is_some());
         if !is_own_key || (is_due && (bound.is_none() || content != bound)) {
-            let msg_ref = reference.unwrap_or_default();
-            return self.on_fault(now, link, &Fault::Content { msg_ref });
+            let kind = envelope.kind;
+            let fault = reference.map_or(Fault::Signature { kind }, |msg_ref| Fault::Content { msg_ref });
+            return self.on_fault(now, link, &fault);
         }
         self.relay(now, link, envelope, &payload);
     }
@@ -75,8 +76,11 @@ impl Server {
             .key
             .is_some_and(|key| self.key_of(&author).is_some_and(|known| known != key));
         if is_forged {
-            let msg_ref = claim.sig.map(msg_ref).unwrap_or_default();
-            return self.on_fault(now, link, &Fault::Content { msg_ref });
+            // Its author's fault, not the peer's.
+            let kind = envelope.kind;
+            let reference = claim.sig.map(msg_ref);
+            let fault = reference.map_or(Fault::UnknownOrigin { kind }, |msg_ref| Fault::Content { msg_ref });
+            return self.on_fault(now, link, &fault);
         }
         self.relay(now, link, envelope, payload);
     }
@@ -94,37 +98,54 @@ impl Server {
         if envelope.signed_text().len() > RELAYED_PAYLOAD_BYTES_MAX {
             return self.on_fault(now, link, &Fault::TooLongToRelay { kind });
         }
-        let is_new_frame = self.is_new(now, frame_key(&envelope));
-        let is_new = is_new_frame
-            && sig
-                .as_ref()
-                .is_none_or(|sig| self.is_new(now, content_key(&sig.decode())));
-        if !is_new {
-            return self.note(Note::Duplicate { link, kind });
-        }
         match audience {
             Audience::One(user) => self.relay_to_one(now, link, envelope, &user, sig.as_ref()),
             Audience::Some(users) => {
-                let links = self.ways_to(&users, link);
-                self.relay_to_links(link, envelope, links);
+                if self.is_first_time(now, link, &envelope, sig.as_ref()) {
+                    let links = self.ways_to(&users, link);
+                    self.relay_to_links(link, envelope, links);
+                }
             }
             Audience::Everyone => {
-                let author = UserId::from(envelope.from.clone());
-                let links = self.ways_to_everyone(now, &author, link);
-                self.relay_to_links(link, envelope, links);
+                if self.is_first_time(now, link, &envelope, sig.as_ref()) {
+                    let author = UserId::from(envelope.from.clone());
+                    let links = self.ways_to_everyone(now, &author, link);
+                    self.relay_to_links(link, envelope, links);
+                }
             }
         }
     }
 
+    /// Whether neither the frame nor its content was passed on before.
+    fn is_first_time(&mut self, now: Now, link: LinkId, envelope: &Envelope, sig: Option<&Base64Url>) -> bool {
+        let is_new_frame = self.is_new(now, frame_key(envelope));
+        let is_new = is_new_frame && sig.is_none_or(|sig| self.is_new(now, content_key(&sig.decode())));
+        if !is_new {
+            let kind = envelope.kind;
+            self.note(Note::Duplicate { link, kind });
+        }
+        is_new
+    }
+
     fn relay_to_one(&mut self, now: Now, link: LinkId, envelope: Envelope, user: &UserId, sig: Option<&Base64Url>) {
-        let hop = self.next_hop(user, Some((link, None)));
+        let Some(hop) = self.next_hop(user, Some((link, None))) else {
+            // Not remembered as seen: the author may send it again when its reader is back.
+            return self.not_found(now, link, user.as_str(), sig.map(msg_ref));
+        };
+        if !self.is_first_time(now, link, &envelope, sig) {
+            return;
+        }
+        let kind = envelope.kind;
         let (to, is_local) = match hop {
-            None => {
-                let reference = sig.map(msg_ref);
-                return self.not_found(now, link, user.as_str(), reference);
+            Hop::Home(links) => {
+                // Of a file its beginning is remembered; nobody takes a part without it.
+                let is_kept = matches!(kind, FrameKind::MsgPublicChannel | FrameKind::FileStart);
+                if is_kept && sig.is_some_and(|sig| self.is_delivered_before(now, sig)) {
+                    return self.note(Note::Duplicate { link, kind });
+                }
+                (links, true)
             }
-            Some(Hop::Home(links)) => (links, true),
-            Some(Hop::Server(_, next)) => {
+            Hop::Server(_, next) => {
                 if let Some(sig) = sig {
                     self.remember_passed(now, msg_ref(sig), link, next, user.clone());
                 }

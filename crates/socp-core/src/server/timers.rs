@@ -28,6 +28,8 @@ pub(super) enum Timer {
     Settled(LinkId),
     /// The peer at this link has had time to name all its users.
     Confirmed(LinkId),
+    /// What peers said of their links wants to be thought through.
+    Decide,
     /// Peers want to hear which changes we could tell them.
     Offers,
     /// Our users want to hear who is out of reach.

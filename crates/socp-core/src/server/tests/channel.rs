@@ -230,6 +230,33 @@ fn a_file_for_nobody_is_told_to_its_author() {
 }
 
 #[test]
+fn what_found_nobody_may_be_sent_again() {
+    let mut world = World::one("a");
+    let u = world.user("u", "a");
+    let copy = channel_copy("u", "v", BEGIN, b"sealed");
+    world.say(u, "v", &copy);
+    assert_eq!(world.take_errors(u.wire), [ErrorCode::UserNotFound]);
+    let v = world.user("v", "a");
+    world.say(u, "v", &copy);
+    assert_eq!(of_kind(world.take(v.wire), FrameKind::MsgPublicChannel).len(), 1);
+    world.say(u, "v", &copy);
+    assert!(of_kind(world.take(v.wire), FrameKind::MsgPublicChannel).is_empty());
+}
+
+#[test]
+fn a_copy_that_was_delivered_is_not_delivered_again_after_a_restart() {
+    let mut world = World::one("a");
+    let copy = channel_copy("u", "v", BEGIN, b"sealed");
+    for count in [1, 0] {
+        let (u, v) = (world.user("u", "a"), world.user("v", "a"));
+        world.say(u, "v", &copy);
+        assert_eq!(of_kind(world.take(v.wire), FrameKind::MsgPublicChannel).len(), count);
+        world.crash("a");
+        world.start(&["a"]);
+    }
+}
+
+#[test]
 fn a_peer_brings_only_what_its_own_users_said() {
     let mut world = World::one("a");
     let (x, y) = (world.peer("x", "a"), world.peer("y", "a"));
