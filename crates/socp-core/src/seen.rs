@@ -1,8 +1,8 @@
 //! The duplicate cache (SOCP §10, PROTOCOL I.7): what was handled in the last ten minutes.
 
 use crate::clock::Mono;
-use socp_proto::Envelope;
 use socp_proto::limits::{SEEN_COUNT_MAX, SEEN_TTL_MS};
+use socp_proto::{Envelope, UserId};
 use std::collections::{HashSet, VecDeque};
 
 /// SHA-256 of what makes two frames the same.
@@ -75,6 +75,11 @@ pub(crate) fn frame_key(envelope: &Envelope) -> SeenKey {
 /// The key of content, whatever envelope it comes in: a changed `ts` must not get a replay through.
 pub(crate) fn content_key(content_sig: &[u8]) -> SeenKey {
     socp_proto::sha256(content_sig)
+}
+
+/// The key of content in a frame that keeps its author's `from`. Whoever speaks for one author cannot use up another's.
+pub(crate) fn authored_key(author: &UserId, content_sig: &[u8]) -> SeenKey {
+    socp_proto::sha256(&[b"authored\n", author.as_str().as_bytes(), b"\n", content_sig].concat())
 }
 
 #[cfg(test)]

@@ -31,9 +31,9 @@ pub const DIRECT_TEXT_BYTES_MAX: usize = 64 * 1024;
 /// their blocks; a frame that carries it stays far below [`FRAME_BYTES_MAX`] on every hop (our choice).
 pub const DIRECT_CIPHERTEXT_BYTES_MAX: usize = 2 * 512 * DIRECT_TEXT_BYTES_MAX.div_ceil(446);
 const _: () = assert!(DIRECT_CIPHERTEXT_BYTES_MAX * 4 / 3 + 64 * 1024 < FRAME_BYTES_MAX);
-/// Longest canonical payload that a server signs anew and passes on, so that a frame which was just short enough does
-/// not become too long by our signature (our choice).
-pub const RELAYED_PAYLOAD_BYTES_MAX: usize = FRAME_BYTES_MAX - 4096;
+/// Longest canonical payload and unknown fields of an envelope that a server signs anew and passes on, so that a frame
+/// which was just short enough does not become too long by our signature (our choice).
+pub const RELAYED_BYTES_MAX: usize = FRAME_BYTES_MAX - 4096;
 /// Longest signature in bytes, RSA-4096 (RFC 8017 §8.1.1).
 pub const SIGNATURE_BYTES_MAX: usize = 512;
 /// Longest first message of a link, before anybody has said who it is (our choice).

@@ -2,10 +2,11 @@
 //! (PROTOCOL I.7).
 
 use super::io::Delivered;
+use socp_proto::UserId;
 use socp_proto::limits::{CONTENT_AGE_MAX_MS, DELIVERED_COUNT_MAX};
 use std::collections::{HashSet, VecDeque};
 
-/// Half of the SHA-256 of a content signature: long enough that nobody finds two alike.
+/// Half of the SHA-256 of an author and a content signature: long enough that nobody finds two alike.
 pub(super) type ContentHash = [u8; 16];
 
 /// The hashes, the oldest first.
@@ -44,11 +45,12 @@ impl DeliveredContent {
     }
 }
 
-/// The hash of content.
-pub(super) fn content_hash(content_sig: &[u8]) -> ContentHash {
+/// The hash of content. Whoever speaks for one author cannot use up what another says.
+pub(super) fn content_hash(author: &UserId, content_sig: &[u8]) -> ContentHash {
+    let text = [author.as_str().as_bytes(), b"\n", content_sig].concat();
     let mut hash = [0; 16];
     hash.iter_mut()
-        .zip(socp_proto::sha256(content_sig))
+        .zip(socp_proto::sha256(&text))
         .for_each(|(to, from)| *to = from);
     hash
 }
@@ -58,7 +60,8 @@ mod tests {
     use super::*;
 
     fn delivered(number: u32, at: u64) -> Delivered {
-        let content = content_hash(&number.to_be_bytes());
+        let author = UserId::try_from("u").unwrap();
+        let content = content_hash(&author, &number.to_be_bytes());
         Delivered { content, at }
     }
 

@@ -111,7 +111,7 @@ pub struct Memory {
 /// That some content reached a user of ours, so that it is not taken again (PROTOCOL I.7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Delivered {
-    /// The first half of SHA-256 of its `content_sig`.
+    /// The first half of SHA-256 of its author and its `content_sig`.
     pub content: [u8; 16],
     /// When it was delivered, ms since the Unix epoch.
     pub at: u64,

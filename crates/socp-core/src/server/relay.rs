@@ -8,10 +8,12 @@ use super::link::Link;
 use super::people::{Home, Person};
 use super::route::{Hop, is_too_old};
 use crate::clock::Now;
-use crate::seen::{content_key, frame_key};
-use socp_proto::limits::RELAYED_PAYLOAD_BYTES_MAX;
+use crate::seen::{authored_key, frame_key};
+use socp_proto::limits::RELAYED_BYTES_MAX;
 use socp_proto::payload::msg_ref;
-use socp_proto::{Base64Url, Draft, Envelope, Fingerprint, Frame, FrameKind, KeyText, Payload, ServerId, UserId};
+use socp_proto::{
+    Base64Url, Draft, Envelope, Fingerprint, Frame, FrameKind, KeyText, Payload, ServerId, UserId, utf8_form,
+};
 use std::collections::BTreeSet;
 
 /// The `to` of copies for all members, as some programs send them (PROTOCOL I.8).
@@ -95,7 +97,12 @@ impl Server {
         if is_too_old(now, envelope.ts) {
             return self.on_fault(now, link, &Fault::Stale { kind });
         }
-        if envelope.signed_text().len() > RELAYED_PAYLOAD_BYTES_MAX {
+        // Unknown fields of the envelope go along.
+        let text_bytes = envelope
+            .signed_text()
+            .len()
+            .saturating_add(utf8_form(&envelope.extra).len());
+        if text_bytes > RELAYED_BYTES_MAX {
             return self.on_fault(now, link, &Fault::TooLongToRelay { kind });
         }
         match audience {
@@ -118,8 +125,9 @@ impl Server {
 
     /// Whether neither the frame nor its content was passed on before.
     fn is_first_time(&mut self, now: Now, link: LinkId, envelope: &Envelope, sig: Option<&Base64Url>) -> bool {
+        let author = UserId::from(envelope.from.clone());
         let is_new_frame = self.is_new(now, frame_key(envelope));
-        let is_new = is_new_frame && sig.is_none_or(|sig| self.is_new(now, content_key(&sig.decode())));
+        let is_new = is_new_frame && sig.is_none_or(|sig| self.is_new(now, authored_key(&author, &sig.decode())));
         if !is_new {
             let kind = envelope.kind;
             self.note(Note::Duplicate { link, kind });
@@ -140,7 +148,8 @@ impl Server {
             Hop::Home(links) => {
                 // Of a file its beginning is remembered; nobody takes a part without it.
                 let is_kept = matches!(kind, FrameKind::MsgPublicChannel | FrameKind::FileStart);
-                if is_kept && sig.is_some_and(|sig| self.is_delivered_before(now, sig)) {
+                let author = UserId::from(envelope.from.clone());
+                if is_kept && sig.is_some_and(|sig| self.is_delivered_before(now, &author, sig)) {
                     return self.note(Note::Duplicate { link, kind });
                 }
                 (links, true)

@@ -151,9 +151,9 @@ impl Server {
     }
 
     /// What was delivered to our users, so that it is not taken again.
-    fn remember_delivered(&mut self, now: Now, content_sig: &Base64Url) {
+    fn remember_delivered(&mut self, now: Now, author: &UserId, content_sig: &Base64Url) {
         let delivered = Delivered {
-            content: content_hash(&content_sig.decode()),
+            content: content_hash(author, &content_sig.decode()),
             at: now.unix,
         };
         self.delivered.insert(delivered);
@@ -161,10 +161,10 @@ impl Server {
     }
 
     /// Whether content that is about to reach a user of ours has done so before; it has, from now on.
-    pub(super) fn is_delivered_before(&mut self, now: Now, content_sig: &Base64Url) -> bool {
-        let is_known = self.delivered.contains(content_hash(&content_sig.decode()));
+    pub(super) fn is_delivered_before(&mut self, now: Now, author: &UserId, content_sig: &Base64Url) -> bool {
+        let is_known = self.delivered.contains(content_hash(author, &content_sig.decode()));
         if !is_known {
-            self.remember_delivered(now, content_sig);
+            self.remember_delivered(now, author, content_sig);
         }
         is_known && !self.is_mutated(Mutation::NoSeenCache)
     }
@@ -207,7 +207,7 @@ impl Server {
     }
 
     fn deliver(&mut self, now: Now, came_on: LinkId, links: &[LinkId], ts: u64, message: ServerDeliver) {
-        if self.is_delivered_before(now, &message.content_sig) {
+        if self.is_delivered_before(now, &message.sender, &message.content_sig) {
             let kind = FrameKind::ServerDeliver;
             return self.note(Note::Duplicate { link: came_on, kind });
         }
