@@ -15,6 +15,8 @@ mod presence;
 mod quota;
 mod route;
 mod table;
+mod table_channel;
+mod table_direct;
 mod table_fields;
 mod table_frames;
 mod table_hello;
