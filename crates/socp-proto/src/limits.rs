@@ -118,6 +118,8 @@ pub const PEER_USERS_COUNT_MAX: usize = 5_000;
 pub const PEER_CHANGES_PER_S_MAX: u32 = 500;
 /// Longest `detail` of an `ERROR` of ours in characters, since it may repeat what somebody sent (our choice).
 pub const ERROR_DETAIL_CHARS_MAX: usize = 256;
+/// Longest `code` of an `ERROR` of ours in characters, where it is another server's (our choice).
+pub const ERROR_CODE_CHARS_MAX: usize = 64;
 /// Bytes of servers, and again of users, in one `SERVER_WELCOME`, so that it fits into a message (our choice).
 pub const WELCOME_LIST_BYTES_MAX: usize = FRAME_BYTES_MAX * 2 / 5;
 /// Users whose home is one server; each record takes some kilobytes of memory and disk (our choice).

@@ -54,7 +54,7 @@ use passed::PassedOn;
 use people::People;
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
-use socp_proto::limits::ERROR_DETAIL_CHARS_MAX;
+use socp_proto::limits::{ERROR_CODE_CHARS_MAX, ERROR_DETAIL_CHARS_MAX};
 use socp_proto::{Address, Draft, ErrorCode, Frame, FrameKind, Payload, ServerId, UserId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use timers::{Timer, Timers};
@@ -247,10 +247,9 @@ impl Server {
 
     /// A frame from a link that belongs to a peer.
     fn on_peer_frame(&mut self, now: Now, link: LinkId, frame: Verified<Frame>) {
-        let Some(Link::Peer(peer)) = self.links.get_mut(&link) else {
+        let Some(Link::Peer(peer)) = self.links.get(&link) else {
             return;
         };
-        peer.last_heard = now.mono;
         let server = peer.server.clone();
         let signer = frame.by();
         let Frame { envelope, payload } = frame.into_inner();
@@ -260,6 +259,9 @@ impl Server {
         }
         if origin != server && !passes_unchanged(envelope.kind) {
             return self.on_fault(now, link, &Fault::NotYours { kind: envelope.kind });
+        }
+        if let Some(Link::Peer(peer)) = self.links.get_mut(&link) {
+            peer.last_heard = now.mono;
         }
         match payload {
             Payload::Heartbeat(heartbeat) => {
@@ -305,12 +307,11 @@ impl Server {
         let Some(Link::User(user_link)) = self.links.get_mut(&link) else {
             return;
         };
-        user_link.pings_unanswered = 0;
-        let user = user_link.user.clone();
         let Frame { envelope, payload } = frame;
-        if envelope.from != user {
+        if envelope.from != user_link.user {
             return self.on_fault(now, link, &Fault::NotYours { kind: envelope.kind });
         }
+        user_link.pings_unanswered = 0;
         match payload {
             Payload::MsgDirect(message) => self.on_msg_direct(now, link, &envelope, message, content),
             Payload::ListRequest(request) => self.on_list_request(now, link, &request),
@@ -404,6 +405,11 @@ impl Server {
     fn send_error(&mut self, now: Now, link: LinkId, code: ErrorCode, detail: String, msg_ref: Option<String>) {
         let is_native = self.links.get(&link).is_some_and(Link::is_native);
         let code = if is_native { code } else { code.for_stranger() };
+        // Codes and details may be others' words on their way back to an author.
+        let code = match code {
+            ErrorCode::Other(code) => ErrorCode::Other(code.chars().take(ERROR_CODE_CHARS_MAX).collect()),
+            known => known,
+        };
         let address = self.links.get(&link).map_or_else(Address::everyone, Link::address);
         let detail = detail.chars().take(ERROR_DETAIL_CHARS_MAX).collect();
         let notice = socp_proto::payload::ErrorNotice { code, detail, msg_ref };
