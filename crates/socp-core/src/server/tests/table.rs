@@ -169,6 +169,8 @@ pub(super) struct Row {
     config: fn(&mut Config),
     /// The name of that configuration.
     setting: &'static str,
+    /// Said by alice before all.
+    first: Vec<String>,
     given: Vec<String>,
     texts: Vec<String>,
     answers: Option<Vec<Answer>>,
@@ -190,6 +192,7 @@ impl Row {
             by,
             config: |_| {},
             setting: "",
+            first: Vec::new(),
             given: Vec::new(),
             texts,
             answers: Some(Vec::new()),
@@ -233,6 +236,19 @@ impl Row {
     pub(super) fn given(mut self, said: &Said) -> Self {
         self.given.push(said.text());
         self
+    }
+
+    /// Said by alice before anything else, in both worlds.
+    pub(super) fn after_alice(mut self, said: &Said) -> Self {
+        self.first.push(said.text());
+        self
+    }
+
+    pub(super) fn without_answers(self) -> Self {
+        Self {
+            answers: Some(Vec::new()),
+            ..self
+        }
     }
 
     /// Said by others afterwards, in both worlds: it must have the same effect.
@@ -324,9 +340,14 @@ fn check_row(row: &Row, is_native: bool, untouched: &mut Untouched) -> Vec<Strin
 }
 
 fn without_row<'a>(row: &Row, is_native: bool, untouched: &'a mut Untouched) -> &'a Seen {
-    let Row { by, given, then, .. } = row;
+    let Row {
+        by, first, given, then, ..
+    } = row;
     let is_gone = row.closed.is_some();
-    let depends_on = format!("{by:?} {is_native} {is_gone} {} {given:?} {then:?}", row.setting);
+    let depends_on = format!(
+        "{by:?} {is_native} {is_gone} {} {first:?} {given:?} {then:?}",
+        row.setting
+    );
     untouched.entry(depends_on).or_insert_with(|| {
         let mut stage = Stage::new(row, is_native);
         if is_gone {
@@ -407,6 +428,9 @@ impl Stage {
             By::Newcomer => world.connect("a"),
             By::Dialled => world.listens["n:1"][0],
         };
+        for text in &row.first {
+            world.send_text(alice.wire, text.clone());
+        }
         for text in &row.given {
             world.send_text(attacker, text.clone());
         }

@@ -1,6 +1,5 @@
 //! A good frame of every kind, to be said by somebody who must not, or at the wrong place.
 
-use super::super::*;
 use super::table::*;
 use super::world::*;
 use socp_proto::payload::*;
