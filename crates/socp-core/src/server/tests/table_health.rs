@@ -200,3 +200,43 @@ fn ten_seconds_for_a_first_frame() {
         assert!(world.take(wire).is_empty() && world.node("a").users.len() == 1);
     }
 }
+
+/// A peer that offers more gossip than anybody has must not push out what others were offered.
+#[test]
+fn a_flood_of_offers_does_not_cost_others_theirs() {
+    let mut world = World::one("m");
+    // Of our own kind and with smaller ids than the server's: what it could pass on is offered to them.
+    let [c, d] = ["c", "d"].map(|name| {
+        let wire = world.connect("m");
+        let mut identity = identity(name);
+        identity.caps = Some(socp_proto::Capabilities::default());
+        world.announce(wire, name, identity);
+        wire
+    });
+    let w = world.peer("w", "m");
+    world.wait(4_000);
+    world.take(c);
+    let gossip = signed(draft("w", "*", world.now.unix, &advert("wendy", "w")), "w");
+    world.send(w, &gossip);
+    world.wait(100);
+    let Some(Payload::Heartbeat(offer)) = world.take(c).pop().map(|frame| frame.payload) else {
+        panic!("nothing is offered");
+    };
+    assert_eq!(offer.have.len(), 1);
+    for flood in 0..20_u64 {
+        let have = (0..1_024_u64).map(|n| Base64Url::encode(&socp_proto::sha256(&(flood << 32 | n).to_be_bytes())));
+        let heartbeat = Heartbeat {
+            have: have.collect(),
+            ..Heartbeat::default()
+        };
+        world.peer_says(d, "d", "m", &Payload::Heartbeat(heartbeat));
+    }
+    let heartbeat = Heartbeat {
+        want: offer.have,
+        ..Heartbeat::default()
+    };
+    world.peer_says(c, "c", "m", &Payload::Heartbeat(heartbeat));
+    let told = world.take(c).pop().map(|frame| frame.envelope);
+    assert_eq!(told, Some(gossip), "the offer is forgotten");
+    assert_eq!((world.closed(c), world.closed(w)), (None, None));
+}
