@@ -173,6 +173,8 @@ pub(super) struct Row {
     first: Vec<String>,
     given: Vec<String>,
     texts: Vec<String>,
+    /// What is said in the other world instead.
+    instead: Vec<String>,
     answers: Option<Vec<Answer>>,
     closed: Option<u16>,
     then: Vec<(Then, String)>,
@@ -195,6 +197,7 @@ impl Row {
             first: Vec::new(),
             given: Vec::new(),
             texts,
+            instead: Vec::new(),
             answers: Some(Vec::new()),
             closed: None,
             then: Vec::new(),
@@ -265,10 +268,18 @@ impl Row {
         }
     }
 
+    /// It makes no difference to this.
+    pub(super) fn instead_of(mut self, said: &Said) -> Self {
+        self.instead.push(said.text());
+        self.answers = None;
+        self
+    }
+
     /// Whether it leaves the link open and the world as it was.
     fn goes_with_others(&self) -> bool {
         let is_open = matches!(self.by, By::User | By::Peer) && self.closed.is_none() && self.texts.len() == 1;
-        let is_plain = self.first.is_empty() && self.given.is_empty() && self.then.is_empty();
+        let said = [&self.first, &self.given, &self.instead];
+        let is_plain = said.iter().all(|texts| texts.is_empty()) && self.then.is_empty();
         is_open && is_plain && !self.is_taken && self.alarm.is_none() && self.setting.is_empty()
     }
 
@@ -379,15 +390,23 @@ fn check_row(row: &Row, is_native: bool, untouched: &mut Untouched) -> Vec<Strin
 
 fn without_row<'a>(row: &Row, is_native: bool, untouched: &'a mut Untouched) -> &'a Seen {
     let Row {
-        by, first, given, then, ..
+        by,
+        first,
+        given,
+        instead,
+        then,
+        ..
     } = row;
     let is_gone = row.closed.is_some();
     let depends_on = format!(
-        "{by:?} {is_native} {is_gone} {} {first:?} {given:?} {then:?}",
+        "{by:?} {is_native} {is_gone} {} {first:?} {given:?} {instead:?} {then:?}",
         row.setting
     );
     untouched.entry(depends_on).or_insert_with(|| {
         let mut stage = Stage::new(row, is_native);
+        for text in instead {
+            stage.world.send_text(stage.attacker, text.clone());
+        }
         if is_gone {
             stage.world.hang_up(stage.attacker);
         }

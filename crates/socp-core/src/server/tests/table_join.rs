@@ -296,6 +296,97 @@ fn a_welcome_of_the_introducer() {
     check(&rows);
 }
 
+/// What an introducer says of others is believed where it speaks for itself, and dialled where it might be true.
+#[test]
+fn a_welcome_that_lies() {
+    let by = By::Dialled;
+    let client = |fields: &str| format!("[{{\"user_id\":{fields}}}]");
+    let keyed = |user: &str, name: &str| format!("\"{user}\",\"pubkey\":\"{}\"", key(name).as_str());
+    let server = |id: &str, host: &str, port: u16, name: &str| {
+        let key = key(name);
+        let key = key.as_str();
+        format!("[{{\"server_id\":\"{id}\",\"host\":\"{host}\",\"port\":{port},\"pubkey\":\"{key}\"}}]")
+    };
+    let mut rows = Vec::new();
+    for (field, what, json, is_taken) in [
+        ("clients", "a user of its own", client("\"eve\""), true),
+        ("clients", "a user of b's", client("\"eve\",\"server_id\":\"b\""), false),
+        (
+            "clients",
+            "a user of ours",
+            client("\"eve\",\"server_id\":\"a\""),
+            false,
+        ),
+        (
+            "clients",
+            "a user of nobody's",
+            client("\"eve\",\"server_id\":\"stranger\""),
+            false,
+        ),
+        (
+            "clients",
+            "alice with another key",
+            client(&keyed("alice", "thief")),
+            false,
+        ),
+        ("clients", "bob with another key", client(&keyed("bob", "thief")), false),
+        ("clients", "zed with another key", client(&keyed("zed", "thief")), false),
+        ("servers", "a new server", server("new", "new", 1, "new"), true),
+        ("servers", "itself elsewhere", server("n", "elsewhere", 1, "n"), false),
+        ("servers", "us elsewhere", server("a", "elsewhere", 1, "a"), false),
+        (
+            "servers",
+            "us with another key",
+            server("a", "elsewhere", 1, "thief"),
+            false,
+        ),
+        (
+            "servers",
+            "our key under another id",
+            server("new", "elsewhere", 1, "a"),
+            false,
+        ),
+        (
+            "servers",
+            "b with another key",
+            server("b", "elsewhere", 1, "thief"),
+            false,
+        ),
+        (
+            "servers",
+            "w with another key",
+            server("w", "elsewhere", 1, "thief"),
+            false,
+        ),
+        ("servers", "a server nowhere", server("new", "", 1, "new"), false),
+        (
+            "servers",
+            "a server without a port",
+            server("new", "new", 0, "new"),
+            false,
+        ),
+    ] {
+        let row = match is_taken {
+            true => Row::good(by, what, &welcome().saying(field, &json)),
+            false => Row::bad(by, what, &welcome().saying(field, &json)),
+        };
+        rows.push(row.instead_of(&welcome()));
+    }
+    for (user, json) in [
+        ("carol", keyed("carol", "thief")),
+        ("b", "\"b\"".to_owned()),
+        ("a", "\"a\"".to_owned()),
+    ] {
+        let row = Row::bad(
+            by,
+            format!("{user} as a user"),
+            &welcome().saying("clients", &client(&json)),
+        );
+        rows.push(row.instead_of(&welcome()).alarms(user));
+    }
+    check(&rows);
+}
+
 #[test]
 fn another_first_frame_on_a_link_that_we_dialled() {
     let by = By::Dialled;
