@@ -406,9 +406,10 @@ impl Server {
         let is_native = self.links.get(&link).is_some_and(Link::is_native);
         let code = if is_native { code } else { code.for_stranger() };
         // Codes and details may be others' words on their way back to an author.
-        let code = match code {
-            ErrorCode::Other(code) => ErrorCode::Other(code.chars().take(ERROR_CODE_CHARS_MAX).collect()),
-            known => known,
+        let code = if let ErrorCode::Other(code) = code {
+            ErrorCode::Other(code.chars().take(ERROR_CODE_CHARS_MAX).collect())
+        } else {
+            code
         };
         let address = self.links.get(&link).map_or_else(Address::everyone, Link::address);
         let detail = detail.chars().take(ERROR_DETAIL_CHARS_MAX).collect();

@@ -49,7 +49,9 @@ fn the_fields_of_a_hello() {
 fn who_may_not_say_hello() {
     let by = By::Newcomer;
     let mut rows = Vec::new();
-    for (setting, config) in [("open", (|_| {}) as fn(&mut Config)), ("signed", signed_only)] {
+    type Setting = (&'static str, fn(&mut Config));
+    let settings: [Setting; 2] = [("open", |_| {}), ("signed", signed_only)];
+    for (setting, config) in settings {
         let row = |what: &str, said: &Said| Row::bad(by, format!("{setting}: {what}"), said).with(setting, config);
         let good = Row::good(by, format!("{setting}: eve"), &hello("eve"));
         rows.push(good.with(setting, config));
