@@ -244,6 +244,32 @@ fn a_server_joins_by_a_list_that_it_shares_with_others() {
     assert!(!other.exists(), "nothing is made before the settings are right");
 }
 
+#[test]
+fn a_server_that_only_introduces_links_others_and_takes_no_users() {
+    let dir = tempfile::tempdir().unwrap();
+    let only = Served::start(dir.path(), "only", &["--introducer", "--no-users"]);
+    let a = Served::start(dir.path(), "srv-a", &["--bootstrap", &only.bootstrap()]);
+    let b = Served::start(dir.path(), "srv-b", &["--bootstrap", &only.bootstrap()]);
+    eventually("all to be linked", || {
+        [&only, &a, &b]
+            .iter()
+            .all(|server| status(&server.data)["peers"] == 2)
+            .then_some(())
+    });
+    let nobody = User::register(dir.path(), "nobody", &only.url);
+    fails(&mut nobody.socp(&["list"]), &[]);
+    let seen = status(&only.data);
+    assert_eq!((&seen["takes_users"], &seen["home_users"]), (&false.into(), &0.into()));
+    let text = stdout_of(&mut admin(&only.data, &["status"]));
+    assert!(text.contains("takes none (--no-users)"), "{text}");
+    // It is on the way of others' presence, and not in it.
+    let alice = User::register(dir.path(), "alice", &a.url);
+    let _watching = alice.watch(&[]);
+    eventually("alice to be known", || {
+        (status(&b.data)["remote_users"] == 1).then_some(())
+    });
+}
+
 /// A server's log, from its start to its end.
 fn log_of(dir: &Path, name: &str, args: &[&str]) -> Vec<String> {
     let path = dir.join(format!("{name}.log"));
