@@ -30,7 +30,7 @@ const GROUP_COUNT_MAX: usize = 256;
 const PRUNE_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// Most rows removed at once, so that nobody waits long; if there are more, the rest goes soon after.
-const PRUNE_COUNT_MAX: usize = 5_000;
+const PRUNE_COUNT_MAX: usize = 1_000;
 
 /// How long others have their turn between two such removals.
 const PRUNE_PAUSE: Duration = Duration::from_millis(100);
