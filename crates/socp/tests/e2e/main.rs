@@ -11,6 +11,7 @@
     reason = "a test that cannot go on must fail"
 )]
 
+mod admin;
 mod bad_input;
 mod channel;
 mod client_faults;
