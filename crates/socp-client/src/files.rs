@@ -147,7 +147,7 @@ impl Desk {
             }
             FileWork::Discard { ticket } => {
                 self.incoming.remove(&ticket);
-                None
+                Some(FileDone::Discarded { ticket })
             }
         }
     }

@@ -84,7 +84,7 @@ pub enum FileWork {
         /// Names the transfer.
         ticket: Ticket,
     },
-    /// Remove what was written.
+    /// Remove what was written, if anything; answer with [`FileDone::Discarded`].
     Discard {
         /// Names the transfer.
         ticket: Ticket,
@@ -160,6 +160,11 @@ pub enum FileDone {
         ticket: Ticket,
         /// Where the file is, or why not.
         result: Result<String, FileFault>,
+    },
+    /// The answer to [`FileWork::Discard`].
+    Discarded {
+        /// The ticket of the transfer.
+        ticket: Ticket,
     },
 }
 

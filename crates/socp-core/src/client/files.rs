@@ -115,6 +115,7 @@ impl Files {
             FileDone::Written { ticket, result } => {
                 self.receiving.on_written(around.now, ticket, result, around.out);
             }
+            FileDone::Discarded { ticket } => self.receiving.on_discarded(ticket, around.out),
             FileDone::Kept { ticket, result } => self.receiving.on_kept(ticket, result, around.out),
         }
     }

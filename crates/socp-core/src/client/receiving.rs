@@ -54,6 +54,8 @@ enum Stage {
     Running,
     /// All is written, as far as it came; the driver checks it.
     Keeping,
+    /// Given up; both people are told when nothing of it is left.
+    Discarding(FileFault),
 }
 
 #[derive(Debug)]
@@ -87,8 +89,12 @@ impl Incoming {
     fn deadline(&self) -> Option<Mono> {
         match self.stage {
             Stage::WaitKey(_) | Stage::Running => Some(self.last_heard.saturating_add(FILE_IDLE_MAX_MS)),
-            Stage::Keeping => None,
+            Stage::Keeping | Stage::Discarding(_) => None,
         }
+    }
+
+    fn is_given_up(&self) -> bool {
+        matches!(self.stage, Stage::Discarding(_))
     }
 
     fn news(&self, stage: FileStage) -> Event {
@@ -306,12 +312,12 @@ impl Receiving {
             }
             Stage::Running => self.write(ticket, frame, around.pins, around.out),
             // Behind the end nothing counts.
-            Stage::Keeping => {}
+            Stage::Keeping | Stage::Discarding(_) => {}
         }
     }
 
     fn write(&mut self, ticket: Ticket, frame: Frame, pins: &Pins, out: &mut Outbox) {
-        let (Some(incoming), Payload::FileChunk(chunk)) = (self.incoming.get_mut(&ticket), &frame.payload) else {
+        let (Some(incoming), Payload::FileChunk(chunk)) = (self.going_on(ticket), &frame.payload) else {
             return;
         };
         if let Some(fault) = incoming.fault_of(chunk) {
@@ -338,12 +344,12 @@ impl Receiving {
             // The last of them is the end, so there is always room for it.
             Stage::WaitKey(held) if held.len() <= HELD_FRAMES_COUNT_MAX => held.push_back(frame),
             Stage::Running => self.finish(ticket, around.out),
-            Stage::WaitKey(_) | Stage::Keeping => {}
+            Stage::WaitKey(_) | Stage::Keeping | Stage::Discarding(_) => {}
         }
     }
 
     fn finish(&mut self, ticket: Ticket, out: &mut Outbox) {
-        let Some(incoming) = self.incoming.get_mut(&ticket) else {
+        let Some(incoming) = self.going_on(ticket) else {
             return;
         };
         let got = incoming.next_index;
@@ -382,7 +388,7 @@ impl Receiving {
     }
 
     pub(super) fn on_begun(&mut self, ticket: Ticket, result: Result<(), FileFault>, out: &mut Outbox) {
-        let Some(incoming) = self.incoming.get_mut(&ticket) else {
+        let Some(incoming) = self.going_on(ticket) else {
             return;
         };
         if let Err(fault) = result {
@@ -394,7 +400,7 @@ impl Receiving {
     }
 
     pub(super) fn on_written(&mut self, now: Now, ticket: Ticket, result: Result<u64, FileFault>, out: &mut Outbox) {
-        let Some(incoming) = self.incoming.get_mut(&ticket) else {
+        let Some(incoming) = self.going_on(ticket) else {
             return;
         };
         let bytes = match result {
@@ -431,24 +437,42 @@ impl Receiving {
             Ok(path) => path,
             Err(fault) => return self.fail(ticket, fault, out),
         };
+        // Whatever was wrong meanwhile, the file is there.
         if let Some(incoming) = self.end(ticket, FileStatus::Received, None) {
             out.event(incoming.news(FileStage::Received(path)));
         }
     }
 
-    /// Nobody can be told but the person here.
+    /// Nobody can be told but the person here, and at once: there may be no later. What is complete may still be kept.
     pub(super) fn on_disconnected(&mut self, out: &mut Outbox) {
-        for ticket in self.tickets(|_| true) {
+        for ticket in self.tickets(|incoming| incoming.stage != Stage::Keeping) {
             self.fail(ticket, FileFault::Lost, out);
+            self.on_discarded(ticket, out);
         }
         self.words.clear();
     }
 
     fn fail(&mut self, ticket: Ticket, fault: FileFault, out: &mut Outbox) {
-        if let Some(incoming) = self.end(ticket, FileStatus::Failed, Some(fault.to_string())) {
+        if let Some(incoming) = self.going_on(ticket) {
+            incoming.stage = Stage::Discarding(fault);
             out.push(Output::File(FileWork::Discard { ticket }));
+        }
+    }
+
+    pub(super) fn on_discarded(&mut self, ticket: Ticket, out: &mut Outbox) {
+        let Some(Stage::Discarding(fault)) = self.incoming.get(&ticket).map(|incoming| &incoming.stage) else {
+            return;
+        };
+        let fault = fault.clone();
+        if let Some(incoming) = self.end(ticket, FileStatus::Failed, Some(fault.to_string())) {
             out.event(incoming.news(FileStage::Failed(fault)));
         }
+    }
+
+    fn going_on(&mut self, ticket: Ticket) -> Option<&mut Incoming> {
+        self.incoming
+            .get_mut(&ticket)
+            .filter(|incoming| !incoming.is_given_up())
     }
 
     fn end(&mut self, ticket: Ticket, status: FileStatus, detail: Option<String>) -> Option<Incoming> {

@@ -118,9 +118,9 @@ impl Receiver {
                     let result = self.kept.clone();
                     self.kit.input(Input::File(FileDone::Kept { ticket, result }))
                 }
-                Output::File(FileWork::Discard { .. }) => {
+                Output::File(FileWork::Discard { ticket }) => {
                     self.work.push("discard");
-                    continue;
+                    self.kit.input(Input::File(FileDone::Discarded { ticket }))
                 }
                 Output::File(FileWork::Sign {
                     ticket, payload, to, ..
@@ -268,6 +268,23 @@ fn what_the_driver_finds_wrong_ends_it_as_well() {
         let detail = Some(fault.to_string());
         assert_eq!(receiver.words, [(ALICE.to_owned(), FileStatus::Failed, detail)]);
     }
+}
+
+#[test]
+fn nobody_is_told_before_what_was_written_is_gone() {
+    let mut receiver = Receiver::new();
+    receiver.alice([start("f", 3)]);
+    receiver.clear();
+    let outputs = receiver.kit.frame(ALICE, chunk("f", 1, 3), 200);
+    assert!(
+        matches!(&outputs[..], [Output::File(FileWork::Discard { .. })]),
+        "{outputs:?}"
+    );
+    receiver.alice([chunk("f", 1, 3), start("f", 3), end("f")]);
+    assert!(receiver.work.is_empty() && receiver.events.is_empty() && receiver.words.is_empty());
+    receiver.perform(outputs);
+    assert!(matches!(receiver.fault(), Some(FileFault::Order { .. })));
+    assert_eq!(receiver.words.len(), 1);
 }
 
 #[test]

@@ -1,135 +1,11 @@
-//! The whole client against servers that do what they must not, on real sockets.
+//! Servers that do what they must not.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::wildcard_enum_match_arm,
-    reason = "a test fails by panicking, its helpers too"
-)]
-
-use futures_util::{SinkExt as _, StreamExt as _};
-use socp_client::{Client, ClientError, Event, Options, Profile, ServerUrl, Stop, TellFault};
-use socp_crypto::{ContentParts, PrivateKey, sign_content};
-use socp_proto::payload::{Ack, ErrorNotice, ListResponse, PubkeyResponse, UserAdvertise, UserDeliver};
-use socp_proto::{Address, Base64Url, Draft, ErrorCode, Frame, FrameKind, KeyText, Meta, Payload, ServerId, UserId};
-use std::path::Path;
-use tokio::net::{TcpListener, TcpStream};
-use tokio_tungstenite::WebSocketStream;
+use crate::puppet::*;
+use futures_util::StreamExt as _;
+use socp_client::{Client, ClientError, Event, Stop, TellFault};
+use socp_proto::payload::{ErrorNotice, UserAdvertise};
+use socp_proto::{ErrorCode, FrameKind, KeyText, Meta, Payload, ServerId, UserId};
 use tokio_tungstenite::tungstenite::Message;
-
-const SERVER: &str = "server-id";
-const ALICE: &str = "alice-id";
-
-/// A server's end of one link, whose every word is the test's.
-struct Puppet {
-    socket: WebSocketStream<TcpStream>,
-    key: PrivateKey,
-}
-
-impl Puppet {
-    async fn accept(listener: &TcpListener, key: &PrivateKey) -> Self {
-        let (stream, _) = listener.accept().await.unwrap();
-        let socket = tokio_tungstenite::accept_async(stream).await.unwrap();
-        Self {
-            socket,
-            key: key.clone(),
-        }
-    }
-
-    async fn expect(&mut self, kind: FrameKind) -> Frame {
-        loop {
-            match self.socket.next().await.unwrap().unwrap() {
-                Message::Text(text) => {
-                    let frame = Frame::parse(text.as_str()).unwrap();
-                    assert_eq!(frame.envelope.kind, kind);
-                    assert!(!frame.envelope.sig.is_empty(), "{} is unsigned", kind.name());
-                    return frame;
-                }
-                other => assert!(other.is_ping(), "{other:?}"),
-            }
-        }
-    }
-
-    async fn say(&mut self, to: &UserId, payload: &Payload) {
-        let from = ServerId::try_from(SERVER).unwrap();
-        let draft = Draft::new(from, Address::from(to), 5, payload);
-        let sig = self.key.sign(draft.signed_text().as_bytes()).unwrap();
-        self.raw(Message::text(draft.sign(&sig).to_text())).await;
-    }
-
-    async fn raw(&mut self, message: Message) {
-        self.socket.send(message).await.unwrap();
-    }
-
-    /// Lets the client in, who then has an empty list.
-    async fn welcome(&mut self, user: &UserId) {
-        self.expect(FrameKind::UserHello).await;
-        let ack = ack(&self.key);
-        self.say(user, &ack).await;
-        self.expect(FrameKind::ListRequest).await;
-        self.say(user, &Payload::ListResponse(ListResponse::default())).await;
-    }
-}
-
-fn ack(key: &PrivateKey) -> Payload {
-    Payload::Ack(Ack {
-        msg_ref: "USER_HELLO".to_owned(),
-        server_id: Some(ServerId::try_from(SERVER).unwrap()),
-        server_pub: Some(KeyText::from_der(key.public_key().spki_der())),
-        server_name: Some("srv".to_owned()),
-        caps: None,
-    })
-}
-
-fn key_of(user: &str, key: Option<&PrivateKey>) -> Payload {
-    Payload::PubkeyResponse(PubkeyResponse {
-        user_id: UserId::try_from(user).unwrap(),
-        pubkey: key.map(|key| KeyText::from_der(key.public_key().spki_der())),
-        enc_pubkey: None,
-        version: None,
-        server_id: None,
-        revoked: false,
-        directory_sig: None,
-    })
-}
-
-/// A message from Alice, signed by `signer`.
-fn deliver(reader: &Profile, signer: &PrivateKey, text: &[u8], ts: u64) -> Payload {
-    let identity = reader.identity();
-    let recipient = socp_crypto::PublicKey::from_spki_der(identity.pubkey.der()).unwrap();
-    let ciphertext = Base64Url::encode(&recipient.seal(text).unwrap());
-    let to = identity.user_id.as_str();
-    let parts = ContentParts {
-        ciphertext: ciphertext.as_str(),
-        from: ALICE,
-        to,
-        ts,
-    };
-    let content_sig = Base64Url::encode(&sign_content(signer, parts).unwrap());
-    Payload::UserDeliver(UserDeliver {
-        ciphertext,
-        sender: UserId::try_from(ALICE).unwrap(),
-        sender_pub: KeyText::from_der(signer.public_key().spki_der()),
-        content_sig,
-        ts: Some(ts),
-    })
-}
-
-async fn listen() -> (TcpListener, Options) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("ws://{}", listener.local_addr().unwrap());
-    (listener, Options::once(ServerUrl::parse(&url).unwrap()))
-}
-
-fn profile(dir: &Path) -> (Profile, PrivateKey) {
-    let profile = Profile::open_or_create(dir, Some("me"), None, None).unwrap();
-    let key = profile.unlock(None).unwrap();
-    (profile, key)
-}
-
-async fn next(events: &mut socp_client::EventStream) -> Event {
-    let wait = std::time::Duration::from_secs(20);
-    tokio::time::timeout(wait, events.next()).await.unwrap().unwrap()
-}
 
 #[tokio::test]
 async fn only_what_the_pinned_key_signed_is_shown_as_a_message() {
@@ -189,8 +65,8 @@ async fn a_server_that_changes_its_key_is_left_at_once() {
     let (profile, key) = profile(dir.path());
     let (listener, options) = listen().await;
     let me = profile.identity().user_id.clone();
+    let (first, second) = tokio::join!(generate(), generate());
     let puppet = tokio::spawn(async move {
-        let (first, second) = tokio::join!(generate(), generate());
         let mut link = Puppet::accept(&listener, &first).await;
         link.welcome(&me).await;
         let mut other = Puppet::accept(&listener, &second).await;
@@ -223,8 +99,8 @@ async fn a_message_counts_as_sent_only_when_the_server_says_so() {
     let (profile, key) = profile(dir.path());
     let (listener, options) = listen().await;
     let me = profile.identity().user_id.clone();
+    let (server, alice) = tokio::join!(generate(), generate());
     let puppet = tokio::spawn(async move {
-        let (server, alice) = tokio::join!(generate(), generate());
         let mut puppet = Puppet::accept(&listener, &server).await;
         puppet.welcome(&me).await;
         puppet.expect(FrameKind::PubkeyRequest).await;
@@ -255,12 +131,6 @@ async fn a_message_counts_as_sent_only_when_the_server_says_so() {
     let lost = client.tell(alice(), "three".to_owned()).await.unwrap_err();
     assert!(matches!(lost, ClientError::Tell(TellFault::Lost)), "{lost}");
     puppet.await.unwrap();
-}
-
-async fn generate() -> PrivateKey {
-    tokio::task::spawn_blocking(|| PrivateKey::generate().unwrap())
-        .await
-        .unwrap()
 }
 
 /// Everyone who is online, in one burst at the first contact.
