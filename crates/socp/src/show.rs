@@ -286,6 +286,74 @@ mod tests {
     }
 
     #[test]
+    fn the_channel_is_told_from_a_conversation() {
+        let Event::Message(said) = message("hi") else {
+            return;
+        };
+        let event = Event::Channel(said);
+        assert!(human(&event).unwrap().ends_with("✓ [all] al\\u{1b}ice@srv-b: hi"));
+        let json = as_json(&event).unwrap();
+        assert_eq!(
+            (json["event"].as_str(), json["to"].as_str()),
+            (Some("channel"), Some(CHANNEL_ID))
+        );
+        assert_eq!(
+            (json["from"].as_str(), json["text"].as_str()),
+            (Some("u-1"), Some("hi"))
+        );
+    }
+
+    #[test]
+    fn a_refusal_that_comes_late_names_whom_the_message_did_not_reach() {
+        let Event::Message(said) = message("hi") else {
+            return;
+        };
+        let about = Some(SentRef {
+            msg_ref: "ref".to_owned(),
+            to: said.from,
+        });
+        let (code, detail) = (ErrorCode::UserNotFound, "u-1".to_owned());
+        let event = Event::Error { code, detail, about };
+        let line = human(&event).unwrap();
+        assert!(line.contains("not delivered to al\\u{1b}ice@srv-b"), "{line}");
+        let json = as_json(&event).unwrap();
+        for (field, value) in [
+            ("event", "error"),
+            ("code", "USER_NOT_FOUND"),
+            ("msg_ref", "ref"),
+            ("to", "u-1"),
+        ] {
+            assert_eq!(json[field], value);
+        }
+    }
+
+    #[test]
+    fn who_did_not_get_a_message_to_the_channel_is_named() {
+        let Event::Message(said) = message("hi") else {
+            return;
+        };
+        let report = |sent: usize, failed: usize| ChannelReport {
+            ts: 1,
+            sent: vec![said.from.clone(); sent],
+            gone: Vec::new(),
+            failed: vec![(said.from.clone(), TellFault::NoAnswer); failed],
+        };
+        assert_eq!(channel_failure(&report(2, 0)), None);
+        let why = channel_failure(&report(1, 7)).unwrap();
+        assert!(
+            why.starts_with("not sent to 7 members (") && why.ends_with("; and 2 more)"),
+            "{why}"
+        );
+        for (sent, failed, status) in [(1, 0, "sent"), (1, 1, "partial"), (0, 1, "failed"), (0, 0, "sent")] {
+            let json = channel_receipt_json(&report(sent, failed));
+            assert_eq!(
+                (json["status"].as_str(), json["count"].as_u64()),
+                (Some(status), sent.try_into().ok())
+            );
+        }
+    }
+
+    #[test]
     fn a_ts_beyond_every_clock_is_shown_as_such() {
         assert_eq!(clock(u64::MAX), "--:--");
     }
