@@ -32,6 +32,7 @@ pub(crate) struct Hostile {
     changes: Vec<Rc<Parcel>>,
     deliveries: Vec<Rc<Parcel>>,
     invented: u64,
+    floods: u64,
 }
 
 /// A connection to an honest server.
@@ -47,7 +48,9 @@ const RECORDED_COUNT_MAX: usize = 200;
 /// Longest pause between two schemes, ms.
 const PAUSE_MS: u64 = 3_000;
 /// How many it invents in one flood.
-const FLOOD_COUNT: u64 = 700;
+const FLOOD_COUNT: u64 = 120;
+/// How many floods one run has of each.
+const FLOODS_COUNT_MAX: u64 = 2;
 
 impl Hostile {
     pub(crate) fn new(seed: u64, host: Host) -> Self {
@@ -61,6 +64,7 @@ impl Hostile {
             changes: Vec::new(),
             deliveries: Vec::new(),
             invented: 0,
+            floods: 0,
         }
     }
 
@@ -286,7 +290,7 @@ impl World {
         match self.liar(host).dice.below(18) {
             0 | 1 => self.hostile_dials(host),
             2 => self.advertise_invented(host, link, 1),
-            3 => self.advertise_invented(host, link, FLOOD_COUNT),
+            3 => self.flood(host, link),
             4 => self.claim(host, link, Victim::Claimed),
             5 => self.claim(host, link, Victim::Squatted),
             6 => self.speak_for(host, link),
@@ -328,6 +332,14 @@ impl World {
         self.on_accepted(far, at_far);
         self.liar(host).lines.insert(near, Line { far, is_up: false });
         Some(near)
+    }
+
+    /// Invents many at once; a few times only, since everybody is told of everybody.
+    fn flood(&mut self, host: Host, link: LinkId) {
+        let liar = self.liar(host);
+        liar.floods += 1;
+        let count = if liar.floods <= FLOODS_COUNT_MAX { FLOOD_COUNT } else { 1 };
+        self.advertise_invented(host, link, count);
     }
 
     fn advertise_invented(&mut self, host: Host, link: LinkId, count: u64) {
