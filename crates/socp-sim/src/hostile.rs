@@ -49,6 +49,9 @@ const RECORDED_COUNT_MAX: usize = 200;
 const PAUSE_MS: u64 = 3_000;
 /// How many it invents in one flood.
 const FLOOD_COUNT: u64 = 120;
+/// A flood goes on in batches of so many, so often: 20,000 a second, which is what a link takes (PROTOCOL I.11).
+const FLOOD_BATCH_COUNT: u64 = 1_000;
+const FLOOD_BATCH_MS: u64 = 50;
 /// How many floods one run has of each.
 const FLOODS_COUNT_MAX: u64 = 2;
 
@@ -258,11 +261,15 @@ impl World {
 
     /// Says something in another's name; the signature is its own all the same.
     fn lie_as(&mut self, host: Host, link: LinkId, from: Id, to: &str, payload: &Payload) {
+        let key = self.liar(host).key.clone();
+        self.lie_with(link, (from, &key), to, payload);
+    }
+
+    fn lie_with(&mut self, link: LinkId, (from, key): (Id, &KeyText), to: &str, payload: &Payload) {
         let ts = BEGIN + self.queue.now();
         let Ok(to) = Address::try_from(to) else { return };
         let draft = Draft::new(from, to, ts, payload);
-        let key = self.liar(host).key.clone();
-        match Parcel::of(draft, &key) {
+        match Parcel::of(draft, key) {
             Ok(parcel) => {
                 self.net.send(&mut self.queue, link, Item::Frame(Rc::new(parcel)));
             }
@@ -272,6 +279,9 @@ impl World {
 
     /// Does something bad, and plans the next.
     pub(crate) fn on_scheme(&mut self, host: Host) {
+        if let Some(count) = self.options.flood {
+            return self.go_on_flooding(host, count);
+        }
         let pause = self.liar(host).dice.between(100, PAUSE_MS);
         self.queue.after(pause, Event::Scheme { host });
         self.oracle.stats.schemes += 1;
@@ -334,17 +344,53 @@ impl World {
         Some(near)
     }
 
+    /// Advertises users who do not exist, as fast as a link takes frames, and sees how many are believed.
+    fn go_on_flooding(&mut self, host: Host, count: u64) {
+        let up = self.liar(host).lines.iter().find(|(_, line)| line.is_up);
+        let link = up.map(|(link, _)| *link);
+        match link {
+            Some(link) => {
+                let left = count.saturating_sub(self.liar(host).invented);
+                let is_over = left == 0;
+                let heartbeat = Payload::Heartbeat(Heartbeat::default());
+                self.lie(host, link, "*", &heartbeat);
+                self.advertise_invented(host, link, left.min(FLOOD_BATCH_COUNT));
+                self.look_at_memory();
+                let pause = if is_over { 10_000 } else { FLOOD_BATCH_MS };
+                self.queue.after(pause, Event::Scheme { host });
+            }
+            None => {
+                self.hostile_dials(host);
+                self.queue.after(1_000, Event::Scheme { host });
+            }
+        }
+    }
+
+    fn look_at_memory(&mut self) {
+        for host in 0..self.nodes.len() {
+            if let Some(status) = self.nodes[host].core.as_ref().map(socp_core::server::Server::status) {
+                self.oracle
+                    .on_users_known(host, status.remote_users + status.stale_users);
+            }
+        }
+    }
+
     /// Invents many at once; a few times only, since everybody is told of everybody.
     fn flood(&mut self, host: Host, link: LinkId) {
         let liar = self.liar(host);
         liar.floods += 1;
-        let count = if liar.floods <= FLOODS_COUNT_MAX { FLOOD_COUNT } else { 1 };
+        let count = if liar.floods <= FLOODS_COUNT_MAX {
+            FLOOD_COUNT
+        } else {
+            1
+        };
         self.advertise_invented(host, link, count);
     }
 
     fn advertise_invented(&mut self, host: Host, link: LinkId, count: u64) {
         for _ in 0..count {
             let user = self.liar(host).invent();
+            self.oracle.stats.invented += 1;
             let key = toys::key(user.as_str());
             let advertise = self.advertisement(host, user, key);
             self.lie(host, link, "*", &Payload::UserAdvertise(advertise));
@@ -544,14 +590,20 @@ impl World {
         let Some(link) = self.hostile_connects(host, far) else {
             return;
         };
-        let identity = self.liar(host).identity();
+        // A key that nobody has met: its own would be known as its own.
+        let liar = self.liar(host);
+        let mask = toys::key(&format!("mask {}", liar.dice.number()));
+        let identity = ServerIdentity {
+            pubkey: mask.clone(),
+            ..liar.identity()
+        };
         let payload = if self.liar(host).dice.chance(50) {
             Payload::ServerAnnounce(identity)
         } else {
             Payload::ServerHelloJoin(identity)
         };
         let from = Id::from(&self.nodes[victim].config.server_id);
-        self.lie_as(host, link, from, "*", &payload);
+        self.lie_with(link, (from, &mask), "*", &payload);
         self.queue.after(5_000, Event::HostileHangsUp { host, link });
     }
 

@@ -39,6 +39,9 @@ struct Cli {
     /// remove-without-mapping or gossip-beats-local
     #[arg(long, value_parser = mutation_named)]
     mutation: Option<Mutation>,
+    /// Each hostile server does nothing but advertise so many users who do not exist
+    #[arg(long, value_name = "COUNT")]
+    flood: Option<u64>,
     /// Every presence change must cross each link at most once; for worlds without passing faults
     #[arg(long)]
     count_crossings: bool,
@@ -114,6 +117,7 @@ fn options(cli: &Cli, seed: u64) -> Options {
         faults: cli.faults.clone(),
         topology: cli.topology,
         mutation: cli.mutation,
+        flood: cli.flood,
         counts_crossings: cli.count_crossings,
         is_verbose: cli.verbose,
     }

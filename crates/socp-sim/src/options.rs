@@ -183,6 +183,8 @@ pub struct Options {
     pub topology: Topology,
     /// A rule that all servers break.
     pub mutation: Option<Mutation>,
+    /// So many users who do not exist are advertised by each hostile server, which does nothing else then.
+    pub flood: Option<u64>,
     /// Whether a presence change that crosses a link twice is a fault; only where nothing is lost or late.
     pub counts_crossings: bool,
     /// Whether the notes of servers go to standard error.
@@ -199,6 +201,7 @@ impl Default for Options {
             faults: FaultSet::all(),
             topology: Topology::Mesh,
             mutation: None,
+            flood: None,
             counts_crossings: false,
             is_verbose: false,
         }
@@ -221,9 +224,69 @@ impl fmt::Display for Options {
             let name = MUTATIONS.iter().find(|(known, _)| *known == mutation);
             write!(f, " --mutation {}", name.map_or("", |(_, name)| name))?;
         }
+        if let Some(flood) = self.flood {
+            write!(f, " --flood {flood}")?;
+        }
         if self.counts_crossings {
             f.write_str(" --count-crossings")?;
         }
         Ok(())
+    }
+}
+
+/// From the arguments of the program, as [`Options`] shows them.
+impl FromStr for Options {
+    type Err = String;
+    fn from_str(line: &str) -> Result<Self, String> {
+        let mut options = Self::default();
+        let mut words = line.split_whitespace();
+        while let Some(name) = words.next() {
+            if name == "--count-crossings" {
+                options.counts_crossings = true;
+                continue;
+            }
+            let value = words.next().ok_or_else(|| format!("{name} has no value"))?;
+            let number = || {
+                value
+                    .parse::<u64>()
+                    .map_err(|_| format!("{name} {value}: not a number"))
+            };
+            let count = || {
+                value
+                    .parse::<usize>()
+                    .map_err(|_| format!("{name} {value}: not a number"))
+            };
+            match name {
+                "--seed" => options.seed = number()?,
+                "--servers" => options.servers = count()?,
+                "--users" => options.users = count()?,
+                "--minutes" => options.minutes = number()?,
+                "--faults" => options.faults = value.parse()?,
+                "--topology" => options.topology = value.parse()?,
+                "--mutation" => options.mutation = Some(mutation_named(value)?),
+                "--flood" => options.flood = Some(number()?),
+                _ => return Err(format!("no option is called {name}")),
+            }
+        }
+        Ok(options)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shown_reads_back() {
+        let line = "--seed 7 --servers 3 --users 9 --minutes 2 --faults loss,crash --topology ring \
+                    --mutation no-pin-check --flood 5 --count-crossings";
+        let options: Options = line.parse().unwrap();
+        assert_eq!(
+            options.to_string(),
+            line.split_whitespace().collect::<Vec<_>>().join(" ")
+        );
+        assert!("--seed".parse::<Options>().is_err());
+        assert!("--seeds 1..2".parse::<Options>().is_err());
+        assert!("--faults rain".parse::<Options>().is_err());
     }
 }

@@ -36,6 +36,8 @@ pub enum Rule {
     LinkLost,
     /// A pin is for life.
     PinChanged,
+    /// A server knows no more users than it may.
+    Overfull,
     /// What servers say is frames.
     Nonsense,
 }
@@ -82,6 +84,10 @@ pub struct Stats {
     pub crossings: u64,
     /// Links that honest servers closed.
     pub closes: u64,
+    /// The most users of others that a server knew at once; looked at in a flood.
+    pub users_known_most: u64,
+    /// Users who do not exist whom hostile servers made up.
+    pub invented: u64,
     /// Frames to users.
     pub user_frames: u64,
     /// Notes of servers.
@@ -150,6 +156,10 @@ impl Report {
             "faults": self.stats.faults,
             "schemes": self.stats.schemes,
             "closes": self.stats.closes,
+            "user_frames": self.stats.user_frames,
+            "invented": self.stats.invented,
+            "users_known_most": self.stats.users_known_most,
+            "crossings": self.stats.crossings,
             "frames": self.stats.frames,
         });
         object.to_string()

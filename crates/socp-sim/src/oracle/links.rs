@@ -5,6 +5,7 @@ use crate::net::{End, Host, Party};
 use crate::queue::Time;
 use crate::report::Rule;
 use socp_core::server::{LinkId, ServerPin};
+use socp_proto::limits::PEER_USERS_COUNT_MAX;
 use socp_proto::{Frame, FrameKind, KeyText, ServerId};
 use std::collections::{BTreeMap, HashSet};
 
@@ -81,6 +82,17 @@ impl Oracle {
         if self.is_calm() && is_honest && !is_usual && !is_far_gone {
             let what = format!("h{host} closes its link to {far:?}: {code} {reason}");
             self.violate(Rule::LinkLost, what, &[host_name(host)]);
+        }
+    }
+
+    /// So many users of other servers are known to a server.
+    pub(crate) fn on_users_known(&mut self, host: Host, count: usize) {
+        let known = u64::try_from(count).unwrap_or(u64::MAX);
+        self.stats.users_known_most = self.stats.users_known_most.max(known);
+        let most = self.users.len() + self.hostile.len() * PEER_USERS_COUNT_MAX;
+        if count > most {
+            let what = format!("h{host} knows {count} users of others, at most {most} are allowed");
+            self.violate(Rule::Overfull, what, &[host_name(host)]);
         }
     }
 

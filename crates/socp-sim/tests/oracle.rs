@@ -1,0 +1,62 @@
+//! The oracle notices servers that leave a rule out, and nothing in the same world when they do not.
+
+use socp_sim::{FaultSet, Mutation, Options, Rule, run};
+
+/// A small world in which the rule matters.
+fn world(faults: &str) -> Options {
+    Options {
+        servers: 5,
+        users: 30,
+        minutes: 3,
+        faults: faults.parse().unwrap(),
+        counts_crossings: faults == "none",
+        ..Options::default()
+    }
+}
+
+fn is_caught(mutation: Mutation, options: Options, expected: &[Rule]) {
+    let honest = run(options.clone());
+    assert!(honest.is_green(), "without the mutation: {honest}");
+    let mutation = Some(mutation);
+    let report = run(Options { mutation, ..options });
+    let rule = report.violations.first().map(|violation| violation.rule);
+    assert!(
+        rule.is_some_and(|rule| expected.contains(&rule)),
+        "{mutation:?}: {report}"
+    );
+    assert!(report.replay().contains("--mutation"), "{}", report.replay());
+}
+
+#[test]
+fn servers_without_a_seen_cache_are_caught() {
+    is_caught(Mutation::NoSeenCache, world("hostile"), &[Rule::Twice]);
+}
+
+#[test]
+fn gossip_that_goes_back_to_its_origin_is_caught() {
+    is_caught(Mutation::ForwardToOrigin, world("none"), &[Rule::CrossedTwice]);
+}
+
+#[test]
+fn servers_that_check_no_pins_are_caught() {
+    let rules = [Rule::PinChanged, Rule::LinkLost, Rule::Lost, Rule::Missing];
+    is_caught(Mutation::NoPinCheck, world("hostile"), &rules);
+}
+
+#[test]
+fn removals_that_count_whatever_the_mapping_are_caught() {
+    let rules = [Rule::Missing, Rule::Lost, Rule::FalseAnswer];
+    is_caught(Mutation::RemoveWithoutMapping, world("hostile"), &rules);
+}
+
+#[test]
+fn gossip_that_displaces_local_users_is_caught() {
+    let rules = [Rule::Misplaced, Rule::Lost, Rule::FalseAnswer, Rule::Missing];
+    is_caught(Mutation::GossipBeatsLocal, world("hostile"), &rules);
+}
+
+#[test]
+fn a_set_of_faults_reads_and_says_which() {
+    assert_eq!("loss,crash".parse::<FaultSet>().unwrap().to_string(), "loss,crash");
+    assert!("rain".parse::<FaultSet>().unwrap_err().contains("partition"));
+}
