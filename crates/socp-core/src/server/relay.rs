@@ -55,7 +55,8 @@ impl Server {
         self.relay(now, link, envelope, &payload);
     }
 
-    /// Such a frame from a peer: it may bring what an author at or behind it said, nothing else.
+    /// Such a frame from a peer: it may bring what an author at or behind it said, nothing else. Behind it is whoever is
+    /// at no server of our own links: where several ways lead there, it may come by another than we would go.
     pub(super) fn on_authored_elsewhere(
         &mut self,
         now: Now,
@@ -67,7 +68,9 @@ impl Server {
         let author = UserId::from(envelope.from.clone());
         let home = self.people.get(&author).map(|person| &person.home);
         let is_there = match home {
-            Some(Home::Remote { server, via, .. }) => server == peer || *via == link,
+            Some(Home::Remote { server, via, .. }) => {
+                server == peer || *via == link || !self.peers.contains_key(server)
+            }
             Some(Home::Local(_)) | None => false,
         };
         if !is_there {
