@@ -318,12 +318,13 @@ impl People {
         self.behind.get(server).map_or(0, BTreeSet::len)
     }
 
-    /// A peer's gossip comes on another link from now on, its own and what it passes on.
-    pub(super) fn move_link(&mut self, dropped: LinkId, kept: LinkId) {
+    /// A peer's gossip comes on another link from now on, its own and what it passes on; not that of `except`.
+    pub(super) fn move_link(&mut self, dropped: LinkId, kept: LinkId, except: Option<&ServerId>) {
         let all = self.known.values_mut().chain(self.standing.values_mut().flatten());
         for person in all {
-            if let Home::Remote { via, .. } = &mut person.home
+            if let Home::Remote { server, via, .. } = &mut person.home
                 && *via == dropped
+                && except != Some(server)
             {
                 *via = kept;
             }
