@@ -4,12 +4,13 @@
 //! Both servers have keys out of the vectors, so that what is altered can be signed anew, as a hostile server would.
 
 use crate::data_dirs;
-use crate::letter_client::{TestKey, encode, sign, test_key};
+use crate::letter_client::{LetterClient, TestKey, encode, seal, sign, test_key};
 use crate::pictures::{arrival, arrived, png, save};
 use crate::process::{Process, User, eventually, json, output_of};
 use crate::sites::Site;
 use crate::wires::{Gate, Wires};
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
 /// Where the damage is done.
@@ -88,7 +89,12 @@ impl Stage {
     }
 
     /// Does this damage from now on.
-    fn damage(&self, place: Place, by: By, damage: Damage) {
+    fn damage(
+        &self,
+        place: Place,
+        by: By,
+        mut damage: impl FnMut(&mut Held, &str, Option<u64>, Value) -> Vec<Value> + Send + 'static,
+    ) {
         let (from, to, key) = match place {
             Place::BetweenServers => (self.a.id.clone(), self.b.id.clone(), test_key(KEYS[0].1)),
             Place::LastMile => (self.b.id.clone(), self.bob.id.clone(), test_key(KEYS[1].1)),
@@ -346,4 +352,51 @@ fn a_file_damaged_by_the_receivers_own_server_is_noticed_by_both_people() {
     // Who damages nothing lets everything through.
     stage.damage(Place::LastMile, By::Server, |_, _, _, frame| vec![frame]);
     stage.play("signed anew, and nothing else", &Whole);
+}
+
+#[test]
+fn a_whole_file_put_in_place_of_another_is_not_shown_as_verified() {
+    let stage = Stage::new();
+    let own = png(30);
+    let digest: String = Sha256::digest(&own).iter().map(|byte| format!("{byte:02x}")).collect();
+    let chunks: Vec<Vec<u8>> = own.chunks(446).map(<[u8]>::to_vec).collect();
+    let key = LetterClient::hello(stage.a.served.address(), "letter", test_key("alice"), 32).key_of(&stage.bob.id);
+    let size = own.len();
+    stage.damage(Place::LastMile, By::Server, move |_, kind, index, mut frame| {
+        let payload = frame["payload"].as_object_mut().unwrap();
+        for field in ["content_sig", "sender_pub", "total"] {
+            payload.remove(field);
+        }
+        if kind == "FILE_START" {
+            payload.insert("size".to_owned(), size.into());
+            payload.insert("sha256".to_owned(), digest.clone().into());
+        }
+        let Some(index) = index else {
+            return vec![frame];
+        };
+        let Some(chunk) = chunks.get(usize::try_from(index).unwrap()) else {
+            return Vec::new();
+        };
+        payload.insert("ciphertext".to_owned(), seal(&key, chunk).into());
+        vec![frame]
+    });
+    let picture = save(stage.dir.path(), "picture.png", &png(40));
+    let output = output_of(&mut stage.alice.socp(&["--json", "file", "bob", picture.to_str().unwrap()]));
+    let event = arrival(&stage.at_bob);
+    println!(
+        "author: {:?} {}, receiver: {event}",
+        output.status.code(),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    // Programs of others do not sign, so it may be taken; but never as hers.
+    if event["status"] == "received" {
+        assert_eq!(event["verified"], false, "{event}");
+    } else {
+        assert!(arrived(&stage.bob).is_empty());
+    }
+    assert_eq!(
+        output.status.code(),
+        Some(1),
+        "the author must not be told that her file arrived"
+    );
 }
