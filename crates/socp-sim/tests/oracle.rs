@@ -1,5 +1,7 @@
 //! The oracle notices servers that leave a rule out, and nothing in the same world when they do not.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
+
 use socp_sim::{FaultSet, Mutation, Options, Rule, run};
 
 /// A small world in which the rule matters.
