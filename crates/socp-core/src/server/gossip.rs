@@ -365,10 +365,18 @@ impl Server {
         Some(is_in_use && !is_same)
     }
 
-    /// Another key was offered for a known user, and refused: the operator and our own programs are told, not too often.
+    /// Another key was offered for a known user, and refused: the operator is told, once for a while, and our own
+    /// programs are, as long as there are not too many.
     fn report_conflict(&mut self, now: Now, user: UserId, server: ServerId) {
         let key = socp_proto::sha256(&[b"conflict\n", user.as_str().as_bytes()].concat());
-        if !self.seen.insert(now.mono, key) || !self.alarms.try_take(now.mono) {
+        if !self.seen.insert(now.mono, key) {
+            return;
+        }
+        self.note(Note::KeyConflict {
+            user: user.clone(),
+            server,
+        });
+        if !self.alarms.try_take(now.mono) {
             return;
         }
         let links = self.people.local_links();
@@ -377,7 +385,6 @@ impl Server {
                 self.send_error(now, link, ErrorCode::BadKey, user.to_string(), None);
             }
         }
-        self.note(Note::KeyConflict { user, server });
     }
 
     /// A peer says that a user is not there, whom we thought there or behind it.

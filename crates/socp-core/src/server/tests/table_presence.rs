@@ -298,6 +298,9 @@ fn a_flood_of_wrong_keys_is_told_a_few_times() {
     world.settle();
     let told = world.take_errors(alice.wire).len();
     assert!((1..=10).contains(&told), "{told} alarms");
+    let is_conflict = |note: &&Note| matches!(note, Note::KeyConflict { .. });
+    let noted = world.node("a").notes.iter().filter(is_conflict).count();
+    assert_eq!(noted, 100, "the operator hears of each, and once");
     assert_eq!(world.list("a").len(), 101);
 }
 
