@@ -230,29 +230,40 @@ fn a_borrowed_signature_does_not_keep_the_true_message_out() {
         .then(Then::Witness, &true_one),
     ];
     check(&rows);
+    for to in ["*", "alice"] {
+        borrow_ahead(to);
+    }
+}
+
+/// `x` has a signature of wendy's before `a` has what it is for, and uses it in every way.
+fn borrow_ahead(to: &str) {
+    let wendys = channel_copy("wendy", to, NOW, b"to all");
+    let Payload::MsgPublicChannel(true_one) = &wendys else {
+        panic!("no channel message");
+    };
+    let borrowed = quoted(true_one.content_sig.as_str());
+    let true_one = Said::new("wendy", to, &wendys).signed_by("w");
     let mut world = World::one("a");
     let (x, w) = (world.peer("x", "a"), world.peer("w", "a"));
     let alice = world.user("alice", "a");
     world.peer_says(x, "x", "*", &advert("xena", "x"));
     world.peer_says(w, "w", "*", &advert("wendy", "w"));
     world.wait(4_000);
-    world.take(alice.wire);
-    let in_advance = [
+    let deliver = server_deliver("xena", "alice", NOW, b"sealed");
+    for said in [
         brought("xena", "alice").saying("content_sig", &borrowed),
+        brought("xena", "*").saying("content_sig", &borrowed),
         file_chunk_under(&borrowed),
-    ];
-    for said in in_advance {
+        by_x(&Payload::ServerDeliver(deliver))
+            .to("a")
+            .saying("content_sig", &borrowed),
+    ] {
         world.send_text(x, said.text());
     }
-    let deliver = server_deliver("xena", "alice", NOW, b"sealed");
-    let deliver = by_x(&Payload::ServerDeliver(deliver))
-        .to("a")
-        .saying("content_sig", &borrowed);
-    world.send_text(x, deliver.text());
     world.take(alice.wire);
     world.send_text(w, true_one.text());
     let kinds = world.take_kinds(alice.wire);
-    assert_eq!(kinds, [FrameKind::MsgPublicChannel], "the true message is lost");
+    assert_eq!(kinds, [FrameKind::MsgPublicChannel], "the true message to {to} is lost");
 }
 
 fn file_chunk_under(sig: &str) -> Said {
