@@ -76,7 +76,8 @@ impl Oracle {
         self.stats.closes += 1;
         let is_usual = reason == "a second link to the same server" || reason == "closed at your request";
         let is_honest = match far {
-            Party::Host(far) => far < self.honest,
+            // Who was talked into dialling itself loses nobody.
+            Party::Host(far) => far < self.honest && far != host,
             Party::User(_) => true,
         };
         if self.is_calm() && is_honest && !is_usual && !is_far_gone {
