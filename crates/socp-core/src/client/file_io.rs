@@ -239,6 +239,9 @@ pub enum SendFault {
     /// The receiver's program gave it up.
     #[error("the receiver's program gave it up: {0}")]
     GivenUp(String),
+    /// The receiver's program kept a file with another SHA-256.
+    #[error("another file arrived in its place: a server on the way exchanged it")]
+    Exchanged,
     /// The receiver's program took parts of it and then no more.
     #[error("the receiver's program has gone silent")]
     Silent,

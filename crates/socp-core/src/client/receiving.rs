@@ -438,7 +438,12 @@ impl Receiving {
             Err(fault) => return self.fail(ticket, fault, out),
         };
         // Whatever was wrong meanwhile, the file is there.
-        if let Some(incoming) = self.end(ticket, FileStatus::Received, None) {
+        // So that the author learns which file it was: an unsigned one may be anybody's.
+        let digest = self
+            .incoming
+            .get(&ticket)
+            .map(|incoming| incoming.start.sha256.to_ascii_lowercase());
+        if let Some(incoming) = self.end(ticket, FileStatus::Received, digest) {
             out.event(incoming.news(FileStage::Received(path)));
         }
     }

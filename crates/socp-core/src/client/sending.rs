@@ -574,7 +574,11 @@ impl Sending {
                     transfer.given_up = None;
                 }
             }
-            FileStatus::Received if !transfer.is_active() => self.end(ticket, Ok(Verdict::Received)),
+            FileStatus::Received if !transfer.is_active() => {
+                let job = transfer.job;
+                let result = self.verdict_on(job, end.detail.as_deref());
+                self.end(ticket, result);
+            }
             // Before the end nobody can have received it.
             FileStatus::Received => {}
             FileStatus::Failed => {
@@ -582,6 +586,19 @@ impl Sending {
                 let deadline = now.mono.saturating_add(SECOND_OPINION_WAIT_MS);
                 transfer.given_up.get_or_insert((why, deadline));
             }
+        }
+    }
+
+    /// A server between us may have put a file of its own, unsigned, in place of ours: the receiver says which it keeps.
+    fn verdict_on(&self, job: Ticket, kept: Option<&str>) -> Result<Verdict, SendFault> {
+        let ours = self
+            .jobs
+            .iter()
+            .find(|it| it.ticket == job)
+            .map(|job| &job.source.sha256);
+        match (kept, ours) {
+            (Some(kept), Some(ours)) if !kept.eq_ignore_ascii_case(ours) => Err(SendFault::Exchanged),
+            (Some(_) | None, _) => Ok(Verdict::Received),
         }
     }
 

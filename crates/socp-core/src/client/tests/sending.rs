@@ -322,6 +322,16 @@ fn a_receiver_that_gives_up_is_the_end_unless_another_program_of_theirs_goes_on(
 }
 
 #[test]
+fn a_receiver_that_keeps_another_file_did_not_get_ours() {
+    let mut sender = Sender::send_to_alice(1);
+    sender.status(ALICE, FileStatus::Received, Some(&"1".repeat(64)));
+    assert_eq!(sender.fault(), SendFault::Exchanged);
+    let mut sender = Sender::send_to_alice(1);
+    sender.status(ALICE, FileStatus::Received, Some(&"0".repeat(64)));
+    assert_eq!(sender.report_at_end().received.len(), 1);
+}
+
+#[test]
 fn what_the_server_refuses_is_not_sent_to_its_end() {
     let chunk_ref = || Some(msg_ref(&signature(1, 5)));
     let start_ref = || Some(msg_ref(&signature(0, 0)));
