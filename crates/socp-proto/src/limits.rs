@@ -82,6 +82,10 @@ pub const SEEN_COUNT_MAX: usize = 1 << 20;
 const _: () = assert!(SEEN_TTL_MS > CLOCK_BEHIND_MAX_MS + CLOCK_AHEAD_MAX_MS);
 /// Content that is older than this is refused, and what was delivered within it is not taken again (PROTOCOL I.7).
 pub const CONTENT_AGE_MAX_MS: u64 = 30 * 24 * 3_600_000;
+/// How far ahead of our clock the author's `ts` of content may lie (our choice: authors' clocks are not ours).
+pub const CONTENT_AHEAD_MAX_MS: u64 = 24 * 3_600_000;
+/// How long delivered content is remembered: as long as it could be taken again (PROTOCOL I.7).
+pub const CONTENT_REMEMBERED_MS: u64 = CONTENT_AGE_MAX_MS + CONTENT_AHEAD_MAX_MS;
 /// How much delivered content is remembered; the oldest goes first (our choice).
 pub const DELIVERED_COUNT_MAX: usize = 1 << 20;
 /// Users of a lost server are forgotten after this long (PROTOCOL I.5).

@@ -78,6 +78,11 @@ impl Files {
         }
     }
 
+    /// Whether somebody is about to be told how a transfer ended.
+    pub(super) fn has_words(&self) -> bool {
+        self.unsigned.values().any(|unsigned| unsigned.begins.is_none())
+    }
+
     fn sign(&mut self, payload: Payload, to: UserId, begins: Option<Ticket>, around: &mut Around<'_>) {
         let ticket = self.next_ticket;
         self.next_ticket = ticket.wrapping_add(1);

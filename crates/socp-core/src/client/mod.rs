@@ -83,6 +83,9 @@ pub const HELD_COUNT_MAX: usize = 64;
 /// Own messages that wait for the server (our choice).
 pub const OUTGOING_COUNT_MAX: usize = 4_096;
 
+/// How long leaving waits for words that are being signed (our choice).
+const LAST_WORDS_WAIT_MAX_MS: u64 = 2_000;
+
 /// One user's end of a link, without clock, socket or key.
 #[derive(Debug)]
 pub struct Client {
@@ -96,6 +99,8 @@ pub struct Client {
     files: Files,
     inbox: Inbox,
     recent: Recent,
+    /// We want to leave, at the latest then.
+    leave_by: Option<Mono>,
 }
 
 impl Client {
@@ -114,6 +119,7 @@ impl Client {
             people: People::default(),
             pins: Pins::new(config.pins),
             asks: Asks::default(),
+            leave_by: None,
         }
     }
 
@@ -143,6 +149,7 @@ impl Client {
             Input::File(done) => self.in_files(now, |files, around| files.on_done(done, around)),
         }
         self.pump(now);
+        self.leave_when_all_is_said(now);
     }
 
     /// Goes on with whatever is done in portions.
@@ -188,6 +195,16 @@ impl Client {
         }
         self.in_files(now, Files::on_timeout);
         self.pump(now);
+        self.leave_when_all_is_said(now);
+    }
+
+    /// Leaves once everybody who waits for a word about their file has had it, or after a moment.
+    fn leave_when_all_is_said(&mut self, now: Now) {
+        let Some(leave_by) = self.leave_by else { return };
+        if now.mono >= leave_by || !self.files.has_words() {
+            self.leave_by = None;
+            self.session.close(now, &mut self.out);
+        }
     }
 
     /// The next thing for the driver to do.
@@ -203,6 +220,7 @@ impl Client {
             self.people.deadline(),
             self.asks.deadline(),
             self.files.deadline(),
+            self.leave_by,
         ];
         waits.into_iter().flatten().min()
     }
@@ -254,7 +272,7 @@ impl Client {
             }
             Command::Close => {
                 self.in_files(now, |files, around| files.sending.on_close(around));
-                self.session.close(now, &mut self.out);
+                self.leave_by = Some(now.mono.saturating_add(LAST_WORDS_WAIT_MAX_MS));
             }
         }
     }

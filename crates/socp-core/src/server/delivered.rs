@@ -3,7 +3,7 @@
 
 use super::io::Delivered;
 use socp_proto::UserId;
-use socp_proto::limits::{CONTENT_AGE_MAX_MS, DELIVERED_COUNT_MAX};
+use socp_proto::limits::{CONTENT_REMEMBERED_MS, DELIVERED_COUNT_MAX};
 use std::collections::{HashSet, VecDeque};
 
 /// Half of the SHA-256 of an author and a content signature: long enough that nobody finds two alike.
@@ -33,7 +33,7 @@ impl DeliveredContent {
     }
 
     pub(super) fn insert(&mut self, delivered: Delivered) {
-        let oldest = delivered.at.saturating_sub(CONTENT_AGE_MAX_MS);
+        let oldest = delivered.at.saturating_sub(CONTENT_REMEMBERED_MS);
         while self.by_age.len() >= DELIVERED_COUNT_MAX || self.by_age.front().is_some_and(|old| old.at < oldest) {
             if let Some(old) = self.by_age.pop_front() {
                 self.hashes.remove(&old.content);
@@ -69,7 +69,7 @@ mod tests {
     fn content_is_remembered_for_thirty_days() {
         let mut content = DeliveredContent::new(vec![delivered(2, 1000), delivered(1, 0)]);
         assert!(content.contains(delivered(1, 0).content) && content.contains(delivered(2, 0).content));
-        content.insert(delivered(3, CONTENT_AGE_MAX_MS + 1));
+        content.insert(delivered(3, CONTENT_REMEMBERED_MS + 1));
         assert!(!content.contains(delivered(1, 0).content));
         assert!(content.contains(delivered(2, 0).content));
     }

@@ -103,17 +103,22 @@ pub enum Fault {
         /// The frame's type.
         kind: FrameKind,
     },
-    /// Content that is older than what is remembered; its author's fault, not that of a peer who passed it on.
-    #[error("{}: older than 30 days", kind.name())]
+    /// Content that is older than what is remembered, or dated ahead; its author's fault, not that of a peer who passed
+    /// it on.
+    #[error("{}: older than 30 days, or a day ahead", kind.name())]
     Stale {
         /// The frame's type.
         kind: FrameKind,
+        /// Which message, if it has a signature to name it by.
+        msg_ref: Option<String>,
     },
     /// A payload that would be too long with our signature.
     #[error("{}: too long to be passed on", kind.name())]
     TooLongToRelay {
         /// The frame's type.
         kind: FrameKind,
+        /// Which message, if it has a signature to name it by.
+        msg_ref: Option<String>,
     },
     /// A `ts` too far from our clock.
     #[error("{}: `ts` is too far from this server's clock", kind.name())]
@@ -191,8 +196,8 @@ impl Fault {
             | Self::UnknownOrigin { kind }
             | Self::NotYours { kind }
             | Self::OutOfPlace { kind }
-            | Self::Stale { kind }
-            | Self::TooLongToRelay { kind }
+            | Self::Stale { kind, .. }
+            | Self::TooLongToRelay { kind, .. }
             | Self::Clock { kind } => Some(*kind),
             Self::Content { .. } => Some(FrameKind::MsgDirect),
             Self::Frame(_)
@@ -206,10 +211,22 @@ impl Fault {
     }
 
     fn msg_ref(&self) -> Option<String> {
-        let Self::Content { msg_ref } = self else {
-            return None;
-        };
-        Some(msg_ref.clone())
+        match self {
+            Self::Content { msg_ref } => Some(msg_ref.clone()),
+            Self::Stale { msg_ref, .. } | Self::TooLongToRelay { msg_ref, .. } => msg_ref.clone(),
+            Self::Binary
+            | Self::Utf8
+            | Self::TooLong
+            | Self::Framing(_)
+            | Self::SlowReader
+            | Self::Frame(_)
+            | Self::Key(_)
+            | Self::Signature { .. }
+            | Self::UnknownOrigin { .. }
+            | Self::NotYours { .. }
+            | Self::OutOfPlace { .. }
+            | Self::Clock { .. } => None,
+        }
     }
 }
 
@@ -243,7 +260,14 @@ impl Server {
         };
         let is_over = match state {
             // Its author's fault, not that of the peer who passed it on.
-            Link::Peer(_) if matches!(fault, Fault::Content { .. } | Fault::Stale { .. }) => false,
+            Link::Peer(_)
+                if matches!(
+                    fault,
+                    Fault::Content { .. } | Fault::Stale { .. } | Fault::TooLongToRelay { .. }
+                ) =>
+            {
+                false
+            }
             Link::New { .. } => true,
             Link::Peer(peer) => peer.faults.is_one_too_many(now.mono),
             Link::User(user) => user.faults.is_one_too_many(now.mono),

@@ -6,7 +6,7 @@ use super::fault::Fault;
 use super::io::{LinkId, Note, Output};
 use super::link::Link;
 use super::people::{Home, Person};
-use super::route::{Hop, is_too_old};
+use super::route::{Hop, is_out_of_time};
 use crate::clock::Now;
 use crate::seen::{authored_key, frame_key};
 use socp_proto::limits::RELAYED_BYTES_MAX;
@@ -27,6 +27,15 @@ enum Audience {
     Some(BTreeSet<UserId>),
     /// Every member.
     Everyone,
+}
+
+/// How a frame came from its author.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// As the author's gossip did, or from the author.
+    Known,
+    /// By a peer that may be in between, as far as we know.
+    Possible,
 }
 
 /// The author's key and signature inside a payload, as it says.
@@ -52,7 +61,7 @@ impl Server {
             let fault = reference.map_or(Fault::Signature { kind }, |msg_ref| Fault::Content { msg_ref });
             return self.on_fault(now, link, &fault);
         }
-        self.relay(now, link, envelope, &payload);
+        self.relay(now, link, envelope, &payload, Way::Known);
     }
 
     /// Such a frame from a peer: it may bring what an author at or behind it said, nothing else. Behind it is whoever is
@@ -67,15 +76,14 @@ impl Server {
     ) {
         let author = UserId::from(envelope.from.clone());
         let home = self.people.get(&author).map(|person| &person.home);
-        let is_there = match home {
-            Some(Home::Remote { server, via, .. }) => {
-                server == peer || *via == link || !self.peers.contains_key(server)
+        let way = match home {
+            Some(Home::Remote { server, via, .. }) if server == peer || *via == link => Way::Known,
+            // Around a ring there are two ways, and a message need not take the one that the gossip took.
+            Some(Home::Remote { server, .. }) if !self.peers.contains_key(server) => Way::Possible,
+            Some(Home::Remote { .. } | Home::Local(_)) | None => {
+                return self.on_fault(now, link, &Fault::UnknownOrigin { kind: envelope.kind });
             }
-            Some(Home::Local(_)) | None => false,
         };
-        if !is_there {
-            return self.on_fault(now, link, &Fault::UnknownOrigin { kind: envelope.kind });
-        }
         let claim = claim_of(payload);
         let is_forged = claim
             .key
@@ -87,18 +95,19 @@ impl Server {
             let fault = reference.map_or(Fault::UnknownOrigin { kind }, |msg_ref| Fault::Content { msg_ref });
             return self.on_fault(now, link, &fault);
         }
-        self.relay(now, link, envelope, payload);
+        self.relay(now, link, envelope, payload, way);
     }
 
     /// Sends a frame on to everyone whom it is for.
-    fn relay(&mut self, now: Now, link: LinkId, envelope: Envelope, payload: &Payload) {
+    fn relay(&mut self, now: Now, link: LinkId, envelope: Envelope, payload: &Payload, way: Way) {
         let kind = envelope.kind;
         let sig = claim_of(payload).sig.cloned();
         let Some(audience) = audience_of(&envelope, payload) else {
             return self.on_fault(now, link, &Fault::OutOfPlace { kind });
         };
-        if is_too_old(now, envelope.ts) {
-            return self.on_fault(now, link, &Fault::Stale { kind });
+        if is_out_of_time(now, envelope.ts) {
+            let msg_ref = sig.as_ref().map(msg_ref);
+            return self.on_fault(now, link, &Fault::Stale { kind, msg_ref });
         }
         // Unknown fields of the envelope go along.
         let text_bytes = envelope
@@ -106,18 +115,19 @@ impl Server {
             .len()
             .saturating_add(utf8_form(&envelope.extra).len());
         if text_bytes > RELAYED_BYTES_MAX {
-            return self.on_fault(now, link, &Fault::TooLongToRelay { kind });
+            let msg_ref = sig.as_ref().map(msg_ref);
+            return self.on_fault(now, link, &Fault::TooLongToRelay { kind, msg_ref });
         }
         match audience {
-            Audience::One(user) => self.relay_to_one(now, link, envelope, &user, sig.as_ref()),
+            Audience::One(user) => self.relay_to_one(now, link, envelope, (&user, way), sig.as_ref()),
             Audience::Some(users) => {
-                if self.is_first_time(now, link, &envelope, sig.as_ref()) {
+                if self.is_first_time(now, link, &envelope, sig.as_ref(), way) {
                     let links = self.ways_to(&users, link);
                     self.relay_to_links(link, envelope, links);
                 }
             }
             Audience::Everyone => {
-                if self.is_first_time(now, link, &envelope, sig.as_ref()) {
+                if self.is_first_time(now, link, &envelope, sig.as_ref(), way) {
                     let author = UserId::from(envelope.from.clone());
                     let links = self.ways_to_everyone(now, &author, link);
                     self.relay_to_links(link, envelope, links);
@@ -126,8 +136,17 @@ impl Server {
         }
     }
 
-    /// Whether neither the frame nor its content was passed on before.
-    fn is_first_time(&mut self, now: Now, link: LinkId, envelope: &Envelope, sig: Option<&Base64Url>) -> bool {
+    /// Whether neither the frame nor its content was passed on before. Where the author may not be, only the whole frame
+    /// counts: nobody there can use up what the author really says.
+    fn is_first_time(
+        &mut self,
+        now: Now,
+        link: LinkId,
+        envelope: &Envelope,
+        sig: Option<&Base64Url>,
+        way: Way,
+    ) -> bool {
+        let sig = sig.filter(|_| way == Way::Known);
         let author = UserId::from(envelope.from.clone());
         let is_new_frame = self.is_new(now, frame_key(envelope));
         let is_new = is_new_frame && sig.is_none_or(|sig| self.is_new(now, authored_key(&author, &sig.decode())));
@@ -138,19 +157,26 @@ impl Server {
         is_new
     }
 
-    fn relay_to_one(&mut self, now: Now, link: LinkId, envelope: Envelope, user: &UserId, sig: Option<&Base64Url>) {
+    fn relay_to_one(
+        &mut self,
+        now: Now,
+        link: LinkId,
+        envelope: Envelope,
+        (user, way): (&UserId, Way),
+        sig: Option<&Base64Url>,
+    ) {
         let Some(hop) = self.next_hop(user, Some((link, None))) else {
             // Not remembered as seen: the author may send it again when its reader is back.
             return self.not_found(now, link, user.as_str(), sig.map(msg_ref));
         };
-        if !self.is_first_time(now, link, &envelope, sig) {
+        if !self.is_first_time(now, link, &envelope, sig, way) {
             return;
         }
         let kind = envelope.kind;
         let (to, is_local) = match hop {
             Hop::Home(links) => {
                 // Of a file its beginning is remembered; nobody takes a part without it.
-                let is_kept = matches!(kind, FrameKind::MsgPublicChannel | FrameKind::FileStart);
+                let is_kept = matches!(kind, FrameKind::MsgPublicChannel | FrameKind::FileStart) && way == Way::Known;
                 let author = UserId::from(envelope.from.clone());
                 if is_kept && sig.is_some_and(|sig| self.is_delivered_before(now, &author, sig)) {
                     return self.note(Note::Duplicate { link, kind });

@@ -10,7 +10,7 @@ use super::passed::Passed;
 use super::people::{Home, Person};
 use crate::clock::Now;
 use crate::seen::{SeenKey, content_key, frame_key};
-use socp_proto::limits::CONTENT_AGE_MAX_MS;
+use socp_proto::limits::{CONTENT_AGE_MAX_MS, CONTENT_AHEAD_MAX_MS};
 use socp_proto::payload::{DirectMessage, ErrorNotice, ServerDeliver, UserDeliver, msg_ref};
 use socp_proto::{Base64Url, Envelope, ErrorCode, Fingerprint, FrameKind, Payload, ServerId, UserId};
 use std::sync::Arc;
@@ -42,8 +42,9 @@ impl Server {
             return self.on_fault(now, link, &Fault::Content { msg_ref: reference });
         }
         let kind = envelope.kind;
-        if is_too_old(now, envelope.ts) {
-            return self.on_fault(now, link, &Fault::Stale { kind });
+        if is_out_of_time(now, envelope.ts) {
+            let msg_ref = Some(reference);
+            return self.on_fault(now, link, &Fault::Stale { kind, msg_ref });
         }
         let recipient = UserId::try_from(envelope.to.as_str()).ok();
         let hop = recipient.and_then(|user| Some((self.next_hop(&user, None)?, user)));
@@ -81,8 +82,9 @@ impl Server {
             return self.on_fault(now, link, &Fault::Content { msg_ref: reference });
         }
         let ts = deliver.ts.unwrap_or(envelope.ts);
-        if is_too_old(now, ts) {
-            return self.on_fault(now, link, &Fault::Stale { kind });
+        if is_out_of_time(now, ts) {
+            let msg_ref = Some(reference);
+            return self.on_fault(now, link, &Fault::Stale { kind, msg_ref });
         }
         let Some(hop) = self.next_hop(&deliver.user_id, Some((link, Some(&envelope)))) else {
             return self.not_found(now, link, deliver.user_id.as_str(), Some(reference));
@@ -239,7 +241,8 @@ impl Server {
     }
 }
 
-/// Whether content is older than anything is remembered (PROTOCOL I.7).
-pub(super) fn is_too_old(now: Now, ts: u64) -> bool {
-    ts.saturating_add(CONTENT_AGE_MAX_MS) < now.unix
+/// Whether content is older than anything is remembered, or dated so far ahead that it would outlive the memory of it
+/// (PROTOCOL I.7).
+pub(super) fn is_out_of_time(now: Now, ts: u64) -> bool {
+    ts.saturating_add(CONTENT_AGE_MAX_MS) < now.unix || ts > now.unix.saturating_add(CONTENT_AHEAD_MAX_MS)
 }

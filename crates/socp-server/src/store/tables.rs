@@ -5,7 +5,7 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension as _, Params, Result, Row, params};
 use socp_core::server::{Delivered, Memory, Record, SaveId, ServerPin, UserRecord};
 use socp_proto::json::parse_object;
-use socp_proto::limits::{CONTENT_AGE_MAX_MS, DELIVERED_COUNT_MAX};
+use socp_proto::limits::{CONTENT_REMEMBERED_MS, DELIVERED_COUNT_MAX};
 use socp_proto::{Base64Url, KeyText, Meta, ServerId, UserId};
 
 pub(super) fn read(connection: &Connection) -> Result<Remembered> {
@@ -140,7 +140,7 @@ fn execute(connection: &Connection, sql: &str, row: impl Params) -> Result<()> {
 pub(super) fn prune(connection: &Connection, now: u64, kept_max: usize, rows_max: usize) -> Result<usize> {
     let old =
         "DELETE FROM delivered WHERE content IN (SELECT content FROM delivered WHERE at < ?1 ORDER BY at LIMIT ?2)";
-    let since = clamp(now.saturating_sub(CONTENT_AGE_MAX_MS));
+    let since = clamp(now.saturating_sub(CONTENT_REMEMBERED_MS));
     let old = connection
         .prepare_cached(old)?
         .execute([since, clamp_count(rows_max)])?;

@@ -5,7 +5,7 @@ use crate::hub::HubMessage;
 use crate::metrics::Metrics;
 use rusqlite::Connection;
 use socp_core::server::{Delivered, Memory, Record, SaveId, ServerPin};
-use socp_proto::limits::CONTENT_AGE_MAX_MS;
+use socp_proto::limits::CONTENT_REMEMBERED_MS;
 use socp_proto::{KeyText, UserId};
 use std::path::Path;
 use std::sync::Arc;
@@ -142,7 +142,7 @@ fn what_was_delivered_long_ago_or_is_too_much_goes_oldest_first() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("server.db");
     let mut database = Database::open(&path).unwrap();
-    let old = NOW - CONTENT_AGE_MAX_MS;
+    let old = NOW - CONTENT_REMEMBERED_MS;
     let rows = [old - 2, old - 1, old, NOW - 3, NOW - 2, NOW - 1];
     let records: Vec<_> = (0..)
         .zip(rows)

@@ -62,6 +62,8 @@ struct Receiver {
     work: Vec<&'static str>,
     /// What was told to whom.
     words: Vec<(String, FileStatus, Option<String>)>,
+    is_slow_to_sign: bool,
+    unsigned: Vec<Ticket>,
 }
 
 impl Receiver {
@@ -78,6 +80,8 @@ impl Receiver {
             events: Vec::new(),
             work: Vec::new(),
             words: Vec::new(),
+            is_slow_to_sign: false,
+            unsigned: Vec::new(),
         }
     }
 
@@ -130,6 +134,10 @@ impl Receiver {
                     };
                     self.words
                         .push((to.as_str().to_owned(), end.status.unwrap(), end.detail));
+                    if self.is_slow_to_sign {
+                        self.unsigned.push(ticket);
+                        continue;
+                    }
                     let result = Ok(Base64Url::encode(&ticket.to_be_bytes()));
                     let outputs = self.kit.input(Input::File(FileDone::Signed { ticket, result }));
                     assert_eq!(sent(&outputs), [FrameKind::FileEnd]);
@@ -186,6 +194,30 @@ fn a_file_is_written_checked_and_kept() {
     receiver.clear();
     receiver.alice([start("f", 2), chunk("f", 0, 2), chunk("f", 1, 2), end("f")]);
     assert!(receiver.work.is_empty() && receiver.events.is_empty() && receiver.words.is_empty());
+}
+
+#[test]
+fn who_leaves_right_after_a_file_still_tells_its_author() {
+    for is_signed in [true, false] {
+        let mut receiver = Receiver::new();
+        receiver.is_slow_to_sign = true;
+        receiver.alice([start("f", 0), end("f")]);
+        assert!(matches!(receiver.stages()[..], [.., FileStage::Received(_)]));
+        let outputs = receiver.kit.input(Input::Command(Command::Close));
+        assert_eq!(sent(&outputs), [], "not before the word is signed");
+        let [ticket] = receiver.unsigned[..] else {
+            panic!("{:?}", receiver.unsigned)
+        };
+        let outputs = if is_signed {
+            let result = Ok(Base64Url::encode(&[9; 8]));
+            receiver.kit.input(Input::File(FileDone::Signed { ticket, result }))
+        } else {
+            receiver.kit.wait(2_000)
+        };
+        let words: &[FrameKind] = if is_signed { &[FrameKind::FileEnd] } else { &[] };
+        assert_eq!(sent(&outputs), [words, &[FrameKind::CtrlClose]].concat());
+        assert!(outputs.contains(&Output::Disconnect), "{outputs:?}");
+    }
 }
 
 #[test]

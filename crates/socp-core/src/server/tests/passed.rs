@@ -126,16 +126,25 @@ fn what_was_delivered_is_not_delivered_again_after_a_restart() {
 }
 
 #[test]
-fn content_older_than_what_is_remembered_is_refused() {
-    const THIRTY_DAYS_MS: u64 = 30 * 24 * 3_600_000;
+fn content_older_than_what_is_remembered_or_dated_ahead_is_refused() {
+    const DAY_MS: u64 = 24 * 3_600_000;
+    const THIRTY_DAYS_MS: u64 = 30 * DAY_MS;
     let mut world = World::one("a");
     let (u, v) = (world.user("u", "a"), world.user("v", "a"));
     world.take(u.wire);
     world.take(v.wire);
-    for (ts, errors) in [(BEGIN - THIRTY_DAYS_MS - 1, 1), (BEGIN - THIRTY_DAYS_MS, 0)] {
+    let rows = [
+        (BEGIN - THIRTY_DAYS_MS - 1, 1),
+        (BEGIN - THIRTY_DAYS_MS, 0),
+        (BEGIN + DAY_MS, 0),
+        (BEGIN + DAY_MS + 1, 1),
+    ];
+    for (ts, errors) in rows {
         let message = Payload::MsgDirect(direct("u", "v", ts, b"sealed"));
         world.send(u.wire, &unsigned(draft("u", "v", ts, &message)));
-        assert_eq!(notices(world.take(u.wire)).len(), errors, "at {ts}");
+        let notices = notices(world.take(u.wire));
+        assert_eq!(notices.len(), errors, "at {ts}");
+        assert!(notices.iter().all(|notice| notice.msg_ref.is_some()), "{notices:?}");
         assert_eq!(world.take(v.wire).len(), 1 - errors, "at {ts}");
     }
 }
