@@ -43,6 +43,11 @@ impl SeenCache {
         true
     }
 
+    /// Takes a key back: what it stands for was not handled after all.
+    pub(crate) fn forget(&mut self, key: &SeenKey) {
+        self.keys.remove(key);
+    }
+
     /// Whether the key is known.
     pub(crate) fn contains(&self, key: &SeenKey) -> bool {
         self.keys.contains(key)

@@ -1,6 +1,6 @@
 //! Public keys and other binary values as the wire writes them: base64url without padding (PROTOCOL I.1).
 
-use crate::limits::{DIRECT_CIPHERTEXT_BYTES_MAX, KEY_TEXT_BYTES_MAX, SIGNATURE_BYTES_MAX};
+use crate::limits::{CHUNK_CIPHERTEXT_BYTES_MAX, DIRECT_CIPHERTEXT_BYTES_MAX, KEY_TEXT_BYTES_MAX, SIGNATURE_BYTES_MAX};
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -68,6 +68,11 @@ pub(crate) fn bounded_sig_if_any<'de, D: serde::Deserializer<'de>>(
 /// Reads the ciphertext of a direct message.
 pub(crate) fn bounded_ciphertext<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Base64Url, D::Error> {
     bounded(deserializer, DIRECT_CIPHERTEXT_BYTES_MAX)
+}
+
+/// Reads the ciphertext of a part of a file.
+pub(crate) fn bounded_chunk<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Base64Url, D::Error> {
+    bounded(deserializer, CHUNK_CIPHERTEXT_BYTES_MAX)
 }
 
 fn bounded<'de, D: serde::Deserializer<'de>>(deserializer: D, bytes_max: usize) -> Result<Base64Url, D::Error> {

@@ -128,6 +128,16 @@ pub const ERROR_CODE_CHARS_MAX: usize = 64;
 pub const WELCOME_LIST_BYTES_MAX: usize = FRAME_BYTES_MAX * 2 / 5;
 /// Users whose home is one server; each record takes some kilobytes of memory and disk (our choice).
 pub const LOCAL_USERS_COUNT_MAX: usize = 100_000;
+/// Longest gossip that is taken, envelope fields beyond the known ones included: keys, the largest profile, and room (our
+/// choice). It is kept, and shown to others.
+pub const GOSSIP_BYTES_MAX: usize = 16 * 1024;
+/// A peer that changes its mind about its links is told all it may have missed this often (our choice).
+pub const RETELL_INTERVAL_MS: u64 = 30_000;
+/// How much higher than ours the channel version of a peer may be, so that nobody uses it up (our choice).
+pub const CHANNEL_VERSION_STEP_MAX: u64 = 100_000;
+/// Longest ciphertext of one `FILE_CHUNK` in bytes: to the letter one OAEP block of 512, and room for programs that send
+/// more (our choice).
+pub const CHUNK_CIPHERTEXT_BYTES_MAX: usize = 4 * 512;
 /// Highest version of the group `public` that is believed: what every program can hold exactly (RFC 8259 §6).
 pub const CHANNEL_VERSION_MAX: u64 = (1 << 53) - 1;
 /// Changes of the public channel are told together, this long after the first (our choice).
@@ -147,6 +157,8 @@ pub const OFFER_TTL_MS: u64 = 30_000;
 pub const OFFERS_PER_PEER_COUNT_MAX: usize = 4_096;
 /// What peers say of their links is thought through together, this long after the first (our choice).
 pub const LINKS_DECIDE_WAIT_MS: u64 = 200;
+/// The same where a peer says nothing new (our choice).
+pub const LINKS_CHECK_WAIT_MS: u64 = 5_000;
 /// How long a lost link still counts as one, since most come back at once (our choice).
 pub const UNLINKED_TELL_WAIT_MS: u64 = 5_000;
 /// How many users who left are remembered, so that old gossip does not bring them back (our choice).

@@ -22,7 +22,7 @@ use socp_core::server::{
 use socp_crypto::{PublicKey, random_bytes};
 use socp_proto::limits::STOP_FLUSH_MAX_MS;
 use socp_proto::{Base64Url, FrameKind, KeyText, Object, UserId};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -69,6 +69,10 @@ pub(crate) struct Hub {
     peers: watch::Sender<usize>,
     /// What becomes of the frame that is being handled.
     handling: Option<Outcome>,
+    /// Links without room, of which the core is still to be told.
+    slow: BTreeSet<LinkId>,
+    /// Somebody up the stack is telling it.
+    is_giving_up: bool,
     /// Who waits for the core to forget a pin, and then for the store.
     wanted_unpin: Option<(PinRow, oneshot::Sender<Result<PinRow, Refusal>>)>,
     unpinning: Vec<Unpinning>,
@@ -121,6 +125,8 @@ impl Hub {
             epoch,
             peers: watch::Sender::new(0),
             handling: None,
+            slow: BTreeSet::new(),
+            is_giving_up: false,
             wanted_unpin: None,
             unpinning: Vec::new(),
             is_stopping: false,
@@ -258,15 +264,21 @@ impl Hub {
         self.give_up_slow(slow);
     }
 
-    /// Tells the core which links had no room; what it does about them is not about the frame at hand.
+    /// Tells the core which links had no room; what it does about them is not about the frame at hand. What that fills in
+    /// turn is told by whoever is telling already: thousands of full links are no deeper than one.
     fn give_up_slow(&mut self, slow: Vec<LinkId>) {
+        self.slow.extend(slow);
+        if std::mem::replace(&mut self.is_giving_up, true) {
+            return;
+        }
         let handling = self.handling.take();
-        for link in slow {
+        while let Some(link) = self.slow.pop_first() {
             self.handle(Input::Refused {
                 link,
                 fault: Fault::SlowReader,
             });
         }
+        self.is_giving_up = false;
         self.handling = handling;
     }
 

@@ -131,7 +131,7 @@ impl Reader<'_> {
         if matches!(role, Some(LinkRole::User(_))) {
             self.outbox.room_for_answers().await;
         }
-        self.wait_for_budget(role.as_ref()).await;
+        self.wait_for_budget(role.as_ref(), text.len()).await;
         let frame = match Frame::parse(text) {
             Ok(frame) => frame,
             Err(error) => return self.refuse(Fault::Frame(error)).await,
@@ -144,7 +144,7 @@ impl Reader<'_> {
     }
 
     /// Where a link sends faster than it may, it is read more slowly: nothing is lost and nobody else waits.
-    async fn wait_for_budget(&mut self, role: Option<&LinkRole>) {
+    async fn wait_for_budget(&mut self, role: Option<&LinkRole>, bytes: usize) {
         let now = self.now_ms();
         let budgets = self.wiring.budgets;
         if self.frames.is_none() {
@@ -167,7 +167,10 @@ impl Reader<'_> {
         }
         let now = self.now_ms();
         if let Some(frames) = &mut self.frames {
-            frames.try_take(now);
+            // A long frame of a user fills others' queues as many short ones do.
+            let is_user = matches!(role, Some(LinkRole::User(_)));
+            let parts = if is_user { bytes.saturating_sub(4096) / 1024 } else { 0 };
+            frames.charge(now, u32::try_from(parts).unwrap_or(u32::MAX).saturating_add(1));
         }
     }
 

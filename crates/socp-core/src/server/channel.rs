@@ -7,7 +7,7 @@ use super::Server;
 use super::io::{AfterSave, Note, Record};
 use super::timers::Timer;
 use crate::clock::Now;
-use socp_proto::limits::{CHANNEL_TELL_WAIT_MS, CHANNEL_VERSION_MAX};
+use socp_proto::limits::{CHANNEL_TELL_WAIT_MS, CHANNEL_VERSION_MAX, CHANNEL_VERSION_STEP_MAX};
 use socp_proto::payload::{ChannelAdd, ChannelUpdated};
 use socp_proto::{Address, Payload, UserId};
 use std::collections::BTreeSet;
@@ -57,7 +57,8 @@ impl Server {
 
     /// `PUBLIC_CHANNEL_UPDATED` from a peer.
     pub(super) fn on_channel_updated(&mut self, now: Now, version: u64) {
-        if version > self.channel.version && version <= CHANNEL_VERSION_MAX {
+        let believed = self.channel.version.saturating_add(CHANNEL_VERSION_STEP_MAX);
+        if version > self.channel.version && version <= believed.min(CHANNEL_VERSION_MAX) {
             self.tell_channel_later(now);
             self.channel.version = version;
         }

@@ -15,11 +15,12 @@ use super::people::{Home, Person};
 use super::timers::Timer;
 use crate::clock::{Mono, Now};
 use socp_proto::limits::{
-    CONFIRM_WAIT_MS, FORWARD_SETTLE_MS, LINKS_DECIDE_WAIT_MS, SERVERS_COUNT_MAX, UNLINKED_TELL_WAIT_MS,
+    CONFIRM_WAIT_MS, FORWARD_SETTLE_MS, LINKS_CHECK_WAIT_MS, LINKS_DECIDE_WAIT_MS, RETELL_INTERVAL_MS,
+    SERVERS_COUNT_MAX, UNLINKED_TELL_WAIT_MS,
 };
 use socp_proto::payload::Heartbeat;
 use socp_proto::{Envelope, Payload, ServerId, UserId};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Users whose gossip is passed on at once before the link's fence is waited for.
@@ -33,10 +34,14 @@ pub(super) struct Forwarding {
     /// Servers of whose users a linked peer hears by us.
     told: BTreeMap<ServerId, BTreeSet<ServerId>>,
     /// Users whom a peer is still to hear of, by link.
-    telling: BTreeMap<LinkId, VecDeque<(UserId, ServerId)>>,
+    telling: BTreeMap<LinkId, BTreeSet<(UserId, ServerId)>>,
     /// Peers whose links were lost so recently that they still count as linked.
     lost: BTreeMap<ServerId, Mono>,
-    /// Peers that have said something new of their links.
+    /// The servers without a link to them that linked peers say they reach.
+    beyond: BTreeMap<ServerId, BTreeSet<ServerId>>,
+    /// When a peer was last told all that it may have missed.
+    retold_at: BTreeMap<ServerId, Mono>,
+    /// Peers that have spoken of their links lately.
     undecided: BTreeSet<ServerId>,
     /// Whether our own links have changed since they were told.
     is_report_due: bool,
@@ -75,14 +80,18 @@ impl Server {
     /// Of two links to a peer one is given up: what was still to be told goes over the other.
     pub(super) fn move_telling(&mut self, dropped: LinkId, kept: LinkId) {
         if let Some(users) = self.forwarding.telling.remove(&dropped) {
+            let is_under_way = self.forwarding.telling.contains_key(&kept);
             self.forwarding.telling.entry(kept).or_default().extend(users);
-            self.tell_beyond(kept);
+            if !is_under_way {
+                self.tell_beyond(kept);
+            }
         }
     }
 
     /// The link to a peer is lost.
     pub(super) fn on_peer_unlinked(&mut self, now: Now, server: &ServerId) {
         self.forwarding.neighbours.remove(server);
+        self.forwarding.beyond.remove(server);
         self.forwarding.told.remove(server);
         self.offers.forget(server);
         self.forwarding.lost.insert(server.clone(), now.mono);
@@ -135,12 +144,59 @@ impl Server {
         not_linked.filter(is_reached).cloned().collect()
     }
 
-    /// A peer says all that it reaches: what we know of others by it alone is out of reach.
-    pub(super) fn on_reach_told(&mut self, now: Now, link: LinkId, peers: &[ServerId], beyond: &[ServerId]) {
-        let known = self.servers_beyond(|via| via == link);
+    /// A peer says to whom it is linked, and whom it reaches beyond. It is thought through a little later, once however
+    /// often the peer says so, or it could keep us busy.
+    pub(super) fn on_links_told(&mut self, now: Now, server: &ServerId, peers: Vec<ServerId>, beyond: Vec<ServerId>) {
+        let told: BTreeSet<ServerId> = peers.into_iter().take(SERVERS_COUNT_MAX).collect();
+        let beyond: BTreeSet<ServerId> = beyond.into_iter().take(SERVERS_COUNT_MAX).collect();
+        let before = self.forwarding.neighbours.get(server);
+        let is_same = before == Some(&told) && self.forwarding.beyond.get(server) == Some(&beyond);
+        // Through a link that it lost it may have heard of users of whom it does not hear now.
+        let has_lost = before.is_some_and(|before| !before.is_subset(&told));
+        let retold_at = self.forwarding.retold_at.get(server);
+        let may_retell = retold_at.is_none_or(|then| now.mono.saturating_sub(*then) >= RETELL_INTERVAL_MS);
+        if has_lost && may_retell {
+            self.forwarding.told.remove(server);
+            self.forwarding.retold_at.insert(server.clone(), now.mono);
+        }
+        self.forwarding.neighbours.insert(server.clone(), told);
+        self.forwarding.beyond.insert(server.clone(), beyond);
+        let was_idle = self.forwarding.undecided.is_empty();
+        self.forwarding.undecided.insert(server.clone());
+        if was_idle {
+            let wait = if is_same {
+                LINKS_CHECK_WAIT_MS
+            } else {
+                LINKS_DECIDE_WAIT_MS
+            };
+            self.timers.set(now.mono.saturating_add(wait), Timer::Decide);
+        } else if !is_same {
+            let at = now.mono.saturating_add(LINKS_DECIDE_WAIT_MS);
+            self.timers.set_if_sooner(at, Timer::Decide);
+        }
+    }
+
+    /// Thinks through what peers have said of their links.
+    pub(super) fn on_decide_due(&mut self, now: Now) {
+        for server in std::mem::take(&mut self.forwarding.undecided) {
+            self.check_reach(now, &server);
+            for origin in self.pins.keys().cloned().collect::<Vec<_>>() {
+                self.decide(now, &server, &origin);
+            }
+            for peer in self.peers.keys().cloned().collect::<Vec<_>>() {
+                self.decide(now, &peer, &server);
+            }
+        }
+    }
+
+    /// What we know of others by a peer alone is out of reach, if the peer does not say that it reaches them.
+    fn check_reach(&mut self, now: Now, peer: &ServerId) {
+        let Some(link) = self.peers.get(peer).copied() else {
+            return;
+        };
         let mut is_changed = false;
-        for server in known {
-            if !peers.contains(&server) && !beyond.contains(&server) {
+        for server in self.servers_beyond(|via| via == link) {
+            if !self.reaches(peer, &server) {
                 is_changed = true;
                 self.lose_way(now, &server, link);
             }
@@ -150,34 +206,11 @@ impl Server {
         }
     }
 
-    /// A peer says to whom it is linked.
-    pub(super) fn on_links_told(&mut self, now: Now, server: &ServerId, peers: Vec<ServerId>) {
-        let told: BTreeSet<ServerId> = peers.into_iter().take(SERVERS_COUNT_MAX).collect();
-        let before = self.forwarding.neighbours.get(server);
-        if before == Some(&told) {
-            return;
-        }
-        // Through a link that it lost it may have heard of users of whom it does not hear now.
-        if before.is_some_and(|before| !before.is_subset(&told)) {
-            self.forwarding.told.remove(server);
-        }
-        self.forwarding.neighbours.insert(server.clone(), told);
-        // A peer that changes its mind all the time must not keep us busy.
-        self.forwarding.undecided.insert(server.clone());
-        let at = now.mono.saturating_add(LINKS_DECIDE_WAIT_MS);
-        self.timers.set(at, Timer::Decide);
-    }
-
-    /// Thinks through what peers have said of their links.
-    pub(super) fn on_decide_due(&mut self, now: Now) {
-        for server in std::mem::take(&mut self.forwarding.undecided) {
-            for origin in self.pins.keys().cloned().collect::<Vec<_>>() {
-                self.decide(now, &server, &origin);
-            }
-            for peer in self.peers.keys().cloned().collect::<Vec<_>>() {
-                self.decide(now, &peer, &server);
-            }
-        }
+    /// Whether a peer says that it reaches a server.
+    pub(super) fn reaches(&self, peer: &ServerId, server: &ServerId) -> bool {
+        let says =
+            |told: &BTreeMap<ServerId, BTreeSet<ServerId>>| told.get(peer).is_some_and(|all| all.contains(server));
+        says(&self.forwarding.neighbours) || says(&self.forwarding.beyond)
     }
 
     /// A direct link has had time to tell of everyone there: whom it did not name has left meanwhile.
@@ -230,8 +263,12 @@ impl Server {
     fn tell_all_of(&mut self, link: LinkId, origin: &ServerId) {
         let users = self.people.users_at(origin).into_iter();
         let users = users.map(|user| (user, origin.clone()));
+        // Where a portion is under way, the next one waits for its fence.
+        let is_under_way = self.forwarding.telling.contains_key(&link);
         self.forwarding.telling.entry(link).or_default().extend(users);
-        self.tell_beyond(link);
+        if !is_under_way {
+            self.tell_beyond(link);
+        }
     }
 
     /// Whether this peer hears by us what an origin says.
@@ -301,7 +338,7 @@ impl Server {
         let Some(queue) = self.forwarding.telling.get_mut(&link) else {
             return;
         };
-        let portion: Vec<(UserId, ServerId)> = queue.drain(..queue.len().min(PORTION_COUNT)).collect();
+        let portion: Vec<(UserId, ServerId)> = std::iter::from_fn(|| queue.pop_first()).take(PORTION_COUNT).collect();
         if portion.is_empty() {
             self.forwarding.telling.remove(&link);
             return;

@@ -11,11 +11,11 @@ use super::timers::Timer;
 use crate::clock::{Mono, Now};
 use crate::seen::frame_key;
 use socp_proto::limits::{
-    DEPARTED_COUNT_MAX, PEER_CHANGES_PER_S_MAX, PEER_USERS_COUNT_MAX, REMOTE_USERS_COUNT_MAX, SEEN_TTL_MS,
-    STALE_USER_MAX_MS,
+    DEPARTED_COUNT_MAX, GOSSIP_BYTES_MAX, PEER_CHANGES_PER_S_MAX, PEER_USERS_COUNT_MAX, REMOTE_USERS_COUNT_MAX,
+    SEEN_TTL_MS, STALE_USER_MAX_MS,
 };
 use socp_proto::payload::{UserAdvertise, UserRemove};
-use socp_proto::{Envelope, ErrorCode, KeyText, Meta, ServerId, UserId};
+use socp_proto::{Envelope, ErrorCode, KeyText, Meta, ServerId, UserId, utf8_form};
 use std::collections::{BTreeMap, VecDeque};
 
 /// How often the operator is told of one peer that says too much, or contradicts itself.
@@ -28,12 +28,14 @@ enum Change {
     Departure(UserRemove),
 }
 
-/// What one peer may say of users, kept beyond its links so that coming back does not fill it up.
+/// What one server may say of its users, by whatever way; kept beyond its links so that coming back does not fill it up.
 #[derive(Debug)]
 pub(super) struct Budget {
     changes: Bucket,
     /// The newest change of each user that came when there was no budget.
     damped: BTreeMap<UserId, (LinkId, Envelope, Change)>,
+    /// Those users, in the order in which they came.
+    waiting: VecDeque<UserId>,
     warned_at: Option<Mono>,
 }
 
@@ -43,6 +45,7 @@ impl Budget {
         Self {
             changes: Bucket::new(now, PEER_CHANGES_PER_S_MAX, burst),
             damped: BTreeMap::new(),
+            waiting: VecDeque::new(),
             warned_at: None,
         }
     }
@@ -109,17 +112,18 @@ impl Server {
         let is_passed_on = peer != server;
         let is_back = is_passed_on && self.brings_back(&user, &server, &envelope, &change);
         let is_old = is_passed_on && self.is_old_news(&user, &server, envelope.ts);
-        if is_old || (!self.is_new(now, key) && !is_back) {
+        let is_elsewhere = is_passed_on && self.is_from_elsewhere(&peer, link, &user, &server, &change);
+        if is_old || is_elsewhere || (!self.is_new(now, key) && !is_back) {
             let kind = envelope.kind;
             return self.note(Note::Duplicate { link, kind });
         }
         let budget = self
             .budgets
-            .entry(peer.clone())
+            .entry(server.clone())
             .or_insert_with(|| Budget::new(now.mono));
         // A change that waits must not be overtaken by a newer one.
         if budget.damped.contains_key(&user) || !budget.changes.try_take(now.mono) {
-            return self.damp(now, &peer, user, (link, envelope, change));
+            return self.damp(now, &server, user, (link, envelope, change));
         }
         self.apply(now, link, envelope, change, is_back);
     }
@@ -137,6 +141,13 @@ impl Server {
         let is_own = peer == *server;
         // Nobody else says who our users are; and what a linked server says counts only on its own link.
         if *server == self.config.server_id || (!is_own && self.peers.contains_key(server)) {
+            return None;
+        }
+        // It is kept, and shown to others.
+        let bytes = envelope.signed_text().len();
+        if bytes.saturating_add(utf8_form(&envelope.extra).len()) > GOSSIP_BYTES_MAX {
+            let (kind, msg_ref) = (envelope.kind, None);
+            self.on_fault(now, link, &Fault::TooLongToRelay { kind, msg_ref });
             return None;
         }
         // Who passes gossip on could have held back its removal as well, so its age says nothing more.
@@ -160,6 +171,19 @@ impl Server {
         Some(peer)
     }
 
+    /// Whether somebody says that a user has left who is not in between: a removal can be repeated by whoever saw one.
+    fn is_from_elsewhere(
+        &self,
+        peer: &ServerId,
+        link: LinkId,
+        user: &UserId,
+        server: &ServerId,
+        change: &Change,
+    ) -> bool {
+        let via = self.people.at(user, server).and_then(Person::via);
+        matches!(change, Change::Departure(_)) && via.is_some_and(|via| via != link) && !self.reaches(peer, server)
+    }
+
     /// Whether its own server has said something newer of this user.
     fn is_old_news(&self, user: &UserId, server: &ServerId, ts: u64) -> bool {
         let known = self.people.at(user, server).and_then(|person| person.word.as_ref());
@@ -181,8 +205,20 @@ impl Server {
         let Some(budget) = self.budgets.get_mut(peer) else {
             return;
         };
-        if budget.damped.len() < PEER_USERS_COUNT_MAX || budget.damped.contains_key(&user) {
-            budget.damped.insert(user, change);
+        let is_waiting = budget.damped.contains_key(&user);
+        if !is_waiting && budget.damped.len() >= PEER_USERS_COUNT_MAX {
+            // Too much even to keep: it may be said again.
+            let (_, envelope, _) = &change;
+            self.seen.forget(&frame_key(envelope));
+            return self.warn_over_budget(now, peer);
+        }
+        if !is_waiting {
+            budget.waiting.push_back(user.clone());
+        }
+        let is_first = budget.damped.is_empty();
+        budget.damped.insert(user, change);
+        if !is_first {
+            return;
         }
         let wait = budget.changes.wait_ms(now.mono);
         self.timers
@@ -222,10 +258,20 @@ impl Server {
                 let at = now.mono.saturating_add(wait.max(1));
                 return self.timers.set(at, Timer::Damped(peer.clone()));
             }
-            // What came on a link that is gone comes again with the next.
-            if let Some((_, (link, envelope, change))) = budget.damped.pop_first()
-                && matches!(self.links.get(&link), Some(Link::Peer(_)))
-            {
+            let Some(user) = budget.waiting.pop_front() else {
+                return;
+            };
+            let Some((link, envelope, change)) = budget.damped.remove(&user) else {
+                continue;
+            };
+            // What came on a link that is gone comes again with the next; and what was passed on may have been overtaken.
+            let speaker = match self.links.get(&link) {
+                Some(Link::Peer(speaker)) => speaker.server.clone(),
+                Some(Link::New { .. } | Link::User(_)) | None => continue,
+            };
+            let is_passed_on = speaker != *peer;
+            let is_overtaken = self.peers.contains_key(peer) || self.is_old_news(&user, peer, envelope.ts);
+            if !is_passed_on || !is_overtaken {
                 self.apply(now, link, envelope, change, false);
             }
         }
@@ -334,7 +380,8 @@ impl Server {
         }
         let is_here = self.people.at(&user_id, &server_id).is_some();
         let is_full = self.people.count_behind(&server_id) >= PEER_USERS_COUNT_MAX
-            || self.people.remote_count() >= REMOTE_USERS_COUNT_MAX;
+            || self.people.remote_count() >= REMOTE_USERS_COUNT_MAX
+            || self.people.is_claimed_by_many(&user_id, &server_id);
         if !is_here && is_full {
             self.warn_over_budget(now, &server_id);
             return None;

@@ -81,7 +81,7 @@ pub struct Server {
     budgets: BTreeMap<ServerId, Budget>,
     departed: Departed,
     /// Users of lost servers, of whom our users are still to be told.
-    departing: VecDeque<(UserId, ServerId)>,
+    departing: BTreeSet<(UserId, ServerId)>,
     /// How often our users are told of refused keys.
     alarms: Bucket,
     passed_on: PassedOn,
@@ -131,7 +131,7 @@ impl Server {
             offers: Offers::default(),
             budgets: BTreeMap::new(),
             departed: Departed::default(),
-            departing: VecDeque::new(),
+            departing: BTreeSet::new(),
             alarms: Bucket::new(now.mono, 1, 10),
             passed_on: PassedOn::default(),
             delivered: DeliveredContent::new(delivered),
@@ -268,8 +268,7 @@ impl Server {
                 self.on_want(&server, &heartbeat.want);
                 self.on_have(now, &server, heartbeat.have);
                 if let Some(peers) = heartbeat.peers {
-                    self.on_reach_told(now, link, &peers, &heartbeat.beyond);
-                    self.on_links_told(now, &server, peers);
+                    self.on_links_told(now, &server, peers, heartbeat.beyond);
                 }
             }
             // Nothing that a server acknowledges is waited for yet (PROTOCOL II.6).

@@ -193,6 +193,12 @@ impl People {
         }
     }
 
+    /// Whether so many servers claim a user that no further one is believed.
+    pub(super) fn is_claimed_by_many(&self, user: &UserId, server: &ServerId) -> bool {
+        let count = self.standing.get(user).map_or(0, Vec::len);
+        count >= USER_CLAIMS_COUNT_MAX && self.at(user, server).is_none()
+    }
+
     /// Forgets what a server claims of a user, and who takes over.
     fn drop_claim(&mut self, user: &UserId, server: &ServerId) {
         if let Some(standing) = self.standing.get_mut(user)
@@ -263,17 +269,19 @@ impl People {
 
     /// The server of the claim in use is lost; another takes over if it can.
     pub(super) fn pass_over(&mut self, user: &UserId) -> Ended {
-        let has_other = self
+        let newest = self
             .standing
             .get(user)
-            .is_some_and(|standing| standing.iter().any(Person::is_online));
-        if !has_other {
+            .and_then(|standing| standing.iter().rposition(Person::is_online));
+        let successor = newest.and_then(|index| Some(self.standing.get_mut(user)?.remove(index)));
+        let Some(successor) = successor else {
             return Ended::Gone;
+        };
+        // There is room for it: its successor has just left the reserve.
+        if let Some(lost) = self.known.insert(user.clone(), successor) {
+            self.standing.entry(user.clone()).or_default().push(lost);
         }
-        if let Some(lost) = self.known.remove(user) {
-            self.stand_by(user, lost);
-        }
-        self.take_over(user)
+        Ended::Moved
     }
 
     /// The servers of remote users.

@@ -142,21 +142,29 @@ impl Server {
     pub(super) fn lose_way(&mut self, now: Now, server: &ServerId, link: LinkId) {
         let links = &self.links;
         let is_lost = |via: LinkId| via == link || !links.contains_key(&via);
+        let was_idle = self.departing.is_empty();
         for user in self.people.lose_server(server, is_lost, now.mono) {
             match self.people.pass_over(&user) {
                 Ended::Moved => self.tell_users_of_arrival(now, &user),
-                Ended::Nothing | Ended::StoodBy | Ended::Gone => self.departing.push_back((user, server.clone())),
+                Ended::Nothing | Ended::StoodBy | Ended::Gone => {
+                    self.departing.insert((user, server.clone()));
+                }
             }
         }
         let at = now.mono.saturating_add(STALE_USER_MAX_MS);
         self.timers.set(at, Timer::Stale(server.clone()));
-        self.timers.set(now.mono, Timer::Departing);
+        // One timer, however many are lost at once.
+        if was_idle && !self.departing.is_empty() {
+            self.timers.set(now.mono, Timer::Departing);
+        }
     }
 
     /// Tells our users, in portions, who is out of reach with a lost server.
     pub(super) fn on_departing_due(&mut self, now: Now) {
-        let portion = self.departing.len().min(DEPARTING_PORTION_COUNT);
-        for (user, server) in self.departing.drain(..portion).collect::<Vec<_>>() {
+        for _ in 0..DEPARTING_PORTION_COUNT {
+            let Some((user, server)) = self.departing.pop_first() else {
+                return;
+            };
             // Back already, or at another server.
             if self
                 .people

@@ -105,6 +105,10 @@ impl Server {
         let Some(audience) = audience_of(&envelope, payload) else {
             return self.on_fault(now, link, &Fault::OutOfPlace { kind });
         };
+        // One frame of this kind makes many: not for nothing.
+        if matches!(audience, Audience::Everyone) && sig.is_none() {
+            return self.on_fault(now, link, &Fault::Signature { kind });
+        }
         if is_out_of_time(now, envelope.ts) {
             let msg_ref = sig.as_ref().map(msg_ref);
             return self.on_fault(now, link, &Fault::Stale { kind, msg_ref });

@@ -1,7 +1,7 @@
 //! Payloads of file transfer (SOCP §9.4, PROTOCOL I.9).
 
 use super::Shape;
-use crate::key::{Base64Url, KeyText, bounded_ciphertext, bounded_sig_if_any};
+use crate::key::{Base64Url, KeyText, bounded_chunk, bounded_sig_if_any};
 use crate::limits::{FILE_DETAIL_BYTES_MAX, FILE_ID_BYTES_MAX, FILE_NAME_BYTES_MAX};
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -56,7 +56,7 @@ pub struct FileChunk {
     /// Counts from 0.
     pub index: u64,
     /// One OAEP block of at most 446 bytes of the file.
-    #[serde(deserialize_with = "bounded_ciphertext")]
+    #[serde(deserialize_with = "bounded_chunk")]
     pub ciphertext: Base64Url,
     /// How many chunks there are; ours.
     #[serde(default, skip_serializing_if = "Option::is_none")]

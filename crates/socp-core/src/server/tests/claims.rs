@@ -56,18 +56,21 @@ fn a_claim_of_a_living_server_takes_over_from_a_lost_one() {
 }
 
 #[test]
-fn claims_beyond_the_fifth_are_dropped() {
+fn the_sixth_claim_is_not_believed_and_pushes_nobody_out() {
     let mut world = World::one("a");
+    let honest = world.peer("h", "a");
+    world.peer_says(honest, "h", "*", &advert("u", "h"));
     let names = ["p", "q", "r", "s", "t", "w", "x"];
     let peers: Vec<Wire> = names.iter().map(|name| world.peer(name, "a")).collect();
     for (name, peer) in names.iter().zip(&peers) {
         world.peer_says(*peer, name, "*", &advert("u", name));
     }
     assert_eq!(world.node("a").server.people.remote_count(), 5);
-    for (name, peer) in names.iter().zip(&peers) {
-        world.peer_says(*peer, name, "*", &remove("u", name));
+    for peer in &peers {
+        world.hang_up(*peer);
     }
-    assert_eq!(world.node("a").server.people.remote_count(), 0);
+    assert_eq!(world.list("a"), ["u"], "the honest claim stood by");
+    world.peer_says(honest, "h", "*", &remove("u", "h"));
     assert!(world.list("a").is_empty());
 }
 

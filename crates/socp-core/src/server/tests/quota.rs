@@ -107,3 +107,38 @@ fn a_refused_key_is_told_to_our_own_programs_not_too_often() {
     assert_eq!(world.take_errors(native.wire), [ErrorCode::BadKey]);
     assert!(world.take(stranger.wire).is_empty());
 }
+
+#[test]
+fn gossip_that_is_too_long_is_not_kept() {
+    let mut world = World::one("a");
+    let x = world.peer("x", "a");
+    for (length, is_taken) in [(8 * 1024, true), (17 * 1024, false)] {
+        let mut gossip = draft("x", "*", BEGIN, &advert(&format!("u{length}"), "x"));
+        gossip.payload.insert("novel".to_owned(), "x".repeat(length).into());
+        world.send(x, &signed(gossip, "x"));
+        assert_eq!(users(&world), 1, "{length} bytes, {is_taken}");
+    }
+    assert_eq!(world.closed(x), None);
+}
+
+#[test]
+fn what_waits_of_one_user_does_not_replace_what_another_server_says_of_it() {
+    let mut world = World::one("a");
+    let m = world.peer("m", "a");
+    for server in ["y", "z"] {
+        let wire = world.peer(server, "a");
+        world.hang_up(wire);
+    }
+    world.peer_says(m, "y", "*", &advert("u", "y"));
+    // The budget of one server is used up by its own users.
+    for number in 0..5_100 {
+        let gone = remove(&format!("y-{number}"), "y");
+        world.post(m, &signed(draft("y", "*", world.now.unix, &gone), "y"));
+    }
+    world.settle();
+    world.now.unix += 1;
+    world.peer_says(m, "z", "*", &advert("u", "z"));
+    world.peer_says(m, "y", "*", &remove("u", "y"));
+    world.wait(2_000);
+    assert_eq!(world.list("a"), ["u"]);
+}

@@ -5,7 +5,7 @@ use super::table::*;
 use super::table_fields::*;
 use super::table_frames::*;
 use super::world::*;
-use socp_proto::limits::{CHANNEL_VERSION_MAX, CONTENT_AGE_MAX_MS, FRAME_BYTES_MAX};
+use socp_proto::limits::{CHANNEL_VERSION_MAX, CHANNEL_VERSION_STEP_MAX, CONTENT_AGE_MAX_MS, FRAME_BYTES_MAX};
 
 const MESSAGE: Fields = &[
     ("ciphertext", Ciphertext, Must),
@@ -278,9 +278,17 @@ fn versions_of_the_channel() {
     let by = By::Peer;
     let mut rows = vec![
         Row::good(by, "a higher version", &by_x(&updated(1_000))),
-        Row::good(by, "the highest version", &by_x(&updated(CHANNEL_VERSION_MAX))),
+        Row::good(by, "a much higher version", &by_x(&updated(CHANNEL_VERSION_STEP_MAX))),
     ];
-    for version in [0, 1, CHANNEL_VERSION_MAX + 1, u64::MAX] {
+    // Nobody uses the versions up in one step.
+    for version in [
+        0,
+        1,
+        CHANNEL_VERSION_STEP_MAX + 10,
+        CHANNEL_VERSION_MAX,
+        CHANNEL_VERSION_MAX + 1,
+        u64::MAX,
+    ] {
         rows.push(Row::bad(by, format!("version {version}"), &by_x(&updated(version))));
     }
     rows.push(Row::bad(by, "a lower one", &by_x(&updated(999))).given(&by_x(&updated(1_000))));
