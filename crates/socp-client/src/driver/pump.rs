@@ -15,6 +15,9 @@ const WRITE_WAIT_MAX: Duration = Duration::from_secs(15);
 /// How long the server may take to answer our leave.
 const LEAVE_WAIT_MAX: Duration = Duration::from_secs(1);
 
+/// How long leaving waits for key operations and files that are under way; what is not done by then is left.
+const LAST_JOBS_WAIT_MAX: Duration = Duration::from_secs(3);
+
 /// How a link ended.
 pub(super) enum End {
     /// We left.
@@ -46,6 +49,7 @@ enum Happening {
     Timeout,
     PinsDue,
     Ping,
+    LeaveDue,
 }
 
 impl Driver {
@@ -59,7 +63,8 @@ impl Driver {
         };
         self.is_linked = false;
         // What was signed for this link must not go over the next.
-        while self.worker.under_way() > 0 {
+        // There is no next when we leave: nothing is waited for beyond the time that leaving has.
+        while !self.is_leaving && self.worker.under_way() > 0 {
             if let Some(Done::Input(input)) = self.worker.next().await {
                 self.input(*input);
             }
@@ -84,20 +89,28 @@ impl Driver {
         let period = Duration::from_millis(PING_INTERVAL_MS);
         let mut ping = tokio::time::interval_at(tokio::time::Instant::now() + period, period);
         let mut last_heard = Instant::now();
+        let mut leave_by = None;
         loop {
             self.drain().await?;
             if self.is_abandoned() {
                 self.is_leaving = true;
             }
-            if self.is_leaving && self.jobs_under_way() == 0 {
+            if self.is_leaving {
+                leave_by.get_or_insert_with(|| Instant::now() + LAST_JOBS_WAIT_MAX);
+            }
+            let is_late = leave_by.is_some_and(|at| at <= Instant::now());
+            if is_late && self.jobs_under_way() > 0 {
+                tracing::debug!("left before all that was under way was done");
+            }
+            if is_late || (self.is_leaving && self.jobs_under_way() == 0) {
                 return Err(self.leave(sink).await);
             }
-            match self.next_happening(&mut stream, &mut ping).await {
+            match self.next_happening(&mut stream, &mut ping, leave_by).await {
                 Happening::Message(message) => {
                     last_heard = Instant::now();
                     self.on_message(message).await?;
                 }
-                Happening::Done(Some(Done::Signed(text))) => write(sink, Message::text(text)).await?,
+                Happening::Done(Some(Done::Signed(text))) => write(sink, Message::text(text), leave_by).await?,
                 Happening::Done(Some(Done::Input(input))) => self.input(*input),
                 Happening::Done(Some(Done::Fault(fault))) => {
                     return Err(ClientError::from(fault).into());
@@ -107,7 +120,7 @@ impl Driver {
                 Happening::Done(None) | Happening::FileDone(None) => return Err(ClientError::Ended.into()),
                 Happening::Request(request) => self.on_maybe_request(request),
                 // The next drain does the rest.
-                Happening::EventGone | Happening::PinsDue => {}
+                Happening::EventGone | Happening::PinsDue | Happening::LeaveDue => {}
                 Happening::Timeout => {
                     let now = self.clock.now();
                     self.core.handle_timeout(now);
@@ -117,7 +130,7 @@ impl Driver {
                     if self.is_reading() && last_heard.elapsed() > Duration::from_millis(silence_max) {
                         return Err(lost("the server has gone silent"));
                     }
-                    write(sink, Message::Ping(Vec::new().into())).await?;
+                    write(sink, Message::Ping(Vec::new().into()), leave_by).await?;
                 }
             }
         }
@@ -127,22 +140,11 @@ impl Driver {
         &mut self,
         stream: &mut SplitStream<Socket>,
         ping: &mut tokio::time::Interval,
+        leave_by: Option<Instant>,
     ) -> Happening {
         let is_reading = self.is_reading();
         let timeout = self.core.poll_timeout().map(|mono| self.clock.instant(mono));
-        let wait = async {
-            match timeout {
-                Some(at) => tokio::time::sleep_until(at.into()).await,
-                None => std::future::pending().await,
-            }
-        };
         let pins_due = self.unsaved.due;
-        let pins_wait = async {
-            match pins_due {
-                Some(at) => tokio::time::sleep_until(at.into()).await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             message = stream.next(), if is_reading => Happening::Message(message),
             done = self.worker.next() => Happening::Done(done),
@@ -154,14 +156,16 @@ impl Driver {
                 send_next(permit, &mut self.pending);
                 Happening::EventGone
             }
-            () = wait => Happening::Timeout,
-            () = pins_wait => Happening::PinsDue,
+            () = until(timeout) => Happening::Timeout,
+            () = until(pins_due) => Happening::PinsDue,
             _ = ping.tick() => Happening::Ping,
+            () = until(leave_by) => Happening::LeaveDue,
         }
     }
 
+    /// Who leaves hears no more: each frame could bring new work.
     fn is_reading(&self) -> bool {
-        self.pending.len() < EVENTS_COUNT_MAX && self.jobs_under_way() < JOBS_COUNT_MAX
+        !self.is_leaving && self.pending.len() < EVENTS_COUNT_MAX && self.jobs_under_way() < JOBS_COUNT_MAX
     }
 
     fn jobs_under_way(&self) -> usize {
@@ -200,8 +204,17 @@ impl Driver {
     }
 }
 
-async fn write(sink: &mut SplitSink<Socket, Message>, message: Message) -> Result<(), End> {
-    match tokio::time::timeout(WRITE_WAIT_MAX, sink.send(message)).await {
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Gives up after [`WRITE_WAIT_MAX`], or when the time to leave has come.
+async fn write(sink: &mut SplitSink<Socket, Message>, message: Message, leave_by: Option<Instant>) -> Result<(), End> {
+    let wait = leave_by.map_or(WRITE_WAIT_MAX, |at| at.saturating_duration_since(Instant::now()));
+    match tokio::time::timeout(wait, sink.send(message)).await {
         Ok(sent) => sent.map_err(lost),
         Err(_elapsed) => Err(lost("the server does not take what we send")),
     }

@@ -99,9 +99,13 @@ impl Part {
             let dice: [u8; 16] = random_bytes().map_err(io::Error::other)?;
             let path = dir.join(format!("{PART_PREFIX}{}{PART_SUFFIX}", hexadecimal(&dice)));
             let file = options.open(&path)?;
-            // Another program that cleans up may have been quicker.
-            if file.try_lock().is_ok() && path.exists() {
-                return Ok(Self { file, path });
+            // From here on the file goes with the part, whatever becomes of it.
+            let part = Self { file, path };
+            match part.file.try_lock() {
+                // Another program that cleans up may have been quicker.
+                Ok(()) if part.path.exists() => return Ok(part),
+                Ok(()) | Err(fs::TryLockError::WouldBlock) => {}
+                Err(fs::TryLockError::Error(error)) => return Err(error),
             }
         }
         Err(io::Error::other("no temporary file could be made"))

@@ -32,26 +32,33 @@ pub(crate) struct WatchArgs {
 pub(crate) async fn run(args: WatchArgs, common: &Common) -> Result<()> {
     let downloads = args.receiving.downloads(common)?;
     let deadline = args.timeout.map(Duration::from_secs);
-    let watching = async {
-        let (client, mut events) = connect(common, downloads).await?;
-        let watched = watch(&mut events, args.count, common.json).await;
-        client.close().await;
-        watched
-    };
-    let expired = async {
-        match deadline {
-            Some(wait) => tokio::time::sleep(wait).await,
-            None => std::future::pending().await,
+    let stopped = async {
+        let expired = async {
+            match deadline {
+                Some(wait) => tokio::time::sleep(wait).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = asked_to_stop() => Ok(()),
+            () = expired => match (args.count, args.timeout) {
+                (Some(count), Some(seconds)) => Err(eyre!("fewer than {count} messages and files came within {seconds} s")),
+                (Some(_) | None, _) => Ok(()),
+            },
         }
     };
-    tokio::select! {
-        done = watching => done,
-        () = asked_to_stop() => Ok(()),
-        () = expired => match (args.count, args.timeout) {
-            (Some(count), Some(seconds)) => Err(eyre!("fewer than {count} messages and files came within {seconds} s")),
-            (Some(_) | None, _) => Ok(()),
-        },
-    }
+    tokio::pin!(stopped);
+    let (client, mut events) = tokio::select! {
+        connected = connect(common, downloads) => connected?,
+        stopped = &mut stopped => return stopped,
+    };
+    let watched = tokio::select! {
+        watched = watch(&mut events, args.count, common.json) => watched,
+        stopped = &mut stopped => stopped,
+    };
+    // Whatever ended it: what arrived in part is removed, and its author is told.
+    client.close().await;
+    watched
 }
 
 async fn watch(events: &mut EventStream, count: Option<u64>, json: bool) -> Result<()> {
