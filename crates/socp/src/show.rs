@@ -195,9 +195,9 @@ pub(crate) fn channel_receipt_json(report: &ChannelReport) -> Value {
         .map(|(person, why)| json!({ "to": person.user_id.as_str(), "name": person.label(), "why": why.to_string() }))
         .collect();
     let status = match (report.sent.is_empty(), failed.is_empty()) {
-        (_, true) => "sent",
+        (false, true) => "sent",
         (false, false) => "partial",
-        (true, false) => "failed",
+        (true, _) => "failed",
     };
     json!({
         "event": "receipt", "to": CHANNEL_ID, "ts": report.ts, "status": status, "count": report.sent.len(),
@@ -214,10 +214,11 @@ pub(crate) fn channel_receipt(report: &ChannelReport) -> String {
     format!("sent to {} of the channel{gone}", members(report.sent.len()))
 }
 
-/// Who is there and did not get it, if anybody; the first few by name.
+/// Who is there and did not get it, if anybody, the first few by name; or that nobody is there any more.
 pub(crate) fn channel_failure(report: &ChannelReport) -> Option<String> {
     if report.failed.is_empty() {
-        return None;
+        let is_left = report.sent.is_empty();
+        return is_left.then(|| "sent to nobody: every member of the channel left meanwhile".to_owned());
     }
     let name = |(person, why): &(Person, TellFault)| format!("{}: {why}", plain_address(person));
     let named: Vec<String> = report.failed.iter().take(NAMED_COUNT_MAX).map(name).collect();
@@ -339,12 +340,13 @@ mod tests {
             failed: vec![(said.from.clone(), TellFault::NoAnswer); failed],
         };
         assert_eq!(channel_failure(&report(2, 0)), None);
+        assert!(channel_failure(&report(0, 0)).unwrap().contains("left meanwhile"));
         let why = channel_failure(&report(1, 7)).unwrap();
         assert!(
             why.starts_with("not sent to 7 members (") && why.ends_with("; and 2 more)"),
             "{why}"
         );
-        for (sent, failed, status) in [(1, 0, "sent"), (1, 1, "partial"), (0, 1, "failed"), (0, 0, "sent")] {
+        for (sent, failed, status) in [(1, 0, "sent"), (1, 1, "partial"), (0, 1, "failed"), (0, 0, "failed")] {
             let json = channel_receipt_json(&report(sent, failed));
             assert_eq!(
                 (json["status"].as_str(), json["count"].as_u64()),

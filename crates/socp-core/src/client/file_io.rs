@@ -185,6 +185,8 @@ pub struct FileNews {
     pub size: u64,
     /// Whether the author's signature was verified; programs of others may not sign.
     pub verified: bool,
+    /// Whether it was accepted at all: its beginning was found to be good, and there was a place for it.
+    pub is_begun: bool,
     /// How far it is.
     pub stage: FileStage,
 }
@@ -321,6 +323,9 @@ pub enum FileFault {
     /// The link broke.
     #[error("the connection broke")]
     Lost,
+    /// We leave.
+    #[error("the receiver left before it was complete")]
+    Left,
     /// The disk is full, or the like.
     #[error("it cannot be written: {0}")]
     Disk(String),

@@ -78,9 +78,15 @@ impl Files {
         }
     }
 
+    /// We leave; whoever sends or receives with us learns that no more will come.
+    pub(super) fn on_close(&mut self, around: &mut Around<'_>) {
+        self.sending.on_close(around);
+        self.receiving.on_close(around.out);
+    }
+
     /// Whether somebody is about to be told how a transfer ended.
     pub(super) fn has_words(&self) -> bool {
-        self.unsigned.values().any(|unsigned| unsigned.begins.is_none())
+        self.receiving.is_busy() || self.unsigned.values().any(|unsigned| unsigned.begins.is_none())
     }
 
     fn sign(&mut self, payload: Payload, to: UserId, begins: Option<Ticket>, around: &mut Around<'_>) {

@@ -271,7 +271,7 @@ impl Client {
                 self.files.sending.send_file(file, online, &mut self.out);
             }
             Command::Close => {
-                self.in_files(now, |files, around| files.sending.on_close(around));
+                self.in_files(now, Files::on_close);
                 self.leave_by = Some(now.mono.saturating_add(LAST_WORDS_WAIT_MAX_MS));
             }
         }

@@ -70,7 +70,7 @@ struct Incoming {
     next_index: u64,
     written_chunks: u64,
     written_bytes: u64,
-    /// The driver has found the beginning to be good.
+    /// The driver has found the beginning to be good: its signature, if it has one, and the place for it.
     is_begun: bool,
     last_heard: Mono,
     last_told: Mono,
@@ -105,7 +105,8 @@ impl Incoming {
             mode: self.start.mode,
             name: self.start.name.clone(),
             size: self.start.size,
-            verified: self.is_signed(),
+            verified: self.is_begun && self.is_signed(),
+            is_begun: self.is_begun,
             stage,
         })
     }
@@ -446,6 +447,19 @@ impl Receiving {
         if let Some(incoming) = self.end(ticket, FileStatus::Received, digest) {
             out.event(incoming.news(FileStage::Received(path)));
         }
+    }
+
+    /// We leave: what is here in part is given up, and its author told. Nothing new is begun.
+    pub(super) fn on_close(&mut self, out: &mut Outbox) {
+        self.size_max = None;
+        for ticket in self.tickets(|incoming| incoming.stage != Stage::Keeping) {
+            self.fail(ticket, FileFault::Left, out);
+        }
+    }
+
+    /// Whether some transfer is not over.
+    pub(super) fn is_busy(&self) -> bool {
+        !self.incoming.is_empty()
     }
 
     /// Nobody can be told but the person here, and at once: there may be no later. What is complete may still be kept.

@@ -563,14 +563,17 @@ impl Sending {
                 let Some(written) = written.filter(|written: &u64| *written <= transfer.sent) else {
                     return;
                 };
-                let before = match transfer.pace {
-                    Pace::Reported { chunks, .. } => chunks,
-                    Pace::Unknown { .. } | Pace::Timed { .. } => 0,
+                let is_news = match transfer.pace {
+                    Pace::Reported { chunks, .. } => written > chunks,
+                    // The first word, even that nothing is written yet, shows that it reports.
+                    Pace::Unknown { .. } | Pace::Timed { .. } => written > 0 || transfer.given_up.is_none(),
                 };
-                // A program that repeats itself is no sign that another goes on.
-                if transfer.given_up.is_none() || written > before {
-                    let (chunks, at) = (written.max(before), now.mono);
-                    transfer.pace = Pace::Reported { chunks, at };
+                // A program that repeats itself is no sign that it, or another, goes on.
+                if is_news {
+                    transfer.pace = Pace::Reported {
+                        chunks: written,
+                        at: now.mono,
+                    };
                     transfer.given_up = None;
                 }
             }
@@ -626,10 +629,12 @@ impl Sending {
         is_known
     }
 
-    /// The server refused something that it does not name.
+    /// The server refused something that it does not name: any frame that no answered fence is behind.
     pub(super) fn on_doubt(&mut self, error: &ErrorNotice) {
-        self.fences.clear();
-        for ticket in self.tickets(|it| it.is_active() && it.stage != Stage::WaitKey) {
+        let fences = std::mem::take(&mut self.fences);
+        let is_unfenced = |it: &Transfer| fences.iter().any(|fence| fence.transfer == it.ticket);
+        let is_doubtful = |it: &Transfer| it.stage != Stage::WaitKey && (it.is_active() || is_unfenced(it));
+        for ticket in self.tickets(is_doubtful) {
             let (code, detail) = (error.code.clone(), error.detail.clone());
             self.end(ticket, Err(TellFault::Refused { code, detail }.into()));
         }

@@ -14,7 +14,7 @@ use tokio::task::spawn_blocking;
   uptime | socp all -
 
 Exit codes:
-  0  everyone who is still online has their copy at the server
+  0  everyone who is still online, one at least, has their copy at the server
   1  it went to some, or to nobody; who did not get it, and why, is on standard error
   2  wrong usage; nothing was sent")]
 pub(crate) struct AllArgs {
@@ -31,13 +31,18 @@ pub(crate) async fn run(args: AllArgs, common: &Common) -> Result<()> {
     let told = client.tell_all(text).await;
     client.close().await;
     let report = told.wrap_err("not sent to the channel")?;
-    if common.json {
-        out::json(&show::channel_receipt_json(&report))?;
-    } else if !report.sent.is_empty() || report.failed.is_empty() {
-        out::line(&show::channel_receipt(&report))?;
-    }
-    if let Some(why) = show::channel_failure(&report) {
+    let failure = show::channel_failure(&report);
+    let told = if common.json {
+        out::json(&show::channel_receipt_json(&report))
+    } else if report.sent.is_empty() {
+        Ok(())
+    } else {
+        out::line(&show::channel_receipt(&report))
+    };
+    // A failure stays one, whether somebody reads of it on standard output or not.
+    if let Some(why) = failure {
         return Err(eyre!(why));
     }
+    told?;
     acquaintances.tell(None)
 }

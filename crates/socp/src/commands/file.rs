@@ -51,10 +51,13 @@ pub(crate) async fn run(args: FileArgs, common: &Common) -> Result<()> {
     // Tells the receiver, where it was cancelled.
     client.close().await;
     let report = sent?;
-    tell(&source, &report, common.json)?;
-    if let Some(why) = show::files::not_sent(&source, &report) {
+    // A failure stays one, whether somebody reads of it on standard output or not.
+    let failure = show::files::not_sent(&source, &report);
+    let told = tell(&source, &report, common.json);
+    if let Some(why) = failure {
         bail!(why);
     }
+    told?;
     acquaintances.tell(None)
 }
 
@@ -67,7 +70,7 @@ async fn send(client: &Client, user: &str, file: OutgoingFile, json: bool) -> Re
         out::note(&format!("socp: {cost}"));
     }
     let mut sending = client.begin_file(target, file).await?;
-    watch(&mut sending, &source, json).await?;
+    watch(&mut sending, &source, json).await;
     let report = sending.finish().await;
     report.wrap_err_with(|| format!("{:?} was not sent", source.name))
 }
@@ -80,16 +83,18 @@ pub(crate) async fn target(client: &Client, user: &str) -> Result<Target> {
     Ok(Target::User(client.resolve(user).await?.user_id))
 }
 
-async fn watch(sending: &mut SendingFile, source: &Source, json: bool) -> Result<()> {
+/// Shows how far it is. The file goes on when nobody reads that any more.
+async fn watch(sending: &mut SendingFile, source: &Source, json: bool) {
     let mut meter = Meter::new(source);
+    let mut is_read = true;
     while let Some(progress) = sending.progress().await {
-        if json {
-            out::json(&show::files::leaving_json(source, &progress))?;
-        } else {
+        if !json {
             meter.show(&progress);
+        } else if is_read && let Err(error) = out::json(&show::files::leaving_json(source, &progress)) {
+            tracing::debug!(%error, "nobody reads how far the file is");
+            is_read = false;
         }
     }
-    Ok(())
 }
 
 fn tell(source: &Source, report: &FileReport, json: bool) -> Result<()> {

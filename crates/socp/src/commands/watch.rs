@@ -74,8 +74,10 @@ async fn watch(events: &mut EventStream, count: Option<u64>, json: bool) -> Resu
         match &event {
             Event::Message(_) | Event::Channel(_) => left = left.saturating_sub(1),
             Event::File(news) => match news.stage {
-                FileStage::Received(_) | FileStage::Failed(_) => left = left.saturating_sub(1),
-                FileStage::Started | FileStage::Receiving(_) => {}
+                FileStage::Received(_) => left = left.saturating_sub(1),
+                // What was refused at once may be anybody's forgery.
+                FileStage::Failed(_) if news.is_begun => left = left.saturating_sub(1),
+                FileStage::Failed(_) | FileStage::Started | FileStage::Receiving(_) => {}
             },
             Event::Stopped(stop) => last_words = Some(stop.to_string()),
             Event::Online { .. }

@@ -116,10 +116,15 @@ pub(crate) fn left(file: &Source, report: &FileReport) -> Vec<String> {
     received.chain(unconfirmed).chain(gone).collect()
 }
 
-/// Who is there and did not get it, if anybody; the first few by name.
+/// Who is there and did not get it, if anybody, the first few by name; or that nobody is there any more.
 pub(crate) fn not_sent(file: &Source, report: &FileReport) -> Option<String> {
     if report.failed.is_empty() {
-        return None;
+        let went_to_nobody = report.received.is_empty() && report.unconfirmed.is_empty();
+        let gone = match report.gone.as_slice() {
+            [person] => format!("{} left meanwhile", plain_address(person)),
+            _ => "everyone left meanwhile".to_owned(),
+        };
+        return went_to_nobody.then(|| format!("{:?} was sent to nobody: {gone}", Shown(&file.name)));
     }
     let one = |(person, why): &(Person, SendFault)| format!("{}: {why}", plain_address(person));
     let named: Vec<String> = report.failed.iter().take(NAMED_COUNT_MAX).map(one).collect();
@@ -180,6 +185,7 @@ mod tests {
             name: name.to_owned(),
             size: 3_000,
             verified: true,
+            is_begun: true,
             stage,
         }
     }
@@ -225,6 +231,29 @@ mod tests {
             (Some("failed"), None)
         );
         assert!(failed["detail"].as_str().unwrap().contains("SHA-256"));
+    }
+
+    #[test]
+    fn a_file_that_nobody_got_is_a_failure() {
+        let person = news("x", FileStage::Started).from;
+        let source = Source {
+            name: "x.png".to_owned(),
+            size: 1,
+            sha256: String::new(),
+        };
+        let mut report = FileReport {
+            gone: vec![person.clone()],
+            ..FileReport::default()
+        };
+        let why = not_sent(&source, &report).unwrap();
+        assert!(why.contains("alice") && why.contains("left meanwhile"), "{why}");
+        report.gone.push(person.clone());
+        let why = not_sent(&source, &report).unwrap();
+        assert!(why.contains("everyone left meanwhile"), "{why}");
+        report.unconfirmed.push(person.clone());
+        assert_eq!(not_sent(&source, &report), None);
+        (report.received, report.unconfirmed) = (vec![person], Vec::new());
+        assert_eq!(not_sent(&source, &report), None);
     }
 
     #[test]

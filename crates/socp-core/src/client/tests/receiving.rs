@@ -140,7 +140,7 @@ impl Receiver {
                     }
                     let result = Ok(Base64Url::encode(&ticket.to_be_bytes()));
                     let outputs = self.kit.input(Input::File(FileDone::Signed { ticket, result }));
-                    assert_eq!(sent(&outputs), [FrameKind::FileEnd]);
+                    assert_eq!(sent(&outputs).first(), Some(&FrameKind::FileEnd));
                     outputs
                 }
                 Output::Event(event) => {
@@ -218,6 +218,32 @@ fn who_leaves_right_after_a_file_still_tells_its_author() {
         assert_eq!(sent(&outputs), [words, &[FrameKind::CtrlClose]].concat());
         assert!(outputs.contains(&Output::Disconnect), "{outputs:?}");
     }
+}
+
+#[test]
+fn who_leaves_amid_a_file_keeps_nothing_and_tells_its_author() {
+    let mut receiver = Receiver::new();
+    receiver.alice([start("f", 2), chunk("f", 0, 2)]);
+    let outputs = receiver.kit.input(Input::Command(Command::Close));
+    assert!(!outputs.contains(&Output::Disconnect), "{outputs:?}");
+    receiver.perform(outputs);
+    assert_eq!(receiver.work, ["begin", "write", "discard"]);
+    assert_eq!(receiver.fault(), Some(FileFault::Left));
+    let why = Some(FileFault::Left.to_string());
+    assert_eq!(receiver.words, [(ALICE.to_owned(), FileStatus::Failed, why)]);
+}
+
+#[test]
+fn a_beginning_that_is_refused_is_not_shown_as_verified() {
+    let mut receiver = Receiver::new();
+    receiver.begun = Err(FileFault::Signature);
+    receiver.alice([start("f", 1)]);
+    assert_eq!(receiver.fault(), Some(FileFault::Signature));
+    let shown = receiver.events.iter().filter_map(|event| match event {
+        Event::File(news) => Some((news.verified, news.is_begun)),
+        _ => None,
+    });
+    assert_eq!(shown.collect::<Vec<_>>(), [(false, false)]);
 }
 
 #[test]

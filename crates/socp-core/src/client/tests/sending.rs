@@ -219,6 +219,43 @@ fn no_more_than_a_window_goes_beyond_what_is_reported() {
 }
 
 #[test]
+fn a_receiver_that_repeats_itself_is_silent_all_the_same() {
+    let mut sender = Sender::send_to_alice(1_000);
+    sender.report(16);
+    for _ in 0..2 {
+        sender.wait(29_000);
+        sender.report(16);
+        sender.report(0);
+        assert_eq!(sender.result(), None);
+    }
+    sender.wait(2_000);
+    assert_eq!(sender.fault(), SendFault::Silent);
+}
+
+#[test]
+fn a_doubt_is_also_about_an_end_that_the_server_has_not_surely_taken() {
+    let refusal = || error(ErrorCode::UnknownType, "FILE_CHUNK", None);
+    let mut sender = Sender::new(Kit::with_alice());
+    sender.answers = false;
+    sender.send(Target::User(user(ALICE)), CHUNK);
+    sender.says(pubkey(ME, Some(1)));
+    assert_eq!(
+        sender
+            .kinds()
+            .iter()
+            .filter(|kind| **kind == FrameKind::FileEnd)
+            .count(),
+        1
+    );
+    sender.says(refusal());
+    assert!(matches!(sender.fault(), SendFault::Tell(TellFault::Refused { .. })));
+    // What the server has taken up to its end, it cannot mean.
+    let mut sender = Sender::send_to_alice(1);
+    sender.says(refusal());
+    assert_eq!(sender.result(), None);
+}
+
+#[test]
 fn the_server_is_not_flooded_either() {
     let mut sender = Sender::send_to_alice(1_000);
     sender.answers = false;
