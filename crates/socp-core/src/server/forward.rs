@@ -15,7 +15,7 @@ use super::people::{Home, Person};
 use super::timers::Timer;
 use crate::clock::{Mono, Now};
 use socp_proto::limits::{
-    CONFIRM_WAIT_MS, FORWARD_SETTLE_MS, LINKS_CHECK_WAIT_MS, LINKS_DECIDE_WAIT_MS, RETELL_INTERVAL_MS,
+    CONFIRM_WAIT_MS, FORWARD_SETTLE_MS, LINKS_CHECK_INTERVAL_MS, LINKS_DECIDE_WAIT_MS, RETELL_INTERVAL_MS,
     SERVERS_COUNT_MAX, UNLINKED_TELL_WAIT_MS,
 };
 use socp_proto::payload::Heartbeat;
@@ -39,6 +39,8 @@ pub(super) struct Forwarding {
     lost: BTreeMap<ServerId, Mono>,
     /// The servers without a link to them that linked peers say they reach.
     beyond: BTreeMap<ServerId, BTreeSet<ServerId>>,
+    /// When it was last compared with what a peer reaches what we know by it.
+    checked_at: BTreeMap<ServerId, Mono>,
     /// When a peer was last told all that it may have missed.
     retold_at: BTreeMap<ServerId, Mono>,
     /// Peers that have spoken of their links lately.
@@ -161,25 +163,26 @@ impl Server {
         }
         self.forwarding.neighbours.insert(server.clone(), told);
         self.forwarding.beyond.insert(server.clone(), beyond);
+        // At once, since what it says of others later is not in this report; but not each time it says so.
+        let checked_at = self.forwarding.checked_at.get(server);
+        if checked_at.is_none_or(|then| now.mono.saturating_sub(*then) >= LINKS_CHECK_INTERVAL_MS) {
+            self.forwarding.checked_at.insert(server.clone(), now.mono);
+            self.check_reach(now, server);
+        }
+        if is_same {
+            return;
+        }
         let was_idle = self.forwarding.undecided.is_empty();
         self.forwarding.undecided.insert(server.clone());
         if was_idle {
-            let wait = if is_same {
-                LINKS_CHECK_WAIT_MS
-            } else {
-                LINKS_DECIDE_WAIT_MS
-            };
-            self.timers.set(now.mono.saturating_add(wait), Timer::Decide);
-        } else if !is_same {
             let at = now.mono.saturating_add(LINKS_DECIDE_WAIT_MS);
-            self.timers.set_if_sooner(at, Timer::Decide);
+            self.timers.set(at, Timer::Decide);
         }
     }
 
     /// Thinks through what peers have said of their links.
     pub(super) fn on_decide_due(&mut self, now: Now) {
         for server in std::mem::take(&mut self.forwarding.undecided) {
-            self.check_reach(now, &server);
             for origin in self.pins.keys().cloned().collect::<Vec<_>>() {
                 self.decide(now, &server, &origin);
             }

@@ -112,8 +112,12 @@ impl Server {
         let is_passed_on = peer != server;
         let is_back = is_passed_on && self.brings_back(&user, &server, &envelope, &change);
         let is_old = is_passed_on && self.is_old_news(&user, &server, envelope.ts);
-        let is_elsewhere = is_passed_on && self.is_from_elsewhere(&peer, link, &user, &server, &change);
-        if is_old || is_elsewhere || (!self.is_new(now, key) && !is_back) {
+        if is_passed_on && self.is_from_elsewhere(&peer, link, &user, &server, &change) {
+            self.remember_told(now, key, &peer);
+            let kind = envelope.kind;
+            return self.note(Note::Ignored { link, kind });
+        }
+        if is_old || (!self.is_new(now, key) && !is_back) {
             let kind = envelope.kind;
             return self.note(Note::Duplicate { link, kind });
         }

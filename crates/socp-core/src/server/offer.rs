@@ -154,7 +154,15 @@ impl Server {
         }
     }
 
-    /// Whether a peer is about to tell us this.
+    /// A peer has told us this, though we do not take it from there: it need not hear it from us.
+    pub(super) fn remember_told(&mut self, now: Now, key: SeenKey, peer: &ServerId) {
+        let offers = self.offers.0.entry(peer.clone()).or_default();
+        if offers.remember(now.mono, key) {
+            offers.asked.insert(key);
+        }
+    }
+
+    /// Whether a peer is about to tell us this, or has.
     pub(super) fn is_asked_for(&self, key: SeenKey, peer: &ServerId) -> bool {
         let offers = self.offers.0.get(peer);
         offers.is_some_and(|offers| offers.asked.contains(&key)) && !self.is_mutated(Mutation::ForwardToOrigin)

@@ -52,6 +52,8 @@ impl Server {
             }
             None => {
                 self.tellings.remove(&link);
+                // Users beyond us may wait for their turn on this link.
+                self.tell_beyond(link);
             }
         }
     }

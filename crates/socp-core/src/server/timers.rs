@@ -47,18 +47,6 @@ impl Timers {
         self.0.insert((at, timer));
     }
 
-    /// Sets a timer of which there is one at most to an earlier time.
-    pub(super) fn set_if_sooner(&mut self, at: Mono, timer: Timer) {
-        let set = self.0.iter().find(|(_, it)| *it == timer).cloned();
-        if set.as_ref().is_some_and(|(then, _)| *then <= at) {
-            return;
-        }
-        if let Some(set) = set {
-            self.0.remove(&set);
-        }
-        self.set(at, timer);
-    }
-
     pub(super) fn next_due(&self) -> Option<Mono> {
         self.0.first().map(|(at, _)| *at)
     }
