@@ -269,6 +269,20 @@ pub enum FileFault {
     /// There are enough transfers already.
     #[error("too many files arrive at the same time")]
     TooMany,
+    /// Its author has begun enough files for now.
+    #[error("its author has begun {max} files within {seconds} s, which is the most; try again later")]
+    TooOften {
+        /// How many are taken.
+        max: usize,
+        /// Within how many seconds.
+        seconds: u64,
+    },
+    /// This run of the program has kept enough.
+    #[error("the files of this session would be more than {max} bytes, which is the most until the program restarts")]
+    Enough {
+        /// How many bytes are kept at most.
+        max: u64,
+    },
     /// The author's key is not known.
     #[error("the author's key is not to be had ({0})")]
     NoKey(String),

@@ -122,7 +122,7 @@ impl Files {
                 ts,
                 result,
             } => self.sending.on_sealed(ticket, index, ts, result, around),
-            FileDone::Begun { ticket, result } => self.receiving.on_begun(ticket, result, around.out),
+            FileDone::Begun { ticket, result } => self.receiving.on_begun(around.now, ticket, result, around.out),
             FileDone::Written { ticket, result } => {
                 self.receiving.on_written(around.now, ticket, result, around.out);
             }

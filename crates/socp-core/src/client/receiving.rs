@@ -21,6 +21,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 pub const INCOMING_COUNT_MAX: usize = 8;
 /// Files that one author may send at the same time (our choice).
 pub const INCOMING_PER_AUTHOR_COUNT_MAX: usize = 4;
+/// Files that one author may begin within [`BEGUN_PERIOD_MS`], so that nobody fills the folder with small ones (our
+/// choice).
+pub const BEGUN_PER_AUTHOR_COUNT_MAX: usize = 20;
+/// See [`BEGUN_PER_AUTHOR_COUNT_MAX`].
+pub const BEGUN_PERIOD_MS: u64 = 60_000;
+/// Bytes that one run of the program keeps of all authors together, so that nobody fills the disk; whoever allows a
+/// larger file than that may have as much (our choice).
+pub const KEPT_BYTES_MAX: u64 = 512 * 1024 * 1024;
 /// A transfer of which nothing is heard for this long is given up (our choice).
 pub const FILE_IDLE_MAX_MS: u64 = 60_000;
 /// Chunks that an author of ours sends beyond what is reported as written; eight such transfers stay below what a server
@@ -150,6 +158,9 @@ pub(super) struct Receiving {
     size_max: Option<u64>,
     incoming: BTreeMap<Ticket, Incoming>,
     next_ticket: Ticket,
+    /// When files were begun, of each author, oldest first; no older ones than count.
+    begun: BTreeMap<UserId, VecDeque<Mono>>,
+    kept_bytes: u64,
     ended: BTreeSet<Name>,
     ended_by_age: VecDeque<Name>,
     /// Authors whose files for everyone at once were mentioned.
@@ -164,6 +175,8 @@ impl Receiving {
             size_max,
             incoming: BTreeMap::new(),
             next_ticket: 0,
+            begun: BTreeMap::new(),
+            kept_bytes: 0,
             ended: BTreeSet::new(),
             ended_by_age: VecDeque::new(),
             unreadable: BTreeSet::new(),
@@ -236,6 +249,7 @@ impl Receiving {
             last_heard: now.mono,
             last_told: now.mono,
         };
+        self.forget_old_beginnings(now.mono);
         let fault = self.refusal(&incoming, size_max);
         let ticket = self.next_ticket;
         self.next_ticket = ticket.wrapping_add(1);
@@ -260,7 +274,29 @@ impl Receiving {
         let by_author = |other: &Incoming| other.name.0 == incoming.name.0;
         let is_full =
             self.incoming.len() >= INCOMING_COUNT_MAX || self.tickets(by_author).len() >= INCOMING_PER_AUTHOR_COUNT_MAX;
-        is_full.then_some(FileFault::TooMany)
+        if is_full {
+            return Some(FileFault::TooMany);
+        }
+        // A forged beginning counts only until it is found out, so that it keeps nobody out.
+        let unproven = self.tickets(|other| by_author(other) && !other.is_begun).len();
+        let begun = self.begun.get(&incoming.name.0).map_or(0, VecDeque::len);
+        if begun.saturating_add(unproven) >= BEGUN_PER_AUTHOR_COUNT_MAX {
+            return Some(FileFault::TooOften {
+                max: BEGUN_PER_AUTHOR_COUNT_MAX,
+                seconds: BEGUN_PERIOD_MS / 1_000,
+            });
+        }
+        let max = KEPT_BYTES_MAX.max(size_max);
+        let under_way = self.incoming.values().filter(|other| !other.is_given_up());
+        let taken = under_way.fold(self.kept_bytes, |sum, other| sum.saturating_add(other.start.size));
+        (taken.saturating_add(size) > max).then_some(FileFault::Enough { max })
+    }
+
+    fn forget_old_beginnings(&mut self, now: Mono) {
+        self.begun.retain(|_, times| {
+            times.retain(|at| now.saturating_sub(*at) < BEGUN_PERIOD_MS);
+            !times.is_empty()
+        });
     }
 
     /// Some programs send a file for everyone once, which nobody's key opens (PROTOCOL I.9). Told once per author.
@@ -388,7 +424,7 @@ impl Receiving {
         }
     }
 
-    pub(super) fn on_begun(&mut self, ticket: Ticket, result: Result<(), FileFault>, out: &mut Outbox) {
+    pub(super) fn on_begun(&mut self, now: Now, ticket: Ticket, result: Result<(), FileFault>, out: &mut Outbox) {
         let Some(incoming) = self.going_on(ticket) else {
             return;
         };
@@ -397,6 +433,8 @@ impl Receiving {
         }
         incoming.is_begun = true;
         out.event(incoming.news(FileStage::Started));
+        let author = incoming.name.0.clone();
+        self.begun.entry(author).or_default().push_back(now.mono);
         self.report(ticket);
     }
 
@@ -445,6 +483,7 @@ impl Receiving {
             .get(&ticket)
             .map(|incoming| incoming.start.sha256.to_ascii_lowercase());
         if let Some(incoming) = self.end(ticket, FileStatus::Received, digest) {
+            self.kept_bytes = self.kept_bytes.saturating_add(incoming.start.size);
             out.event(incoming.news(FileStage::Received(path)));
         }
     }

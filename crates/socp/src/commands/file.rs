@@ -26,7 +26,7 @@ named by id or as all@server.
 
 Exit codes:
   0  received, or sent to a program that does not confirm; which of the two is on standard output
-  1  refused, given up or not sent; who did not get it, and why, is on standard error
+  1  refused, given up or not sent, or nobody was there any more; who did not get it, and why, is on standard error
   2  wrong usage; nothing was sent")]
 pub(crate) struct FileArgs {
     /// A user id, at least 4 characters of one, a name, name@server, or `all`

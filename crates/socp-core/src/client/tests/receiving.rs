@@ -1,7 +1,8 @@
 //! Files on their way in: what is kept, what is given up, and who is told.
 
 use super::super::receiving::{
-    FILE_IDLE_MAX_MS, FILE_REPORT_CHUNKS, FILE_WINDOW_CHUNKS, INCOMING_COUNT_MAX, INCOMING_PER_AUTHOR_COUNT_MAX,
+    BEGUN_PER_AUTHOR_COUNT_MAX, BEGUN_PERIOD_MS, FILE_IDLE_MAX_MS, FILE_REPORT_CHUNKS, FILE_WINDOW_CHUNKS,
+    INCOMING_COUNT_MAX, INCOMING_PER_AUTHOR_COUNT_MAX, KEPT_BYTES_MAX,
 };
 use super::super::testkit::*;
 use super::super::*;
@@ -409,6 +410,54 @@ fn what_is_too_large_or_too_much_is_refused_before_anything_is_written() {
     }
     // Two authors may send files of one id.
     assert_eq!(taken, INCOMING_COUNT_MAX);
+}
+
+#[test]
+fn one_author_begins_so_many_files_within_a_minute() {
+    let mut receiver = Receiver::new();
+    let send = |receiver: &mut Receiver, id: &str| {
+        receiver.clear();
+        receiver.alice([start(id, 0), end(id)]);
+        receiver.fault()
+    };
+    // What was found to be forged keeps nobody out.
+    receiver.begun = Err(FileFault::Signature);
+    for n in 0..BEGUN_PER_AUTHOR_COUNT_MAX {
+        assert_eq!(send(&mut receiver, &format!("forged-{n}")), Some(FileFault::Signature));
+    }
+    receiver.begun = Ok(());
+    for n in 0..BEGUN_PER_AUTHOR_COUNT_MAX {
+        assert_eq!(send(&mut receiver, &format!("f-{n}")), None);
+    }
+    let fault = send(&mut receiver, "more");
+    assert!(matches!(fault, Some(FileFault::TooOften { .. })), "{fault:?}");
+    let outputs = receiver.kit.wait(BEGUN_PERIOD_MS);
+    receiver.perform(outputs);
+    assert_eq!(send(&mut receiver, "later"), None);
+}
+
+#[test]
+fn one_run_keeps_so_many_bytes() {
+    let mut receiver = Receiver::new();
+    let file_max = FILES_MAX;
+    let mut send = |n: u64, size: u64| {
+        let id = format!("f-{n}");
+        let mut manifest = start_of(&id, 1, false);
+        manifest.size = size;
+        receiver.clear();
+        let outputs = receiver.kit.wait(BEGUN_PERIOD_MS / 10);
+        receiver.perform(outputs);
+        receiver.alice([Payload::FileStart(manifest), end(&id)]);
+        receiver.fault()
+    };
+    let file_count = KEPT_BYTES_MAX / file_max;
+    for n in 0..file_count {
+        assert_eq!(send(n, file_max), None, "{n}");
+    }
+    assert_eq!(
+        send(file_count, file_max),
+        Some(FileFault::Enough { max: KEPT_BYTES_MAX })
+    );
 }
 
 #[test]

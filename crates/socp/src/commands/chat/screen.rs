@@ -100,7 +100,6 @@ impl Screen {
         }
         match show::channel_failure(report) {
             Some(why) => self.line(&show::remark(&why)),
-            None if report.sent.is_empty() => self.line(&show::remark(&show::channel_receipt(report))),
             None => Ok(()),
         }
     }
