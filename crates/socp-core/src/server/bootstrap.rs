@@ -9,8 +9,7 @@ use super::timers::Timer;
 use crate::clock::Now;
 use rand_core::Rng;
 use socp_proto::limits::{
-    FORWARD_SETTLE_MS, HEARTBEAT_INTERVAL_MS, LINK_SILENCE_MAX_MS, SERVERS_COUNT_MAX, WELCOME_CLIENTS_COUNT_MAX,
-    WELCOME_LIST_BYTES_MAX,
+    HEARTBEAT_INTERVAL_MS, LINK_SILENCE_MAX_MS, SERVERS_COUNT_MAX, WELCOME_CLIENTS_COUNT_MAX, WELCOME_LIST_BYTES_MAX,
 };
 use socp_proto::payload::{ServerIdentity, ServerWelcome, WelcomeServer};
 use socp_proto::{Address, Envelope, ErrorCode, Frame, KeyText, Payload, ServerId, UserId};
@@ -425,14 +424,8 @@ impl Server {
         let kept = link_to_keep(&self.config.server_id, server, (old, old_dialled), (link, new_dialled));
         let dropped = if kept == old { link } else { old };
         self.peers.insert(server.clone(), kept);
-        // A link that comes long after another takes the place of one that is dead at the far end, which may have begun
-        // anew since: what it said of its users counts when it says so again.
-        let linked_at = |link: LinkId| match self.links.get(&link) {
-            Some(Link::Peer(peer)) => peer.linked_at,
-            Some(Link::New { .. } | Link::User(_)) | None => 0,
-        };
-        let is_late = linked_at(link).saturating_sub(linked_at(old)) >= FORWARD_SETTLE_MS;
-        let except = (is_late && kept == link).then_some(server);
+        // What it said of its users on a link that is dead at the far end counts when it says so again.
+        let except = self.is_left_behind(old, kept).then_some(server);
         self.people.move_link(dropped, kept, except);
         self.move_telling(dropped, kept);
         self.note(Note::DuplicateLink {

@@ -107,11 +107,18 @@ impl Server {
         let Some(peer) = self.speaker(now, link, &envelope, &server) else {
             return;
         };
+        let (came_on, link) = (link, self.link_in_use(link));
+        if self.is_left_behind(came_on, link) {
+            let kind = envelope.kind;
+            return self.note(Note::Ignored { link: came_on, kind });
+        }
         let key = frame_key(&envelope);
         self.withdraw_offer(key, &peer);
         let is_passed_on = peer != server;
         let is_back = is_passed_on && self.brings_back(&user, &server, &envelope, &change);
-        let is_old = is_passed_on && self.is_old_news(&user, &server, envelope.ts);
+        // A peer's own words are in order on a link, and on no other beside it.
+        let may_be_old = is_passed_on || came_on != link;
+        let is_old = may_be_old && self.is_old_news(&user, &server, envelope.ts);
         if is_passed_on && self.is_from_elsewhere(&peer, link, &user, &server, &change) {
             self.remember_told(now, key, &peer);
             let kind = envelope.kind;
@@ -173,6 +180,22 @@ impl Server {
             return None;
         }
         Some(peer)
+    }
+
+    /// The link in use with the peer at the end of this one, which may have been given up for it a moment ago.
+    fn link_in_use(&self, link: LinkId) -> LinkId {
+        match self.links.get(&link) {
+            Some(Link::Peer(peer)) => self.peers.get(&peer.server).copied().unwrap_or(link),
+            Some(Link::New { .. } | Link::User(_)) | None => link,
+        }
+    }
+
+    /// Whether what comes on a link that was given up is older than all that the one in use says.
+    pub(super) fn is_left_behind(&self, came_on: LinkId, in_use: LinkId) -> bool {
+        match (self.links.get(&came_on), self.links.get(&in_use)) {
+            (Some(Link::Peer(old)), Some(Link::Peer(new))) => new.takes_the_place_of(old),
+            _ => false,
+        }
     }
 
     /// Whether somebody says that a user has left who is not in between: a removal can be repeated by whoever saw one.
@@ -269,6 +292,7 @@ impl Server {
                 continue;
             };
             // What came on a link that is gone comes again with the next; and what was passed on may have been overtaken.
+            let link = self.link_in_use(link);
             let speaker = match self.links.get(&link) {
                 Some(Link::Peer(speaker)) => speaker.server.clone(),
                 Some(Link::New { .. } | Link::User(_)) | None => continue,
@@ -333,6 +357,7 @@ impl Server {
         if self.people.get(&user).is_some() {
             return; // What its own server said counts more.
         }
+        let link = self.link_in_use(link);
         let advertise = UserAdvertise {
             user_id: user.clone(),
             server_id: server.clone(),
@@ -453,6 +478,7 @@ impl Server {
             return;
         };
         let server = server.clone();
+        let link = self.link_in_use(link);
         let ended = if server == *peer {
             self.people.withdraw(user, &server)
         } else if *via == link {

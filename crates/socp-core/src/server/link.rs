@@ -3,6 +3,7 @@
 use super::fault::FaultCount;
 use super::io::{DialId, LinkId};
 use crate::clock::Mono;
+use socp_proto::limits::FORWARD_SETTLE_MS;
 use socp_proto::{Address, ServerId, UserId};
 
 /// The state of one link.
@@ -46,6 +47,14 @@ pub(super) struct UserLink {
     pub(super) is_native: bool,
     pub(super) pings_unanswered: u32,
     pub(super) faults: FaultCount,
+}
+
+impl PeerLink {
+    /// Whether this link came so long after another to the same peer that the other is dead at the far end, which may
+    /// have begun anew since.
+    pub(super) fn takes_the_place_of(&self, other: &Self) -> bool {
+        self.linked_at.saturating_sub(other.linked_at) >= FORWARD_SETTLE_MS
+    }
 }
 
 impl Link {

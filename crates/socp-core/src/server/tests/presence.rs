@@ -326,6 +326,52 @@ fn a_middle_servers_second_link_still_leads_beyond() {
     assert_eq!(world.take_kinds(second), [FrameKind::ServerDeliver]);
 }
 
+/// What is still under way on a link that is being given up counts for the one that stays.
+#[test]
+fn what_comes_on_a_link_that_was_given_up_does_not_lose_a_user() {
+    for seed in 1..60 {
+        let mut world = World::one("a");
+        let first = world.peer("m", "a");
+        let second = world.connect("a");
+        world.shuffle = seed;
+        let ts = world.now.unix;
+        let says = |ts: u64, payload: &Payload| signed(draft("m", "*", ts, payload), "m");
+        world.post(second, &says(ts, &Payload::ServerAnnounce(identity("m"))));
+        world.post(second, &says(ts + 2, &advert("u", "m")));
+        for (ts, payload) in [(ts + 1, advert("u", "m")), (ts + 3, advert("v", "m"))] {
+            world.post(first, &says(ts, &payload));
+        }
+        world.settle();
+        world.wait(35_000);
+        assert_eq!(lists(&mut world, "a"), ["u", "v"], "seed {seed}");
+        world.hang_up(second);
+        assert!(lists(&mut world, "a").is_empty(), "seed {seed}");
+    }
+}
+
+/// A link that comes late replaces one that is dead at the far end, which may have begun anew: what is still read from
+/// the old one is older than anything the new one says.
+#[test]
+fn what_comes_on_a_link_long_dead_counts_no_more() {
+    for seed in 1..60 {
+        let mut world = World::one("a");
+        let first = world.peer("m", "a");
+        world.wait(20_000);
+        let second = world.connect("a");
+        world.shuffle = seed;
+        let ts = world.now.unix;
+        let says = |ts: u64, payload: &Payload| signed(draft("m", "*", ts, payload), "m");
+        world.post(second, &says(ts, &Payload::ServerAnnounce(identity("m"))));
+        world.post(second, &says(ts + 2, &advert("u", "m")));
+        for (ts, payload) in [(ts + 1, advert("ghost", "m")), (ts + 1, advert("u", "m"))] {
+            world.post(first, &says(ts, &payload));
+        }
+        world.settle();
+        world.wait(35_000);
+        assert_eq!(lists(&mut world, "a"), ["u"], "seed {seed}");
+    }
+}
+
 #[test]
 fn a_user_without_keys_in_the_gossip_keeps_those_that_are_known() {
     let mut world = World::one("a");
