@@ -157,8 +157,10 @@ pub const OFFER_TTL_MS: u64 = 30_000;
 pub const OFFERS_PER_PEER_COUNT_MAX: usize = 4_096;
 /// What peers say of their links is thought through together, this long after the first (our choice).
 pub const LINKS_DECIDE_WAIT_MS: u64 = 200;
-/// What we know by a peer is compared with what it says it reaches at most this often (our choice).
-pub const LINKS_CHECK_INTERVAL_MS: u64 = 1_000;
+/// How often what we know by a peer is compared with what it says it reaches, after a rest and over time (our choice).
+pub const LINKS_CHECKS_BURST_MAX: u32 = 10;
+/// See [`LINKS_CHECKS_BURST_MAX`].
+pub const LINKS_CHECKS_PER_S_MAX: u32 = 1;
 /// How long a lost link still counts as one, since most come back at once (our choice).
 pub const UNLINKED_TELL_WAIT_MS: u64 = 5_000;
 /// How many users who left are remembered, so that old gossip does not bring them back (our choice).

@@ -12,11 +12,12 @@ use super::io::{LinkId, Output};
 use super::link::Link;
 use super::mutation::Mutation;
 use super::people::{Home, Person};
+use super::quota::Bucket;
 use super::timers::Timer;
 use crate::clock::{Mono, Now};
 use socp_proto::limits::{
-    CONFIRM_WAIT_MS, FORWARD_SETTLE_MS, LINKS_CHECK_INTERVAL_MS, LINKS_DECIDE_WAIT_MS, RETELL_INTERVAL_MS,
-    SERVERS_COUNT_MAX, UNLINKED_TELL_WAIT_MS,
+    CONFIRM_WAIT_MS, FORWARD_SETTLE_MS, LINKS_CHECKS_BURST_MAX, LINKS_CHECKS_PER_S_MAX, LINKS_DECIDE_WAIT_MS,
+    RETELL_INTERVAL_MS, SERVERS_COUNT_MAX, UNLINKED_TELL_WAIT_MS,
 };
 use socp_proto::payload::Heartbeat;
 use socp_proto::{Envelope, Payload, ServerId, UserId};
@@ -39,8 +40,8 @@ pub(super) struct Forwarding {
     lost: BTreeMap<ServerId, Mono>,
     /// The servers without a link to them that linked peers say they reach.
     beyond: BTreeMap<ServerId, BTreeSet<ServerId>>,
-    /// When it was last compared with what a peer reaches what we know by it.
-    checked_at: BTreeMap<ServerId, Mono>,
+    /// How often it may be compared with what a peer reaches what we know by it.
+    checks: BTreeMap<ServerId, Bucket>,
     /// When a peer was last told all that it may have missed.
     retold_at: BTreeMap<ServerId, Mono>,
     /// Peers that have spoken of their links lately.
@@ -98,6 +99,21 @@ impl Server {
         self.offers.forget(server);
         self.forwarding.lost.insert(server.clone(), now.mono);
         self.report_links_later(now, UNLINKED_TELL_WAIT_MS);
+        self.report_lost_way(now, server);
+    }
+
+    /// Whoever hears of a server's users by us hears at once that we cannot know of them any more: while the link is
+    /// away some may leave, and when it is back its end names only those who are there.
+    pub(super) fn report_lost_way(&mut self, now: Now, server: &ServerId) {
+        let mut was_told = false;
+        for told in self.forwarding.told.values_mut() {
+            was_told |= told.remove(server);
+        }
+        if was_told {
+            self.forwarding.lost.remove(server);
+            self.forwarding.is_report_due = true;
+            self.on_report_due(now);
+        }
     }
 
     fn report_links_later(&mut self, now: Now, wait_ms: u64) {
@@ -164,9 +180,9 @@ impl Server {
         self.forwarding.neighbours.insert(server.clone(), told);
         self.forwarding.beyond.insert(server.clone(), beyond);
         // At once, since what it says of others later is not in this report; but not each time it says so.
-        let checked_at = self.forwarding.checked_at.get(server);
-        if checked_at.is_none_or(|then| now.mono.saturating_sub(*then) >= LINKS_CHECK_INTERVAL_MS) {
-            self.forwarding.checked_at.insert(server.clone(), now.mono);
+        let checks = self.forwarding.checks.entry(server.clone());
+        let checks = checks.or_insert_with(|| Bucket::new(now.mono, LINKS_CHECKS_PER_S_MAX, LINKS_CHECKS_BURST_MAX));
+        if checks.try_take(now.mono) {
             self.check_reach(now, server);
         }
         if is_same {
@@ -202,6 +218,7 @@ impl Server {
             if !self.reaches(peer, &server) {
                 is_changed = true;
                 self.lose_way(now, &server, link);
+                self.report_lost_way(now, &server);
             }
         }
         if is_changed {

@@ -131,10 +131,13 @@ impl Server {
         let mut lost = self.people.servers_via(link);
         lost.retain(|beyond| !self.peers.contains_key(beyond));
         lost.insert(server.clone());
-        for beyond in lost {
-            self.lose_way(now, &beyond, link);
+        for beyond in &lost {
+            self.lose_way(now, beyond, link);
         }
         self.on_peer_unlinked(now, server);
+        for beyond in &lost {
+            self.report_lost_way(now, beyond);
+        }
         self.note(Note::PeerDown { server: server.clone() });
     }
 

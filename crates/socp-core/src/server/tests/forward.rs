@@ -225,3 +225,35 @@ fn users_of_a_server_that_is_lost_beyond_the_middle_are_out_of_reach() {
     world.wait(120_000);
     assert_eq!(world.list("a"), ["v"]);
 }
+
+/// Servers in a line, each linked to its neighbours alone; users at the last one are known at the first.
+fn line(names: &[&'static str]) -> World {
+    let mut world = restricted(names, |one, other| other - one == 1);
+    for user in ["u", "v"] {
+        let user = world.user(user, names.last().unwrap());
+        world.answer_pings(user.wire, true);
+    }
+    world.wait(5_000);
+    assert_eq!(world.list(names[0]), ["u", "v"]);
+    world
+}
+
+#[test]
+fn users_who_left_while_the_middle_was_without_a_link_are_gone_beyond_it_too() {
+    for names in [
+        &["a", "m", "z"][..],
+        &["z", "m", "a"],
+        &["a", "m", "k", "z"],
+        &["z", "k", "m", "a"],
+    ] {
+        let (first, last) = (names[0], names[names.len() - 1]);
+        let mut world = line(names);
+        // So quickly that most links would be back before anybody hears of it.
+        world.crash(last);
+        world.start(&[last]);
+        let back = world.user("v", last);
+        world.answer_pings(back.wire, true);
+        world.wait(40_000);
+        assert_eq!(world.list(first), ["v"], "{names:?}");
+    }
+}
