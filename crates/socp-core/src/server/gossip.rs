@@ -115,7 +115,7 @@ impl Server {
         let key = frame_key(&envelope);
         self.withdraw_offer(key, &peer);
         let is_passed_on = peer != server;
-        let is_back = is_passed_on && self.brings_back(&user, &server, &envelope, &change);
+        let is_back = self.brings_back(&user, &server, &envelope, &change);
         // A peer's own words are in order on a link, and on no other beside it.
         let may_be_old = is_passed_on || came_on != link;
         let is_old = may_be_old && self.is_old_news(&user, &server, envelope.ts);
@@ -125,6 +125,10 @@ impl Server {
             return self.note(Note::Ignored { link, kind });
         }
         if is_old || (!self.is_new(now, key) && !is_back) {
+            if !is_passed_on && !is_old {
+                // It came by another way first.
+                self.people.bind_to_link(&user, &server, envelope.ts, link);
+            }
             let kind = envelope.kind;
             return self.note(Note::Duplicate { link, kind });
         }

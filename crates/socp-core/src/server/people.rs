@@ -339,6 +339,16 @@ impl People {
         }
     }
 
+    /// A server says on this link what was known as its newest word, of this `ts`, from another.
+    pub(super) fn bind_to_link(&mut self, user: &UserId, server: &ServerId, ts: u64, link: LinkId) {
+        if let Some(person) = self.at_mut(user, server)
+            && person.word.as_ref().is_some_and(|word| word.ts() == ts)
+            && let Home::Remote { via, .. } = &mut person.home
+        {
+            *via = link;
+        }
+    }
+
     /// Servers of users that are reached over this link.
     pub(super) fn servers_via(&self, link: LinkId) -> BTreeSet<ServerId> {
         let server = |person: &Person| match &person.home {

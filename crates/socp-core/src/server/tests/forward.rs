@@ -205,6 +205,25 @@ fn whom_a_server_does_not_name_itself_is_not_there_whatever_others_said() {
 }
 
 #[test]
+fn whom_a_server_names_in_the_words_that_others_passed_on_is_there() {
+    let mut world = World::one("a");
+    let m = world.peer("m", "a");
+    let z = world.peer("z", "a");
+    world.hang_up(z);
+    let word = signed(draft("z", "*", world.now.unix, &advert("u", "z")), "z");
+    world.send(m, &word);
+    let z = world.peer("z", "a");
+    world.send(z, &word);
+    world.hang_up(m);
+    world.wait(40_000);
+    assert_eq!(world.list("a"), ["u"]);
+    let asker = world.user("v", "a");
+    world.take(z);
+    world.tell(asker, "u", b"sealed");
+    assert_eq!(world.take_kinds(z), [FrameKind::ServerDeliver]);
+}
+
+#[test]
 fn users_of_a_server_that_is_lost_beyond_the_middle_are_out_of_reach() {
     let mut world = World::mesh(&["a", "m", "n", "z"]);
     world.user("v", "z");
