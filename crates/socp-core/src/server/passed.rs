@@ -17,11 +17,12 @@ pub(super) struct Passed {
     pub(super) recipient: UserId,
 }
 
-/// Messages by their `msg_ref`; the oldest are forgotten first.
+/// Messages by their `msg_ref` and recipient, since content for the channel may go to several under one signature; the
+/// oldest are forgotten first.
 #[derive(Debug, Default)]
 pub(super) struct PassedOn {
-    by_ref: BTreeMap<String, (Mono, Passed)>,
-    by_age: VecDeque<(Mono, String)>,
+    by_ref: BTreeMap<String, BTreeMap<UserId, (Mono, Passed)>>,
+    by_age: VecDeque<(Mono, String, UserId)>,
 }
 
 impl PassedOn {
@@ -30,30 +31,47 @@ impl PassedOn {
             || self
                 .by_age
                 .front()
-                .is_some_and(|(then, _)| now.saturating_sub(*then) > PASSED_TTL_MS)
+                .is_some_and(|(then, ..)| now.saturating_sub(*then) > PASSED_TTL_MS)
         {
             self.drop_oldest();
         }
-        self.by_age.push_back((now, msg_ref.clone()));
-        self.by_ref.insert(msg_ref, (now, passed));
+        let recipient = passed.recipient.clone();
+        self.by_age.push_back((now, msg_ref.clone(), recipient.clone()));
+        let with_ref = self.by_ref.entry(msg_ref).or_default();
+        with_ref.insert(recipient, (now, passed));
     }
 
-    /// Takes the message out that went over this link, if it is remembered.
-    pub(super) fn take(&mut self, msg_ref: &str, next: LinkId) -> Option<Passed> {
-        let (_, passed) = self.by_ref.get(msg_ref)?;
-        if passed.next != next {
-            return None;
+    /// Takes the message out that went over this link, if it is remembered. Of several with one reference the one for
+    /// the user that the error names; an error that names none of them is nobody's.
+    pub(super) fn take(&mut self, msg_ref: &str, next: LinkId, named: &str) -> Option<Passed> {
+        let with_ref = self.by_ref.get(msg_ref)?;
+        let is_here = |recipient: &&UserId| with_ref.get(*recipient).is_some_and(|(_, passed)| passed.next == next);
+        let named = UserId::try_from(named).ok();
+        let recipient = named.filter(|user| is_here(&user)).or_else(|| {
+            let mut here = with_ref.keys().filter(is_here);
+            let sole = here.next()?;
+            here.next().is_none().then(|| sole.clone())
+        })?;
+        self.remove(msg_ref, &recipient)
+    }
+
+    fn remove(&mut self, msg_ref: &str, recipient: &UserId) -> Option<Passed> {
+        let with_ref = self.by_ref.get_mut(msg_ref)?;
+        let (_, passed) = with_ref.remove(recipient)?;
+        if with_ref.is_empty() {
+            self.by_ref.remove(msg_ref);
         }
-        self.by_ref.remove(msg_ref).map(|(_, passed)| passed)
+        Some(passed)
     }
 
     fn drop_oldest(&mut self) {
-        let Some((then, msg_ref)) = self.by_age.pop_front() else {
+        let Some((then, msg_ref, recipient)) = self.by_age.pop_front() else {
             return;
         };
-        // The same reference may have been passed on again since.
-        if self.by_ref.get(&msg_ref).is_some_and(|(at, _)| *at == then) {
-            self.by_ref.remove(&msg_ref);
+        // The same may have been passed on again since.
+        let known = self.by_ref.get(&msg_ref).and_then(|with_ref| with_ref.get(&recipient));
+        if known.is_some_and(|(at, _)| *at == then) {
+            self.remove(&msg_ref, &recipient);
         }
     }
 }
@@ -63,20 +81,40 @@ mod tests {
     use super::*;
 
     fn passed(next: u64) -> Passed {
+        passed_to("u", next)
+    }
+
+    fn passed_to(user: &str, next: u64) -> Passed {
         Passed {
             came_on: LinkId(1),
             next: LinkId(next),
-            recipient: UserId::try_from("u").unwrap(),
+            recipient: UserId::try_from(user).unwrap(),
         }
+    }
+
+    #[test]
+    fn of_several_with_one_reference_the_one_that_is_named() {
+        let mut on = PassedOn::default();
+        for user in ["u", "v", "w"] {
+            on.insert(0, "r".to_owned(), passed_to(user, 2));
+        }
+        on.insert(0, "r".to_owned(), passed_to("x", 3));
+        assert_eq!(on.take("r", LinkId(2), "refused"), None, "which?");
+        assert_eq!(on.take("r", LinkId(2), "v"), Some(passed_to("v", 2)));
+        assert_eq!(on.take("r", LinkId(2), "v"), None);
+        assert_eq!(on.take("r", LinkId(2), "x"), None, "it went elsewhere");
+        assert_eq!(on.take("r", LinkId(3), "refused"), Some(passed_to("x", 3)));
+        assert_eq!(on.take("r", LinkId(2), "w"), Some(passed_to("w", 2)));
+        assert_eq!(on.take("r", LinkId(2), "refused"), Some(passed_to("u", 2)));
     }
 
     #[test]
     fn only_the_link_that_it_went_over_may_speak_of_it_and_once() {
         let mut on = PassedOn::default();
         on.insert(0, "r".to_owned(), passed(2));
-        assert_eq!(on.take("r", LinkId(3)), None);
-        assert_eq!(on.take("r", LinkId(2)), Some(passed(2)));
-        assert_eq!(on.take("r", LinkId(2)), None);
+        assert_eq!(on.take("r", LinkId(3), "u"), None);
+        assert_eq!(on.take("r", LinkId(2), "u"), Some(passed(2)));
+        assert_eq!(on.take("r", LinkId(2), "u"), None);
     }
 
     #[test]
@@ -84,12 +122,12 @@ mod tests {
         let mut on = PassedOn::default();
         on.insert(0, "old".to_owned(), passed(2));
         on.insert(PASSED_TTL_MS + 1, "new".to_owned(), passed(2));
-        assert_eq!(on.take("old", LinkId(2)), None);
+        assert_eq!(on.take("old", LinkId(2), "u"), None);
         for number in 0..=PASSED_COUNT_MAX {
             on.insert(PASSED_TTL_MS + 2, number.to_string(), passed(2));
         }
         assert!(on.by_age.len() <= PASSED_COUNT_MAX && on.by_ref.len() <= PASSED_COUNT_MAX);
-        assert_eq!(on.take("0", LinkId(2)), None, "the oldest went first");
-        assert!(on.take("1", LinkId(2)).is_some());
+        assert_eq!(on.take("0", LinkId(2), "u"), None, "the oldest went first");
+        assert!(on.take("1", LinkId(2), "u").is_some());
     }
 }

@@ -131,7 +131,8 @@ impl Server {
     /// not where we thought is no longer thought to be there (SOCP §8.3).
     pub(super) fn on_peer_error(&mut self, now: Now, link: LinkId, server: &ServerId, notice: ErrorNotice) {
         let reference = notice.msg_ref.clone();
-        let passed = reference.and_then(|msg_ref| Some((self.passed_on.take(&msg_ref, link)?, msg_ref)));
+        let passed =
+            reference.and_then(|msg_ref| Some((self.passed_on.take(&msg_ref, link, &notice.detail)?, msg_ref)));
         let Some((passed, msg_ref)) = passed else {
             return self.note(Note::PeerComplained {
                 server: server.clone(),
