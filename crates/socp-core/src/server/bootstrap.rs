@@ -411,6 +411,7 @@ impl Server {
     /// Makes this the peer's link, or gives up one of two.
     fn take_into_use(&mut self, link: LinkId, server: &ServerId, pin: &ServerPin) {
         let was_dialled = |state: Option<&Link>| state.and_then(Link::dial).is_some();
+        self.forget_hearers();
         let Some(old) = self.peers.insert(server.clone(), link) else {
             let fingerprint = pin.key.fingerprint();
             return self.note(Note::PeerUp {

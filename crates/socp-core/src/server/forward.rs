@@ -44,6 +44,8 @@ pub(super) struct Forwarding {
     checks: BTreeMap<ServerId, Bucket>,
     /// When a peer was last told all that it may have missed.
     retold_at: BTreeMap<ServerId, Mono>,
+    /// The peers that hear by us what an origin says, as long as no link changes.
+    hearers: BTreeMap<ServerId, Vec<(ServerId, LinkId)>>,
     /// Peers that have spoken of their links lately.
     undecided: BTreeSet<ServerId>,
     /// Whether our own links have changed since they were told.
@@ -72,6 +74,7 @@ impl Forwarding {
 impl Server {
     /// A link to a peer is new, and it has had our answer.
     pub(super) fn on_peer_linked(&mut self, now: Now, link: LinkId, server: &ServerId) {
+        self.forget_hearers();
         self.forwarding.lost.remove(server);
         self.report_links_later(now, FORWARD_SETTLE_MS / 3);
         let at = now.mono.saturating_add(FORWARD_SETTLE_MS);
@@ -93,6 +96,7 @@ impl Server {
 
     /// The link to a peer is lost.
     pub(super) fn on_peer_unlinked(&mut self, now: Now, server: &ServerId) {
+        self.forget_hearers();
         self.forwarding.neighbours.remove(server);
         self.forwarding.beyond.remove(server);
         self.forwarding.told.remove(server);
@@ -188,6 +192,7 @@ impl Server {
         if is_same {
             return;
         }
+        self.forget_hearers();
         let was_idle = self.forwarding.undecided.is_empty();
         self.forwarding.undecided.insert(server.clone());
         if was_idle {
@@ -253,6 +258,7 @@ impl Server {
 
     /// A link is old enough that its end has linked itself to whomever it can.
     pub(super) fn on_settled(&mut self, now: Now, link: LinkId) {
+        self.forget_hearers();
         let Some(Link::Peer(peer)) = self.links.get(&link) else {
             return;
         };
@@ -311,13 +317,22 @@ impl Server {
     }
 
     /// The links over which what came from an origin on a link goes on.
-    pub(super) fn links_to_tell(&self, now: Now, origin: &ServerId, came_on: LinkId) -> Vec<(ServerId, LinkId)> {
-        let is_back = |link: LinkId| link == came_on && !self.is_mutated(Mutation::ForwardToOrigin);
-        self.peers
-            .iter()
-            .filter(|(peer, link)| !is_back(**link) && self.is_forwarded(now, **link, peer, origin))
-            .map(|(peer, link)| (peer.clone(), *link))
-            .collect()
+    pub(super) fn links_to_tell(&mut self, now: Now, origin: &ServerId, came_on: LinkId) -> Vec<(ServerId, LinkId)> {
+        if !self.forwarding.hearers.contains_key(origin) {
+            let peers = self.peers.iter();
+            let hearers = peers.filter(|(peer, link)| self.is_forwarded(now, **link, peer, origin));
+            let hearers = hearers.map(|(peer, link)| (peer.clone(), *link)).collect();
+            self.forwarding.hearers.insert(origin.clone(), hearers);
+        }
+        let may_go_back = self.is_mutated(Mutation::ForwardToOrigin);
+        let hearers = self.forwarding.hearers.get(origin).into_iter().flatten();
+        let others = hearers.filter(|(_, link)| *link != came_on || may_go_back);
+        others.cloned().collect()
+    }
+
+    /// Links have changed, or what is known of those of others.
+    pub(super) fn forget_hearers(&mut self) {
+        self.forwarding.hearers.clear();
     }
 
     /// Passes a change on unchanged, never back to where it came from or to its origin. `is_again`: it was known before;

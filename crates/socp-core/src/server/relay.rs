@@ -228,13 +228,14 @@ impl Server {
     }
 
     /// The links of all members here but the author, and of the peers that do not have it from the author's server.
-    fn ways_to_everyone(&self, now: Now, author: &UserId, came_on: LinkId) -> BTreeSet<LinkId> {
+    fn ways_to_everyone(&mut self, now: Now, author: &UserId, came_on: LinkId) -> BTreeSet<LinkId> {
         let mut links: BTreeSet<LinkId> = match self.people.get(author) {
             Some(Person {
                 home: Home::Remote { server, .. },
                 ..
             }) => {
-                let to_tell = self.links_to_tell(now, server, came_on).into_iter();
+                let server = server.clone();
+                let to_tell = self.links_to_tell(now, &server, came_on).into_iter();
                 to_tell.map(|(_, link)| link).collect()
             }
             Some(_) | None => self.answered_peers().into_iter().collect(),
