@@ -209,6 +209,7 @@ impl Hub {
     /// Does everything that the core wants done.
     fn perform(&mut self) {
         let mut slow = Vec::new();
+        let mut unsaved = Vec::new();
         while let Some(output) = self.core.poll_output() {
             match output {
                 Output::Send { to, draft } => {
@@ -255,11 +256,16 @@ impl Hub {
                     if matches!(record, Record::Unpinned(_)) {
                         self.await_unpinned(save);
                     }
-                    self.store.save(save, record);
+                    if !self.store.save(save, record) {
+                        unsaved.push(save);
+                    }
                 }
                 Output::Note(note) => self.on_note(&note),
                 Output::Stopped => self.is_stopping = true,
             }
+        }
+        if !unsaved.is_empty() {
+            self.on_saved(&unsaved, &Err("the disk is too slow; too much waits for it".to_owned()));
         }
         self.give_up_slow(slow);
     }

@@ -17,6 +17,7 @@ use socp_proto::limits::DELIVERED_COUNT_MAX;
 use socp_proto::{KeyText, ServerId};
 use std::fs::File;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
@@ -35,6 +36,9 @@ const PRUNE_COUNT_MAX: usize = 1_000;
 /// How long others have their turn between two such removals.
 const PRUNE_PAUSE: Duration = Duration::from_millis(100);
 
+/// Most records that wait for the disk, some megabytes; what comes then is refused.
+pub(crate) const QUEUE_COUNT_MAX: usize = 65_536;
+
 /// Statements that are kept ready; there are fewer.
 const STATEMENTS_KEPT_MAX: usize = 32;
 
@@ -44,6 +48,8 @@ pub(crate) struct Store {
     orders: Sender<Order>,
     writer: JoinHandle<()>,
     health: StoreHealth,
+    /// Records that wait for the disk.
+    waiting: Arc<AtomicUsize>,
     // Set once, before the first record.
     metrics: OnceLock<Arc<Metrics>>,
 }
@@ -132,10 +138,11 @@ impl Database {
     pub(crate) fn start(self, lock: File) -> Result<Store, ServerError> {
         let (orders, queue) = channel();
         let health = StoreHealth::default();
-        let of_writer = health.clone();
+        let waiting = Arc::<AtomicUsize>::default();
+        let writer = Writer::new(self.connection, health.clone(), Arc::clone(&waiting));
         let writer = std::thread::Builder::new()
             .name("store".to_owned())
-            .spawn(move || Writer::new(self.connection, of_writer).run(&queue, lock))
+            .spawn(move || writer.run(&queue, lock))
             .map_err(|error| ServerError::Part {
                 part: "store",
                 reason: error.to_string(),
@@ -144,6 +151,7 @@ impl Database {
             orders,
             writer,
             health,
+            waiting,
             metrics: OnceLock::new(),
         })
     }
@@ -166,12 +174,18 @@ impl Store {
         let _never = self.orders.send(Order::CountWith(Arc::clone(metrics)));
     }
 
-    /// Queues a record. A link has at most one record in flight, so links bound this queue.
-    pub(crate) fn save(&self, save: SaveId, record: Record) {
+    /// Queues a record; false where too many wait for the disk already.
+    #[must_use]
+    pub(crate) fn save(&self, save: SaveId, record: Record) -> bool {
+        if self.waiting.fetch_add(1, Ordering::Relaxed) >= QUEUE_COUNT_MAX {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            return false;
+        }
         if let Some(metrics) = self.metrics.get() {
             metrics.store_queue.inc();
         }
         let _never = self.orders.send(Order::Save(save, record));
+        true
     }
 
     /// Writes what is queued and ends.
@@ -187,6 +201,7 @@ impl Store {
 struct Writer {
     connection: Connection,
     health: StoreHealth,
+    waiting: Arc<AtomicUsize>,
     hub: Option<mpsc::Sender<HubMessage>>,
     metrics: Option<Arc<Metrics>>,
     /// When to look again for what is not needed any more.
@@ -194,10 +209,11 @@ struct Writer {
 }
 
 impl Writer {
-    fn new(connection: Connection, health: StoreHealth) -> Self {
+    fn new(connection: Connection, health: StoreHealth, waiting: Arc<AtomicUsize>) -> Self {
         Self {
             connection,
             health,
+            waiting,
             hub: None,
             metrics: None,
             prune_at: Instant::now(),
@@ -240,6 +256,7 @@ impl Writer {
     fn commit(&mut self, group: &[(SaveId, Record)]) {
         let begun = Instant::now();
         let outcome = tables::commit(&mut self.connection, group).map_err(|error| error.to_string());
+        self.waiting.fetch_sub(group.len(), Ordering::Relaxed);
         if let Some(metrics) = &self.metrics {
             metrics.committed(group.len(), begun.elapsed(), outcome.is_ok());
             let count = i64::try_from(group.len()).unwrap_or(i64::MAX);

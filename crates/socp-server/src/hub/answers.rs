@@ -11,8 +11,9 @@ use std::sync::atomic::Ordering;
 use tokio::sync::oneshot;
 
 /// Where queues are full.
-pub(crate) const BOUNDS: [(&str, usize); 3] = [
+pub(crate) const BOUNDS: [(&str, usize); 4] = [
     ("hub_queue", crate::HUB_QUEUE_COUNT_MAX),
+    ("store_queue", crate::store::QUEUE_COUNT_MAX),
     ("outbox_frames", OUTBOUND_FRAMES_COUNT_MAX),
     ("outbox_bytes", OUTBOUND_BYTES_MAX),
 ];

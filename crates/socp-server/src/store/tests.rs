@@ -1,6 +1,6 @@
 //! What the database keeps: over a migration, over a restart, and for how long.
 
-use super::{Database, Order, StoreHealth, Writer, migrations, tables};
+use super::{Database, Order, QUEUE_COUNT_MAX, Store, StoreHealth, Writer, migrations, tables};
 use crate::hub::HubMessage;
 use crate::metrics::Metrics;
 use rusqlite::Connection;
@@ -8,7 +8,9 @@ use socp_core::server::{Delivered, Memory, Record, SaveId, ServerPin};
 use socp_proto::limits::CONTENT_REMEMBERED_MS;
 use socp_proto::{KeyText, UserId};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::mpsc::channel;
+use std::sync::{Arc, OnceLock};
 use tokio::sync::mpsc;
 
 const NOW: u64 = 1_800_000_000_000;
@@ -173,7 +175,7 @@ fn one_commit_has_one_answer_and_a_failing_store_says_so_until_it_works_again() 
     let path = dir.path().join("server.db");
     let database = Database::open(&path).unwrap();
     let health = StoreHealth::default();
-    let mut writer = Writer::new(database.connection, health.clone());
+    let mut writer = Writer::new(database.connection, health.clone(), Arc::default());
     let metrics = Arc::new(Metrics::new());
     let (hub, mut messages) = mpsc::channel(1);
     writer.take([Order::AnswerTo(hub), Order::CountWith(Arc::clone(&metrics))].into_iter());
@@ -203,4 +205,29 @@ fn one_commit_has_one_answer_and_a_failing_store_says_so_until_it_works_again() 
         .unwrap();
     assert_eq!(save(102..103), (ids(102..103), true));
     assert_eq!((health.failure(), metrics.store_failing()), (None, false));
+}
+
+#[test]
+fn what_waits_for_a_slow_disk_is_bounded_and_there_is_room_again_behind_a_commit() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = Database::open(&dir.path().join("server.db")).unwrap();
+    let (orders, queue) = channel();
+    let waiting = Arc::<AtomicUsize>::default();
+    let mut writer = Writer::new(database.connection, StoreHealth::default(), Arc::clone(&waiting));
+    let store = Store {
+        orders,
+        writer: std::thread::spawn(|| ()),
+        health: StoreHealth::default(),
+        waiting,
+        metrics: OnceLock::new(),
+    };
+    let save = |number: usize| {
+        let number = u64::try_from(number).unwrap();
+        store.save(SaveId(number), Record::ChannelVersion(number))
+    };
+    assert!((0..QUEUE_COUNT_MAX).all(save));
+    assert!(!save(0) && !save(1));
+    writer.take(queue.try_iter().take(2));
+    assert!(save(0) && save(1));
+    assert!(!save(2));
 }
