@@ -1,9 +1,10 @@
 //! Direct messages on their way (SOCP §8.3, §9.2, §10).
 
 use super::super::*;
+use super::table::server_deliver;
 use super::world::*;
 use socp_proto::KeyText;
-use socp_proto::payload::{DirectMessage, ServerDeliver, UserDeliver, msg_ref};
+use socp_proto::payload::{DirectMessage, UserDeliver, msg_ref};
 
 fn delivered(frames: &[Frame]) -> Vec<(u64, UserDeliver)> {
     let deliver = |frame: &Frame| match &frame.payload {
@@ -27,22 +28,6 @@ fn as_delivered(sender: &str, ts: u64, message: DirectMessage) -> (u64, UserDeli
         ts: Some(ts),
     };
     (ts, deliver)
-}
-
-fn server_deliver(sender: &str, to: &str, ts: u64, text: &[u8]) -> ServerDeliver {
-    let DirectMessage {
-        ciphertext,
-        sender_pub,
-        content_sig,
-    } = direct(sender, to, ts, text);
-    ServerDeliver {
-        user_id: user_id(to),
-        ciphertext,
-        sender: user_id(sender),
-        sender_pub,
-        content_sig,
-        ts: Some(ts),
-    }
 }
 
 #[test]
