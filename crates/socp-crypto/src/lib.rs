@@ -13,10 +13,12 @@
 //! | [`public_key`], [`private_key`] | keys of SOCP §4: PSS signatures, OAEP blocks |
 //! | [`content`] | what end-to-end signatures cover (SOCP §9.2 to §9.4, §12) |
 //! | [`frame_content`] | the same, read off whole frames |
+//! | [`delegate`] | Ed25519 keys that sign in a server's name for a while (PROTOCOL II.3) |
 //! | [`keyfile`] | a private key at rest, under a password or a secret |
 //! | [`secret`], [`random`], [`digest`] | values that forget themselves, randomness, SHA-256 |
 
 pub mod content;
+pub mod delegate;
 pub mod digest;
 pub mod error;
 pub mod frame_content;
@@ -28,6 +30,7 @@ pub mod random;
 pub mod secret;
 
 pub use content::{ContentFamily, ContentParts, ContentScheme, sign_content, verify_content};
+pub use delegate::{DelegateKey, DelegatePublicKey};
 pub use error::{CryptoError, KeyFault, KeyFileFault};
 pub use frame_content::{ContentCheck, check_content, content_preimage_of};
 pub use keyfile::{SealedKey, UnlockSecret};

@@ -2,13 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
+use socp_proto::{Delegation, ServerId};
 use std::sync::OnceLock;
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{RSA_PSS_SHA256, RsaKeyPair, RsaPssSaltLength, RsaSignatureEncoding};
 use socp_crypto::content::sign_content_as;
 use socp_crypto::{
-    ContentParts, ContentScheme, CryptoError, KeyFault, PrivateKey, PublicKey, sign_content, verify_content,
+    ContentParts, ContentScheme, CryptoError, DelegateKey, DelegatePublicKey, KeyFault, PrivateKey, PublicKey,
+    sign_content, verify_content,
 };
 
 #[test]
@@ -25,6 +27,42 @@ fn debug_output_is_the_fingerprint() {
     let fingerprint = data_encoding::HEXLOWER.encode(&key().public_key().fingerprint());
     assert_eq!(format!("{:?}", key()), format!("PrivateKey({fingerprint})"));
     assert_eq!(format!("{:?}", key().public_key()), format!("PublicKey({fingerprint})"));
+}
+
+#[test]
+fn a_delegate_speaks_for_the_server_that_signed_its_delegation_alone() {
+    let server_id = ServerId::try_from("srv").unwrap();
+    let delegate = DelegateKey::generate().unwrap();
+    let delegation = delegate.delegation(key(), &server_id, 1_000, 2_000).unwrap();
+    let public = DelegatePublicKey::of(&delegation, key().public_key()).unwrap();
+    let sig = delegate.sign(b"frame").unwrap();
+    assert_eq!(public.verify(b"frame", &sig), Ok(()));
+    assert_eq!(public.verify(b"framf", &sig), Err(CryptoError::BadSignature));
+    let other = DelegateKey::generate().unwrap();
+    assert_eq!(
+        public.verify(b"frame", &other.sign(b"frame").unwrap()),
+        Err(CryptoError::BadSignature)
+    );
+
+    let stranger = PrivateKey::generate().unwrap();
+    let refused = |delegation: &Delegation, server: &PrivateKey| {
+        DelegatePublicKey::of(delegation, server.public_key()).err() == Some(CryptoError::BadSignature)
+    };
+    assert!(refused(&delegation, &stranger));
+    let of_other = other.delegation(key(), &server_id, 1_000, 2_000).unwrap();
+    let changes: [fn(&mut Delegation, &Delegation); 4] = [
+        |delegation, of_other| delegation.key = of_other.key,
+        |delegation, _| delegation.not_after += 1,
+        |delegation, _| delegation.server_id = ServerId::try_from("srw").unwrap(),
+        |delegation, _| {
+            delegation.extra.insert("more".to_owned(), 1.into());
+        },
+    ];
+    for change in changes {
+        let mut changed = delegation.clone();
+        change(&mut changed, &of_other);
+        assert!(refused(&changed, key()), "{changed:?}");
+    }
 }
 
 #[test]

@@ -15,6 +15,14 @@ pub struct Capabilities(BTreeSet<String>);
 pub struct InvalidCapabilities;
 
 impl Capabilities {
+    /// The set of these.
+    ///
+    /// # Errors
+    /// [`InvalidCapabilities`] if one is not `name/version`, or there are too many.
+    pub fn of(names: &[&str]) -> Result<Self, InvalidCapabilities> {
+        Self::try_from(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())
+    }
+
     /// Whether this end has the capability.
     #[must_use]
     pub fn has(&self, capability: &str) -> bool {
@@ -54,7 +62,7 @@ mod tests {
     use super::*;
 
     fn caps(list: &[&str]) -> Result<Capabilities, InvalidCapabilities> {
-        Capabilities::try_from(list.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>())
+        Capabilities::of(list)
     }
 
     #[test]

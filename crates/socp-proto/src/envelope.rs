@@ -1,11 +1,15 @@
 //! The envelope (SOCP §7) and its three states: read, drafted, signed.
 
 use crate::canonical::utf8_form;
+use crate::delegation::DELEGATE_SIGNATURE_BYTES;
 use crate::id::{Address, Id, ServerId};
 use crate::json::{JsonFault, Object, parse_object};
 use crate::key::Base64Url;
 use crate::payload::{ErrorCode, FrameKind, InvalidPayload, Payload};
 use serde_json::Value;
+
+/// What stands before an envelope where a delegated key signs it (PROTOCOL II.3).
+const FRAME_DOMAIN: &[u8] = b"socp-frame-v1\0";
 
 /// One JSON object of the wire, checked field by field, with whatever else it carried.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +48,24 @@ impl Envelope {
     #[must_use]
     pub fn signed_text(&self) -> String {
         utf8_form(&self.payload)
+    }
+
+    /// Whether `sig` is as long as a delegated key's: the length tells it from an RSA signature (PROTOCOL II.3).
+    #[must_use]
+    pub fn is_delegated(&self) -> bool {
+        self.sig.as_str().len() == DELEGATE_SIGNATURE_BYTES.saturating_mul(4).div_ceil(3)
+    }
+
+    /// The canonical envelope without its signature, which a delegated `sig` covers (PROTOCOL II.3).
+    #[must_use]
+    pub fn delegated_text(&self) -> Vec<u8> {
+        let mut object = self.extra.clone();
+        object.insert("type".to_owned(), Value::from(self.kind.name()));
+        object.insert("from".to_owned(), Value::from(self.from.as_str()));
+        object.insert("to".to_owned(), Value::from(self.to.as_str()));
+        object.insert("ts".to_owned(), Value::from(self.ts));
+        object.insert("payload".to_owned(), Value::Object(self.payload.clone()));
+        [FRAME_DOMAIN, utf8_form(&object).as_bytes()].concat()
     }
 
     /// Whose `sig` it must be on a link to the server `peer`: the peer's where the author's `from` is kept, else that
@@ -106,6 +128,16 @@ impl Draft {
     #[must_use]
     pub fn signed_text(&self) -> String {
         utf8_form(&self.payload)
+    }
+
+    /// The finished envelope, of which `sign` signs the canonical form without `sig` (PROTOCOL II.3).
+    ///
+    /// # Errors
+    /// Those of `sign`.
+    pub fn sign_whole<E>(self, sign: impl FnOnce(&[u8]) -> Result<Vec<u8>, E>) -> Result<Envelope, E> {
+        let unsigned = self.sign(&[]);
+        let sig = Base64Url::encode(&sign(&unsigned.delegated_text())?);
+        Ok(Envelope { sig, ..unsigned })
     }
 
     /// The finished envelope.
@@ -263,6 +295,27 @@ mod tests {
         for kept in [r#""relay":"x""#, r#""novel":[1]"#, r#""mood":"good""#] {
             assert!(passed_on.contains(kept), "{kept} is lost in {passed_on}");
         }
+    }
+
+    #[test]
+    fn a_delegated_signature_covers_the_whole_envelope() {
+        let frame = Frame::parse(ADVERTISE).unwrap();
+        let draft = frame.envelope.into_draft();
+        let mut text = Vec::new();
+        let signed = draft.sign_whole(|bytes| {
+            text = bytes.to_vec();
+            Ok::<_, ()>(vec![1; DELEGATE_SIGNATURE_BYTES])
+        });
+        let signed = signed.unwrap();
+        assert_eq!(
+            String::from_utf8(text.clone()).unwrap(),
+            "socp-frame-v1\0{\"from\":\"s1\",\"payload\":{\"meta\":{\"mood\":\"good\"},\"novel\":[1],\
+             \"server_id\":\"s1\",\"user_id\":\"u\"},\"relay\":\"x\",\"to\":\"*\",\"ts\":7,\"type\":\"USER_ADVERTISE\"}"
+        );
+        let read = Frame::parse(&signed.to_text()).unwrap().envelope;
+        assert!(read.is_delegated());
+        assert_eq!(read.delegated_text(), text);
+        assert!(!Frame::parse(ADVERTISE).unwrap().envelope.is_delegated());
     }
 
     #[test]

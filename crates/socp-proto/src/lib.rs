@@ -9,6 +9,7 @@
 
 pub mod canonical;
 pub mod caps;
+pub mod delegation;
 pub mod envelope;
 pub mod id;
 pub mod json;
@@ -19,6 +20,7 @@ pub mod payload;
 
 pub use canonical::{escaped_form, utf8_form};
 pub use caps::Capabilities;
+pub use delegation::{DELEGATE, DELEGATE_KEY_BYTES, DELEGATE_SIGNATURE_BYTES, Delegation, InvalidDelegation};
 pub use envelope::{Draft, Envelope, Frame, FrameError};
 pub use id::{Address, Id, InvalidId, ServerId, UserId};
 pub use json::{JsonFault, Object};

@@ -36,6 +36,15 @@ const _: () = assert!(DIRECT_CIPHERTEXT_BYTES_MAX * 4 / 3 + 64 * 1024 < FRAME_BY
 pub const RELAYED_BYTES_MAX: usize = FRAME_BYTES_MAX - 4096;
 /// Longest signature in bytes, RSA-4096 (RFC 8017 §8.1.1).
 pub const SIGNATURE_BYTES_MAX: usize = 512;
+/// Longest that a delegation may last (PROTOCOL II.3).
+pub const DELEGATION_MAX_MS: u64 = 48 * 3_600_000;
+/// Unknown fields that a delegation may have (our choice).
+pub const DELEGATION_EXTRA_COUNT_MAX: usize = 8;
+/// How long our own delegations last, and when the next one is made: so early that a server whose clock is off, or that
+/// was away, has always a good one (PROTOCOL II.3: daily).
+pub const DELEGATION_LASTS_MS: u64 = 40 * 3_600_000;
+/// See [`DELEGATION_LASTS_MS`].
+pub const DELEGATION_RENEWED_MS: u64 = 24 * 3_600_000;
 /// Longest first message of a link, before anybody has said who it is (our choice).
 pub const FIRST_FRAME_BYTES_MAX: usize = 32 * 1024;
 /// Longest file name in a manifest in bytes (our choice).

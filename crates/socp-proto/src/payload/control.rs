@@ -2,6 +2,7 @@
 
 use super::Shape;
 use crate::caps::Capabilities;
+use crate::delegation::Delegation;
 use crate::id::ServerId;
 use crate::key::{Base64Url, KeyText};
 use crate::limits::GOSSIP_REFS_COUNT_MAX;
@@ -135,6 +136,9 @@ pub struct Ack {
     /// What the server can do beyond SOCP v1.3, in the answer to a hello.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caps: Option<Capabilities>,
+    /// The key that signs its frames to us from this frame on, in the answer to a hello (PROTOCOL II.3).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delegation: Option<Delegation>,
 }
 
 impl Shape for Ack {}
@@ -155,6 +159,9 @@ pub struct Heartbeat {
     /// Of what the receiver offered, what the sender lacks; ours (PROTOCOL I.5).
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "gossip_refs")]
     pub want: Vec<Base64Url>,
+    /// The sender's next delegation, before its last one ends (PROTOCOL II.3).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delegation: Option<Delegation>,
 }
 
 fn gossip_refs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Base64Url>, D::Error> {
