@@ -11,7 +11,8 @@ use crate::error::ClientError;
 use crate::files::{FileJob, FileLane, OutgoingFile};
 use crate::link::{Backoff, Socket, dial};
 use crate::profile::Profile;
-use crate::worker::{Job, Saying, Worker, is_signed_by};
+use crate::seal::{self, Delegate, SealCheck};
+use crate::worker::{Job, Saying, Worker};
 use pump::End;
 use socp_core::client::{
     ChannelReport, Client as Core, Command, Config, Event, FileProgress, FileReport, FileWork, Input, Output, Person,
@@ -130,6 +131,8 @@ struct Driver {
     /// What the core sends belongs on the link that there is.
     is_linked: bool,
     server_key: Option<(PublicKey, Fingerprint)>,
+    /// Which key signs for it on this link.
+    delegate: Option<Delegate>,
     requests: mpsc::Receiver<Request>,
     requests_are_open: bool,
     events: mpsc::Sender<Event>,
@@ -171,6 +174,7 @@ impl Driver {
             files: FileLane::start(user, key, downloads.map(|downloads| downloads.dir)),
             is_linked: false,
             server_key,
+            delegate: None,
             requests,
             requests_are_open: true,
             events,
@@ -482,13 +486,16 @@ impl Driver {
             Some(key) => Some(key.clone()),
             None => named_key(&frame),
         };
-        let input = blocking(move || {
-            Ok(match key {
-                Some((key, by)) if is_signed_by(&key, &frame) => Input::Frame(Verified::checked(frame, by)),
-                Some(_) | None => Input::Unverified(frame),
-            })
-        });
-        let input = input.await?;
+        let (delegate, unix) = (self.delegate.clone(), self.clock.now().unix);
+        let checked = blocking(move || Ok((seal::check(&frame, key.as_ref(), delegate.as_ref(), unix), frame)));
+        let input = match checked.await? {
+            (SealCheck::Good(by), frame) => Input::Frame(Verified::checked(frame, by)),
+            (SealCheck::Delegating(delegate), _) => {
+                self.delegate = Some(delegate);
+                return Ok(());
+            }
+            (SealCheck::Bad, frame) => Input::Unverified(frame),
+        };
         self.input(input);
         Ok(())
     }

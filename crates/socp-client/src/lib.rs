@@ -29,6 +29,7 @@ mod files;
 mod link;
 mod profile;
 mod safe_text;
+mod seal;
 mod worker;
 
 pub use client::{Client, Downloads, EventStream, Options, Receipt, SendingFile};

@@ -43,7 +43,7 @@ pub const DELEGATION_EXTRA_COUNT_MAX: usize = 8;
 /// How long our own delegations last, and when the next one is made: so early that a server whose clock is off, or that
 /// was away, has always a good one (PROTOCOL II.3: daily).
 pub const DELEGATION_LASTS_MS: u64 = 40 * 3_600_000;
-/// See [`DELEGATION_LASTS_MS`].
+/// See [`DELEGATION_LASTS_MS`] (PROTOCOL II.3).
 pub const DELEGATION_RENEWED_MS: u64 = 24 * 3_600_000;
 /// Longest first message of a link, before anybody has said who it is (our choice).
 pub const FIRST_FRAME_BYTES_MAX: usize = 32 * 1024;
@@ -168,7 +168,7 @@ pub const OFFERS_PER_PEER_COUNT_MAX: usize = 4_096;
 pub const LINKS_DECIDE_WAIT_MS: u64 = 200;
 /// How often what we know by a peer is compared with what it says it reaches, after a rest and over time (our choice).
 pub const LINKS_CHECKS_BURST_MAX: u32 = 10;
-/// See [`LINKS_CHECKS_BURST_MAX`].
+/// See [`LINKS_CHECKS_BURST_MAX`] (our choice).
 pub const LINKS_CHECKS_PER_S_MAX: u32 = 1;
 /// How long a lost link still counts as one, since most come back at once (our choice).
 pub const UNLINKED_TELL_WAIT_MS: u64 = 5_000;

@@ -11,19 +11,19 @@ use crate::log;
 use crate::metrics::{Direction, Loss, Metrics, Outcome};
 use crate::outbox::{Outbox, Pending};
 use crate::settings::Settings;
-use crate::signer::Signer;
+use crate::signer::{NewDelegate, Signer, new_delegate};
 use crate::store::Store;
 use answers::{Question, Unpinning};
-use futures_util::FutureExt as _;
 use socp_core::Now;
 use socp_core::server::{
-    BootstrapEntry, Config, DialId, Fault, Input, LinkId, Note, Output, Record, Role, SaveId, Server,
+    BootstrapEntry, Config, DialId, Fault, Input, LinkId, Note, Output, Record, Role, SaveId, Seal, Server,
 };
 use socp_crypto::{PublicKey, random_bytes};
-use socp_proto::limits::STOP_FLUSH_MAX_MS;
-use socp_proto::{Base64Url, FrameKind, KeyText, Object, UserId};
+use socp_proto::limits::{DELEGATION_RENEWED_MS, STOP_FLUSH_MAX_MS};
+use socp_proto::{Base64Url, FrameKind, KeyText, Object, ServerId, UserId};
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -39,6 +39,8 @@ pub(crate) enum HubMessage {
     },
     /// Something for the state machine.
     Core(Box<Input>),
+    /// Another key signs frames in our name.
+    Delegated(NewDelegate),
     /// The store has answered, for all that went into one commit.
     Saved(Vec<SaveId>, Result<(), String>),
     /// An operator wants to know something.
@@ -53,6 +55,9 @@ impl HubMessage {
         Self::Core(Box::new(input))
     }
 }
+
+/// How soon a new key to sign frames with is tried again where it could not be made.
+const DELEGATION_RETRY_MS: u64 = 60_000;
 
 /// Bytes that an envelope adds to its payload: names, ids, `ts`, and 683 characters of signature.
 const ENVELOPE_BYTES: usize = 1024;
@@ -76,6 +81,10 @@ pub(crate) struct Hub {
     /// Who waits for the core to forget a pin, and then for the store.
     wanted_unpin: Option<(PinRow, oneshot::Sender<Result<PinRow, Refusal>>)>,
     unpinning: Vec<Unpinning>,
+    /// Whether a delegated key signs what our own need not.
+    delegates: bool,
+    /// When the next one is made.
+    renewal: Pin<Box<tokio::time::Sleep>>,
     is_stopping: bool,
 }
 
@@ -96,6 +105,18 @@ impl Hub {
             .clone()
             .unwrap_or_else(|| (host_of(listen), listen.port()));
         let (clock_behind_ms, clock_ahead_ms) = settings.clock_tolerance_ms;
+        let epoch = Instant::now();
+        let mut signer = Signer::new(opened.key.clone(), wiring.pool.clone(), Arc::clone(&wiring.metrics));
+        let mut delegation = None;
+        if settings.delegates {
+            let new =
+                new_delegate(&opened.key, &opened.server_id, now(epoch).unix).map_err(|error| ServerError::Part {
+                    part: "key to sign frames with",
+                    reason: error.to_string(),
+                })?;
+            signer.use_delegate(new.key);
+            delegation = Some(new.delegation);
+        }
         let config = Config {
             server_id: opened.server_id,
             name: settings.name.clone(),
@@ -109,11 +130,10 @@ impl Hub {
             allow_unsigned_join: settings.allow_unsigned_join,
             clock_behind_ms,
             clock_ahead_ms,
+            delegation,
             seed,
         };
-        let epoch = Instant::now();
         let core = Server::new(now(epoch), config, opened.memory);
-        let signer = Signer::new(opened.key, wiring.pool.clone(), Arc::clone(&wiring.metrics));
         opened.store.answer_to(wiring.hub.clone());
         Ok(Self {
             core,
@@ -129,6 +149,8 @@ impl Hub {
             is_giving_up: false,
             wanted_unpin: None,
             unpinning: Vec::new(),
+            delegates: settings.delegates,
+            renewal: Box::pin(tokio::time::sleep(Duration::from_millis(DELEGATION_RENEWED_MS))),
             is_stopping: false,
         })
     }
@@ -148,6 +170,11 @@ impl Hub {
                 .map(|due| self.epoch + Duration::from_millis(due));
             let message = tokio::select! {
                 message = self.messages.recv() => message,
+                () = self.renewal.as_mut() => {
+                    self.renewal = Box::pin(tokio::time::sleep(Duration::from_millis(DELEGATION_RETRY_MS)));
+                    self.delegate_for(self.core.id().clone());
+                    continue;
+                }
                 () = sleep_until(due) => {
                     self.core.handle_timeout(now(self.epoch));
                     self.perform();
@@ -173,6 +200,7 @@ impl Hub {
                 }
             }
             HubMessage::Core(input) => *input,
+            HubMessage::Delegated(new) => return self.on_delegated(new),
             HubMessage::Saved(saves, outcome) => return self.on_saved(&saves, &outcome),
             HubMessage::Asked(question) => return self.on_question(question),
             HubMessage::Stop => Input::Stop,
@@ -186,6 +214,29 @@ impl Hub {
         if let (Some((kind, _)), Some(outcome)) = (frame, self.handling.take()) {
             self.wiring.metrics.frame(Direction::In, kind, outcome);
         }
+    }
+
+    /// Has a key made that signs frames in our name under this id.
+    fn delegate_for(&self, id: ServerId) {
+        if !self.delegates {
+            return;
+        }
+        let made = self.signer.delegate(id, now(self.epoch).unix);
+        let hub = self.wiring.hub.clone();
+        tokio::spawn(async move {
+            // Where none could be made it is tried again soon; the one before lasts for hours yet.
+            if let Ok(Some(new)) = made.await {
+                let _stopping = hub.send(HubMessage::Delegated(new)).await;
+            }
+        });
+    }
+
+    fn on_delegated(&mut self, NewDelegate { key, delegation }: NewDelegate) {
+        // Nothing that the core wants signed is still to be performed, so the next frame is signed by the new key, and
+        // the core tells of it before.
+        self.signer.use_delegate(key);
+        self.renewal = Box::pin(tokio::time::sleep(Duration::from_millis(DELEGATION_RENEWED_MS)));
+        self.handle(Input::Delegated { delegation });
     }
 
     fn handle(&mut self, input: Input) {
@@ -212,17 +263,18 @@ impl Hub {
         let mut unsaved = Vec::new();
         while let Some(output) = self.core.poll_output() {
             match output {
-                Output::Send { to, draft } => {
+                Output::Send { to, draft, by } => {
                     let bytes = draft.signed_text().len().saturating_add(ENVELOPE_BYTES);
                     let kind = draft.kind;
-                    self.enqueue(&to, kind, bytes, &mut slow, |hub| hub.signer.sign(draft));
+                    self.enqueue(&to, kind, bytes, &mut slow, |hub| match by {
+                        Seal::Server => hub.signer.sign(draft),
+                        Seal::Delegate => hub.signer.sign_by_delegate(draft),
+                    });
                 }
                 Output::Forward { to, envelope } => {
                     let text: Arc<str> = Arc::from(envelope.to_text());
                     let bytes = text.len();
-                    self.enqueue(&to, envelope.kind, bytes, &mut slow, |_| {
-                        futures_util::future::ready(Some(text)).boxed().shared()
-                    });
+                    self.enqueue(&to, envelope.kind, bytes, &mut slow, |_| Pending::Ready(text));
                 }
                 Output::Close { link, code, reason } => {
                     if let Some(handle) = self.links.get(&link) {
@@ -255,6 +307,9 @@ impl Hub {
                 Output::Save { save, record } => {
                     if matches!(record, Record::Unpinned(_)) {
                         self.await_unpinned(save);
+                    }
+                    if let Record::Identity(id) = &record {
+                        self.delegate_for(id.clone());
                     }
                     if !self.store.save(save, record) {
                         unsaved.push(save);
@@ -374,7 +429,9 @@ impl Hub {
                 }
                 Ok(Some(HubMessage::Opened { handle, .. })) => handle.outbox.kill(),
                 // Whoever asked is told by the end of the question that we are stopping.
-                Ok(Some(HubMessage::Saved(..) | HubMessage::Asked(_) | HubMessage::Stop)) => {}
+                Ok(Some(
+                    HubMessage::Saved(..) | HubMessage::Asked(_) | HubMessage::Delegated(_) | HubMessage::Stop,
+                )) => {}
                 Ok(None) | Err(_) => break,
             }
         }
@@ -406,6 +463,7 @@ fn frame_of(input: &Input) -> Option<(Option<FrameKind>, Outcome)> {
         | Input::Endorsed { .. }
         | Input::Saved { .. }
         | Input::SaveFailed { .. }
+        | Input::Delegated { .. }
         | Input::Unpin { .. }
         | Input::Stop => None,
     }

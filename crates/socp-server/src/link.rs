@@ -11,9 +11,9 @@ use crate::settings::{Budgets, Settings};
 use crate::socket::{Sent, SocketSink, SocketStream};
 use futures_util::SinkExt as _;
 use socp_core::server::{DialId, Input, LinkId};
-use socp_crypto::PublicKey;
+use socp_crypto::{DelegatePublicKey, PublicKey};
 use socp_proto::limits::STOP_FLUSH_MAX_MS;
-use socp_proto::{KeyText, ServerId};
+use socp_proto::{Delegation, Fingerprint, KeyText, ServerId};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -33,6 +33,8 @@ pub(crate) struct Wiring {
     pub(crate) keyring: Keyring,
     pub(crate) budgets: Budgets,
     pub(crate) verify_content: bool,
+    /// How far clocks may be off, behind and ahead in ms.
+    pub(crate) clock_tolerance_ms: (u64, u64),
     pub(crate) pending: PendingCounts,
     /// Connections that may be under construction at the same time.
     pub(crate) dialling: Semaphore,
@@ -48,6 +50,7 @@ impl Wiring {
             keyring: Keyring::default(),
             budgets: settings.budgets(),
             verify_content: settings.verify_content,
+            clock_tolerance_ms: settings.clock_tolerance_ms,
             pending: PendingCounts::default(),
             dialling: Semaphore::new(DIALS_AT_ONCE_MAX),
             metrics,
@@ -65,11 +68,22 @@ pub(crate) enum LinkRole {
     User(PublicKey),
 }
 
+/// A delegation whose signature was checked.
+#[derive(Debug, Clone)]
+pub(crate) struct Delegate {
+    pub(crate) key: DelegatePublicKey,
+    pub(crate) delegation: Arc<Delegation>,
+    /// The key that vouches for it.
+    pub(crate) server: Fingerprint,
+}
+
 /// What the hub and the two tasks of a link share.
 #[derive(Debug)]
 pub(crate) struct LinkState {
     /// None until the core has identified the link.
     role: RwLock<Option<LinkRole>>,
+    /// The key that signs a peer's frames, once it has told us (PROTOCOL II.3).
+    delegate: RwLock<Option<Delegate>>,
     /// The core has answered the first frame.
     pub(crate) proceed: Notify,
     /// Whether we opened it.
@@ -86,6 +100,15 @@ pub(crate) struct LinkState {
 impl LinkState {
     pub(crate) fn role(&self) -> Option<LinkRole> {
         self.role.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn delegate(&self) -> Option<Delegate> {
+        self.delegate.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The peer has another key from now on.
+    pub(crate) fn set_delegate(&self, delegate: Delegate) {
+        *self.delegate.write().unwrap_or_else(PoisonError::into_inner) = Some(delegate);
     }
 
     pub(crate) fn identify(&self, role: LinkRole) {
@@ -119,6 +142,7 @@ pub(crate) async fn run(wiring: Arc<Wiring>, origin: Origin, sink: SocketSink, s
     };
     let state = Arc::new(LinkState {
         role: RwLock::new(None),
+        delegate: RwLock::new(None),
         proceed: Notify::new(),
         was_dialled: dial.is_some(),
         expected_key,
@@ -226,7 +250,7 @@ async fn write_queue(
     while let Some(next) = queue.next().await {
         let sent = match next {
             Outgoing::Frame(text, bytes) => {
-                let text = text.await;
+                let text = text.text().await;
                 let sent = match text {
                     Some(text) => sink.send(Sent::Text((*text).to_owned())).await,
                     None => Err("a frame could not be signed".to_owned()),

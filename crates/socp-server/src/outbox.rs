@@ -3,12 +3,54 @@
 use futures_util::future::{BoxFuture, Shared};
 use socp_core::server::CloseCode;
 use socp_proto::limits::{OUTBOUND_BYTES_MAX, OUTBOUND_FRAMES_COUNT_MAX};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use tokio::sync::{Notify, mpsc, watch};
 
-/// A text that is being signed, for one link or many.
-pub(crate) type Pending = Shared<BoxFuture<'static, Option<Arc<str>>>>;
+/// A text for one link or many, that there is already, or is being signed, or is signed by whoever needs it first.
+#[derive(Clone)]
+pub(crate) enum Pending {
+    /// As it came.
+    Ready(Arc<str>),
+    /// On the pool.
+    Signing(Shared<BoxFuture<'static, Option<Arc<str>>>>),
+    /// So cheap to sign that the first writer does it.
+    Lazy(Arc<LazyText>),
+}
+
+/// A text that is made once, when it is first needed.
+pub(crate) struct LazyText {
+    text: OnceLock<Option<Arc<str>>>,
+    make: Mutex<Option<MakeText>>,
+}
+
+type MakeText = Box<dyn FnOnce() -> Option<Arc<str>> + Send>;
+
+impl Pending {
+    /// A text that `make` makes, or nothing if it fails.
+    pub(crate) fn lazy(make: impl FnOnce() -> Option<Arc<str>> + Send + 'static) -> Self {
+        Self::Lazy(Arc::new(LazyText {
+            text: OnceLock::new(),
+            make: Mutex::new(Some(Box::new(make))),
+        }))
+    }
+
+    /// The text; nothing if it could not be signed.
+    pub(crate) async fn text(self) -> Option<Arc<str>> {
+        match self {
+            Self::Ready(text) => Some(text),
+            Self::Signing(text) => text.await,
+            Self::Lazy(lazy) => lazy.text.get_or_init(|| lazy.make()).clone(),
+        }
+    }
+}
+
+impl LazyText {
+    fn make(&self) -> Option<Arc<str>> {
+        let make = self.make.lock().unwrap_or_else(PoisonError::into_inner).take();
+        make.and_then(|make| make())
+    }
+}
 
 /// Answers that may wait for their signatures or for the far end before its next frame is read.
 const UNSENT_ANSWERS_MAX: usize = 16;
@@ -148,10 +190,8 @@ impl OutboxReader {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use futures_util::FutureExt as _;
-
     fn frame() -> Pending {
-        futures_util::future::ready(Some(Arc::from("x"))).boxed().shared()
+        Pending::Ready(Arc::from("x"))
     }
 
     #[test]
@@ -165,6 +205,20 @@ mod tests {
         let (outbox, _reader, _killed) = super::outbox();
         outbox.push(frame(), OUTBOUND_BYTES_MAX).unwrap();
         assert_eq!(outbox.push(frame(), 1), Err(Full));
+    }
+
+    #[tokio::test]
+    async fn a_lazy_text_is_made_once_for_many() {
+        let count = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&count);
+        let text = Pending::lazy(move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+            Some(Arc::from("signed"))
+        });
+        for _ in 0..3 {
+            assert_eq!(text.clone().text().await.as_deref(), Some("signed"));
+        }
+        assert_eq!(count.load(Ordering::Relaxed), 1);
     }
 
     #[test]

@@ -1,21 +1,23 @@
 //! Reading a link: parse, verify on the pool, hand to the hub in the order in which frames came.
 
 use crate::hub::HubMessage;
-use crate::link::{LinkRole, LinkState, Wiring};
+use crate::link::{Delegate, LinkRole, LinkState, Wiring};
 use crate::metrics::{Loss, Metrics};
 use crate::outbox::Outbox;
 use crate::socket::{Received, SocketStream};
 use futures_util::StreamExt as _;
 use socp_core::Verified;
-use socp_core::server::{Bucket, Fault, FirstFrame, Input, LinkId};
+use socp_core::server::{Bucket, Fault, FirstFrame, Input, LinkId, Seal, seal_of};
 use socp_crypto::frame_content::signature_of;
-use socp_crypto::{ContentCheck, PublicKey, check_content};
+use socp_crypto::{ContentCheck, DelegatePublicKey, PublicKey, check_content};
 use socp_proto::limits::FIRST_FRAME_BYTES_MAX;
 use socp_proto::payload::{UserAdvertise, directory_statement, msg_ref};
-use socp_proto::{Envelope, Fingerprint, Frame, FrameKind, KeyText, Payload, ServerId, escaped_form, utf8_form};
+use socp_proto::{
+    Delegation, Envelope, Fingerprint, Frame, FrameKind, KeyText, Payload, ServerId, escaped_form, utf8_form,
+};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, oneshot};
 
 /// What checking a content signature counts for: it may take every form that programs sign (PROTOCOL I.7).
@@ -203,6 +205,15 @@ impl Reader<'_> {
     }
 
     async fn on_peer_frame(&mut self, frame: Frame, peer: &ServerId) -> bool {
+        let delegate = self.state.delegate();
+        let delegate = match seal_of(&frame, peer, delegate.is_some()) {
+            Ok(Seal::Delegate) => delegate,
+            Ok(Seal::Server) => None,
+            Err(fault) => return self.refuse(fault).await,
+        };
+        if let Some(delegate) = delegate {
+            return self.on_delegated_frame(frame, &delegate).await;
+        }
         let origin = frame.envelope.signer(peer);
         let kind = frame.envelope.kind;
         // Whoever only passes a frame on is not to blame for it.
@@ -212,6 +223,11 @@ impl Reader<'_> {
             return self.refuse(blame(Fault::Signature { kind })).await;
         };
         self.count_verifications(if vouches(&frame.payload) { 2 } else { 1 });
+        if let Payload::Heartbeat(heartbeat) = &frame.payload
+            && let Some(delegation) = heartbeat.delegation.clone()
+        {
+            return self.on_delegation(frame, peer, key, delegation).await;
+        }
         let link = self.link;
         let metrics = Arc::clone(&self.wiring.metrics);
         let checked =
@@ -228,6 +244,63 @@ impl Reader<'_> {
                 },
             );
         self.pass(Checked::Later(checked)).await
+    }
+
+    /// A frame signed by the key that a peer's own key vouches for: so cheap to check that it is done at once.
+    async fn on_delegated_frame(&mut self, frame: Frame, delegate: &Delegate) -> bool {
+        let kind = frame.envelope.kind;
+        if !delegate.delegation.holds_at(unix_ms(), self.wiring.clock_tolerance_ms) {
+            let reason = "the delegation that came on this link has ended";
+            return self.refuse(Fault::Delegation { kind, reason }).await;
+        }
+        let sig = frame.envelope.sig.decode();
+        let verify = || delegate.key.verify(&frame.envelope.delegated_text(), &sig);
+        if self.wiring.metrics.time_verifying(verify).is_err() {
+            return self.refuse(Fault::Signature { kind }).await;
+        }
+        if let Err(fault) = check_gossiped_keys(&frame.payload) {
+            return self.refuse(fault).await;
+        }
+        let (link, frame) = (self.link, Verified::checked(frame, delegate.server));
+        self.pass(Checked::now(Input::Peer { link, frame })).await
+    }
+
+    /// A peer tells which key signs its frames from now on, signed by its own key twice: the frame and the delegation.
+    /// Nothing more is read until that is checked.
+    async fn on_delegation(&mut self, frame: Frame, peer: &ServerId, key: PublicKey, delegation: Delegation) -> bool {
+        self.count_verifications(1);
+        let link = self.link;
+        let kind = frame.envelope.kind;
+        let refused = move |reason| Fault::Delegation { kind, reason };
+        if delegation.server_id != *peer {
+            return self.refuse(refused("the delegation is for another server")).await;
+        }
+        if !delegation.holds_at(unix_ms(), self.wiring.clock_tolerance_ms) {
+            return self.refuse(refused("the delegation does not hold at this time")).await;
+        }
+        let metrics = Arc::clone(&self.wiring.metrics);
+        let checked = self.wiring.pool.run(move || {
+            metrics.time_verifying(|| {
+                let frame = check_peer(frame, &key, &metrics)?;
+                let public = DelegatePublicKey::of(&delegation, &key);
+                let public = public.map_err(|_| refused("the delegation is not signed by this server's key"))?;
+                let server = Fingerprint::from_bytes(key.fingerprint());
+                let delegate = Delegate {
+                    key: public,
+                    delegation: Arc::new(delegation),
+                    server,
+                };
+                Ok((Verified::checked(frame, server), delegate))
+            })
+        });
+        match checked.await {
+            Ok(Ok((frame, delegate))) => {
+                self.state.set_delegate(delegate);
+                self.pass(Checked::now(Input::Peer { link, frame })).await
+            }
+            Ok(Err(fault)) => self.refuse(fault).await,
+            Err(_) => self.refuse(Fault::Framing("verification failed".to_owned())).await,
+        }
     }
 
     async fn on_user_frame(&mut self, frame: Frame, key: PublicKey) -> bool {
@@ -400,6 +473,11 @@ fn check_first(mut frame: Frame, expected: Option<KeyText>) -> Result<FirstFrame
         key: Some(text),
         signer,
     })
+}
+
+fn unix_ms() -> u64 {
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(unix.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn accept_key(text: &KeyText) -> Result<PublicKey, Fault> {

@@ -41,6 +41,8 @@ pub struct Settings {
     pub allow_open_beyond_loopback: bool,
     /// Whether content signatures are checked before routing.
     pub verify_content: bool,
+    /// Whether frames to programs that can take it are signed by a delegated key (PROTOCOL II.3).
+    pub delegates: bool,
     /// How far behind and ahead of our clock state-changing frames may lie, ms.
     pub clock_tolerance_ms: (u64, u64),
     /// Whether a newcomer may join without signing.
@@ -66,6 +68,7 @@ impl Settings {
             takes_users: true,
             allow_open_beyond_loopback: false,
             verify_content: true,
+            delegates: true,
             clock_tolerance_ms: Config::CLOCK_TOLERANCE_MS,
             allow_unsigned_join: false,
             rate_limit: RateLimit::PerSecond(USER_FRAMES_PER_S_MAX),

@@ -4,8 +4,9 @@ use crate::metrics::{Loss, Metrics};
 use crate::outbox::Pending;
 use crate::pool::Pool;
 use futures_util::FutureExt as _;
-use socp_crypto::PrivateKey;
-use socp_proto::{Base64Url, Draft, Object, utf8_form};
+use socp_crypto::{CryptoError, DelegateKey, PrivateKey};
+use socp_proto::limits::{CLOCK_BEHIND_MAX_MS, DELEGATION_LASTS_MS};
+use socp_proto::{Base64Url, Delegation, Draft, Object, ServerId, utf8_form};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::oneshot;
@@ -20,6 +21,8 @@ pub(crate) struct Signer {
     pool: Pool,
     metrics: Arc<Metrics>,
     kept: Arc<Mutex<Kept>>,
+    /// The key that signs where the server's own need not (PROTOCOL II.3).
+    delegate: Option<DelegateKey>,
 }
 
 #[derive(Debug, Default)]
@@ -49,7 +52,41 @@ impl Signer {
             pool,
             metrics,
             kept: Arc::default(),
+            delegate: None,
         }
+    }
+
+    /// From now on frames that need not be signed by the server's own key are signed by this one.
+    pub(crate) fn use_delegate(&mut self, delegate: DelegateKey) {
+        self.delegate = Some(delegate);
+    }
+
+    /// Signs the whole envelope with the delegated key, when the first link needs it.
+    pub(crate) fn sign_by_delegate(&self, draft: Draft) -> Pending {
+        let (delegate, metrics) = (self.delegate.clone(), Arc::clone(&self.metrics));
+        Pending::lazy(move || {
+            // The core asks for this only once it has been given a delegation.
+            let delegate = delegate?;
+            let sign = |text: &[u8]| delegate.sign(text).map(|sig| sig.to_vec());
+            match draft.sign_whole(sign) {
+                Ok(envelope) => Some(Arc::from(envelope.to_text())),
+                Err(error) => {
+                    tracing::error!(%error, "signing failed");
+                    metrics.dropped(Loss::Signing);
+                    None
+                }
+            }
+        })
+    }
+
+    /// Has the server's key sign for another: a new delegation, on the pool.
+    pub(crate) fn delegate(&self, server_id: ServerId, unix: u64) -> oneshot::Receiver<Option<NewDelegate>> {
+        let key = self.key.clone();
+        self.pool.run(move || {
+            new_delegate(&key, &server_id, unix)
+                .inspect_err(|error| tracing::error!(%error, "a key to sign frames with could not be made"))
+                .ok()
+        })
     }
 
     /// Starts to sign; whoever awaits the result gets the text that goes over the wire, or nothing if signing failed.
@@ -73,7 +110,7 @@ impl Signer {
             }
             Some(Arc::from(draft.sign(&sig).to_text()))
         });
-        done.map(|text| text.ok().flatten()).boxed().shared()
+        Pending::Signing(done.map(|text| text.ok().flatten()).boxed().shared())
     }
 
     /// Signs a directory statement.
@@ -82,6 +119,25 @@ impl Signer {
         self.pool
             .run(move || sign(&key, utf8_form(&statement).as_bytes(), &metrics).map(|sig| Base64Url::encode(&sig)))
     }
+}
+
+/// A key to sign frames with, and what the server's own key says of it.
+#[derive(Debug)]
+pub(crate) struct NewDelegate {
+    pub(crate) key: DelegateKey,
+    pub(crate) delegation: Delegation,
+}
+
+/// Makes a key that holds from now on; a little earlier where clocks disagree.
+pub(crate) fn new_delegate(key: &PrivateKey, server_id: &ServerId, unix: u64) -> Result<NewDelegate, CryptoError> {
+    let delegate = DelegateKey::generate()?;
+    let not_before = unix.saturating_sub(CLOCK_BEHIND_MAX_MS);
+    let not_after = unix.saturating_add(DELEGATION_LASTS_MS);
+    let delegation = delegate.delegation(key, server_id, not_before, not_after)?;
+    Ok(NewDelegate {
+        key: delegate,
+        delegation,
+    })
 }
 
 fn sign(key: &PrivateKey, text: &[u8], metrics: &Metrics) -> Option<[u8; 512]> {

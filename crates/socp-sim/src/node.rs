@@ -338,7 +338,7 @@ impl World {
     fn perform_one(&mut self, host: Host, output: Output) {
         let life = self.nodes[host].life;
         match output {
-            Output::Send { to, draft } => self.send_draft(host, to, draft),
+            Output::Send { to, draft, by: _ } => self.send_draft(host, to, draft),
             Output::Forward { to, envelope } => match Parcel::read(&envelope.to_text()) {
                 Ok(parcel) => self.send_parcel(host, &to, &Rc::new(parcel)),
                 Err(why) => self.oracle.broken(format!("h{host} passes on what is no frame: {why}")),

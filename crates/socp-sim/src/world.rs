@@ -156,6 +156,7 @@ impl World {
             takes_users: true,
             verify_content: true,
             allow_unsigned_join: false,
+            delegation: None,
             clock_behind_ms,
             clock_ahead_ms,
             seed: socp_proto::sha256(format!("{} {host}", self.options.seed).as_bytes()),

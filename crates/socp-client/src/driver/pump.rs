@@ -56,6 +56,7 @@ impl Driver {
     pub(super) async fn serve(&mut self, socket: Socket) -> End {
         let (mut sink, stream) = socket.split();
         self.is_linked = true;
+        self.delegate = None;
         self.input(Input::Connected);
         let end = match self.pump(&mut sink, stream).await {
             Ok(never) => match never {},

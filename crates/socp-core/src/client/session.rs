@@ -9,7 +9,7 @@ use super::outbox::Outbox;
 use crate::clock::{Mono, Now};
 use socp_proto::limits::{HELLO_TRIES_MAX, HELLO_WAIT_MAX_MS};
 use socp_proto::payload::{Ack, CtrlClose, ErrorNotice, UserHello};
-use socp_proto::{Capabilities, ErrorCode, Fingerprint, FrameKind, Id, KeyText, Meta, Payload, ServerId};
+use socp_proto::{Capabilities, DELEGATE, ErrorCode, Fingerprint, FrameKind, Id, KeyText, Meta, Payload, ServerId};
 
 /// How far we are with the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -176,7 +176,7 @@ impl Session {
                 client: self.program.clone(),
                 pubkey: self.pubkey.clone(),
                 enc_pubkey: Some(self.pubkey.clone()),
-                caps: Some(Capabilities::default()),
+                caps: Some(own_caps()),
                 meta: Some(self.meta.clone()),
                 server_id: named.clone(),
                 ts: Some(now.unix),
@@ -223,4 +223,10 @@ fn check_ack(
         key: key.clone(),
         name: ack.server_name.clone(),
     })
+}
+
+/// What our programs can do beyond SOCP v1.3.
+fn own_caps() -> Capabilities {
+    // A short list of well-formed names is one.
+    Capabilities::of(&[DELEGATE]).unwrap_or_default()
 }

@@ -2,8 +2,8 @@
 
 use super::Server;
 use super::fault::{CloseCode, Fault, FaultCount};
-use super::io::{AfterSave, DialId, FirstFrame, LinkId, Note, Output, Record, Reply, Role, ServerPin, own_caps};
-use super::link::{Link, PeerLink, link_to_keep};
+use super::io::{AfterSave, DialId, FirstFrame, LinkId, Note, Output, Record, Reply, Role, ServerPin};
+use super::link::{Link, PeerLink, Trust, link_to_keep};
 use super::mutation::Mutation;
 use super::timers::Timer;
 use crate::clock::Now;
@@ -12,7 +12,7 @@ use socp_proto::limits::{
     HEARTBEAT_INTERVAL_MS, LINK_SILENCE_MAX_MS, SERVERS_COUNT_MAX, WELCOME_CLIENTS_COUNT_MAX, WELCOME_LIST_BYTES_MAX,
 };
 use socp_proto::payload::{ServerIdentity, ServerWelcome, WelcomeServer};
-use socp_proto::{Address, Envelope, ErrorCode, Frame, KeyText, Payload, ServerId, UserId};
+use socp_proto::{Address, Envelope, ErrorCode, Frame, FrameKind, KeyText, Payload, ServerId, UserId};
 
 impl Server {
     /// The first thing we say on a link that we dialled.
@@ -36,7 +36,7 @@ impl Server {
             port: self.config.port,
             pubkey: self.config.key.clone(),
             name: self.config.name.clone(),
-            caps: Some(own_caps()),
+            caps: Some(self.own_caps()),
         }
     }
 
@@ -319,7 +319,7 @@ impl Server {
             );
             return false;
         }
-        let is_native = identity.caps.is_some();
+        let trust = self.trust_of(identity.caps.as_ref());
         let pin = ServerPin {
             server_id: server.clone(),
             key,
@@ -327,7 +327,7 @@ impl Server {
             port: identity.port,
             name: identity.name.map(|name| name.chars().take(64).collect()),
         };
-        self.make_peer(now, link, &pin, is_native);
+        self.make_peer(now, link, &pin, trust);
         if self.pins.get(&server) == Some(&pin) {
             self.answer_newcomer(now, link, reply);
             return true;
@@ -376,7 +376,7 @@ impl Server {
         self.note(Note::Unpinned { server: server.clone() });
     }
 
-    fn make_peer(&mut self, now: Now, link: LinkId, pin: &ServerPin, is_native: bool) {
+    fn make_peer(&mut self, now: Now, link: LinkId, pin: &ServerPin, trust: Trust) {
         let dial = self.links.get(&link).and_then(Link::dial);
         let server = pin.server_id.clone();
         if let Some(target) = dial.and_then(|dial| self.dials.get_mut(dial)) {
@@ -385,7 +385,7 @@ impl Server {
         let peer = PeerLink {
             server: server.clone(),
             dial,
-            is_native,
+            trust,
             is_announced: dial.is_some(),
             is_answered: dial.is_some(),
             last_heard: now.mono,
@@ -451,6 +451,7 @@ impl Server {
             Reply::Announce => self.announce_once(now, link),
             Reply::Nothing => {}
         }
+        self.tell_delegation(now, link);
         self.on_peer_linked(now, link, &server);
         self.begin_telling(now, link);
     }
@@ -489,13 +490,17 @@ impl Server {
             host: Some(self.config.host.clone()),
             port: Some(self.config.port),
             name: self.config.name.clone(),
-            caps: Some(own_caps()),
+            caps: Some(self.own_caps()),
             assigned_id,
         }
     }
 
     /// A linked peer tells its address again, or for the first time after it joined.
     pub(super) fn on_peer_announce(&mut self, now: Now, link: LinkId, server: &ServerId, identity: ServerIdentity) {
+        let kind = FrameKind::ServerAnnounce;
+        if !self.keeps_capability(now, link, kind, identity.caps.as_ref()) {
+            return;
+        }
         let Some(pin) = self.pins.get(server) else {
             return;
         };

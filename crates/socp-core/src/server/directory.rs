@@ -2,7 +2,7 @@
 
 use super::Server;
 use super::fault::{CloseCode, FaultCount};
-use super::io::{Accept, AfterSave, LinkId, Note, Output, Record, Role, UserRecord, own_caps};
+use super::io::{Accept, AfterSave, LinkId, Note, Output, Record, Role, UserRecord};
 use super::link::{Link, UserLink};
 use super::people::{Home, Person};
 use super::timers::Timer;
@@ -243,7 +243,7 @@ impl Server {
         let faults = FaultCount::default();
         let state = UserLink {
             user: user.clone(),
-            is_native: caps.is_some(),
+            trust: self.trust_of(caps.as_ref()),
             pings_unanswered: 0,
             faults,
         };
@@ -255,6 +255,7 @@ impl Server {
         self.timers
             .set(now.mono.saturating_add(PING_INTERVAL_MS), Timer::Ping(link));
         self.send_hello_ack(now, link, &user);
+        self.tell_delegation(now, link);
         self.begin_telling(now, link);
         let has_changed = self.people.get(&user).is_some_and(|person| person.meta != record.meta);
         let is_new = self.people.attach(&user, link, person_of(record, caps));
@@ -277,7 +278,7 @@ impl Server {
             server_id: Some(self.config.server_id.clone()),
             server_pub: Some(self.config.key.clone()),
             server_name: self.config.name.clone(),
-            caps: Some(own_caps()),
+            caps: Some(self.own_caps()),
         };
         self.send(&[link], now, user, &Payload::Ack(ack));
     }

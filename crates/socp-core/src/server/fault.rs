@@ -85,6 +85,20 @@ pub enum Fault {
         /// The frame's type.
         kind: FrameKind,
     },
+    /// A delegation that another key signed, for another server, or for another time.
+    #[error("{}: {reason}", kind.name())]
+    Delegation {
+        /// The frame's type.
+        kind: FrameKind,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A capability that is taken back in the middle of a link, or a frame that does without it.
+    #[error("{}: this link began with delegate/1 and must go on with it", kind.name())]
+    Downgrade {
+        /// The frame's type.
+        kind: FrameKind,
+    },
     /// A content signature that is wrong.
     #[error("content signature wrong")]
     Content {
@@ -145,6 +159,8 @@ impl Fault {
             Self::Content { .. } => "content",
             Self::NotYours { .. } => "not_yours",
             Self::OutOfPlace { .. } => "out_of_place",
+            Self::Delegation { .. } => "delegation",
+            Self::Downgrade { .. } => "downgrade",
             Self::Clock { .. } => "clock",
             Self::Stale { .. } => "stale",
             Self::TooLongToRelay { .. } => "too_long_to_relay",
@@ -166,6 +182,8 @@ impl Fault {
             | Self::Content { .. }
             | Self::NotYours { .. }
             | Self::OutOfPlace { .. }
+            | Self::Delegation { .. }
+            | Self::Downgrade { .. }
             | Self::Stale { .. }
             | Self::TooLongToRelay { .. }
             | Self::Clock { .. } => None,
@@ -177,9 +195,12 @@ impl Fault {
         match self {
             Self::Frame(error) => error.code(),
             Self::Key(_) => ErrorCode::BadKey,
-            Self::Signature { .. } | Self::UnknownOrigin { .. } | Self::Content { .. } | Self::NotYours { .. } => {
-                ErrorCode::InvalidSig
-            }
+            Self::Signature { .. }
+            | Self::UnknownOrigin { .. }
+            | Self::Delegation { .. }
+            | Self::Downgrade { .. }
+            | Self::Content { .. }
+            | Self::NotYours { .. } => ErrorCode::InvalidSig,
             Self::OutOfPlace { .. } => ErrorCode::UnknownType,
             Self::Clock { .. } | Self::Stale { .. } => ErrorCode::Timeout,
             Self::TooLongToRelay { .. } => ErrorCode::TooLarge,
@@ -196,6 +217,8 @@ impl Fault {
             | Self::UnknownOrigin { kind }
             | Self::NotYours { kind }
             | Self::OutOfPlace { kind }
+            | Self::Delegation { kind, .. }
+            | Self::Downgrade { kind }
             | Self::Stale { kind, .. }
             | Self::TooLongToRelay { kind, .. }
             | Self::Clock { kind } => Some(*kind),
@@ -225,6 +248,8 @@ impl Fault {
             | Self::UnknownOrigin { .. }
             | Self::NotYours { .. }
             | Self::OutOfPlace { .. }
+            | Self::Delegation { .. }
+            | Self::Downgrade { .. }
             | Self::Clock { .. } => None,
         }
     }
@@ -318,6 +343,8 @@ fn close_reason(fault: &Fault) -> &'static str {
         | Fault::Content { .. }
         | Fault::NotYours { .. }
         | Fault::OutOfPlace { .. }
+        | Fault::Delegation { .. }
+        | Fault::Downgrade { .. }
         | Fault::Stale { .. }
         | Fault::TooLongToRelay { .. }
         | Fault::Clock { .. } => "protocol error",

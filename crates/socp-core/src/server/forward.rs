@@ -150,7 +150,7 @@ impl Server {
         };
         let address = peer.server.clone();
         let mut heartbeat = Heartbeat::default();
-        if peer.is_native && peer.is_answered {
+        if peer.trust.is_native() && peer.is_answered {
             let lost = self.forwarding.lost.keys();
             let linked: BTreeSet<ServerId> = self.peers.keys().chain(lost).cloned().collect();
             heartbeat.peers = Some(linked.into_iter().collect());

@@ -6,7 +6,7 @@ use crate::verified::Verified;
 use socp_proto::limits::{CLOCK_AHEAD_MAX_MS, CLOCK_BEHIND_MAX_MS};
 use socp_proto::payload::ErrorCode;
 use socp_proto::{
-    Base64Url, Capabilities, Draft, Envelope, Fingerprint, Frame, FrameKind, KeyText, Meta, Object, ServerId, UserId,
+    Base64Url, Delegation, Draft, Envelope, Fingerprint, Frame, FrameKind, KeyText, Meta, Object, ServerId, UserId,
 };
 use std::sync::Arc;
 
@@ -69,6 +69,8 @@ pub struct Config {
     pub clock_behind_ms: u64,
     /// How far ahead of our clock a state-changing frame may lie, ms.
     pub clock_ahead_ms: u64,
+    /// The first key to sign frames with in our name, if there is to be one (PROTOCOL II.3).
+    pub delegation: Option<Delegation>,
     /// Where all randomness comes from.
     pub seed: [u8; 32],
 }
@@ -232,6 +234,11 @@ pub enum Input {
         /// Why, for the log.
         reason: String,
     },
+    /// The driver has made a key to sign frames with in our name; the one before is not used any more.
+    Delegated {
+        /// What our own key says of it.
+        delegation: Delegation,
+    },
     /// The operator has checked that a server has a new key, or is gone for good: its pin is forgotten.
     Unpin {
         /// Which.
@@ -259,6 +266,8 @@ pub enum Output {
         to: Vec<LinkId>,
         /// What to sign.
         draft: Draft,
+        /// With which key.
+        by: Seal,
     },
     /// Send an envelope as it is on each link.
     Forward {
@@ -492,7 +501,11 @@ impl FirstFrame {
     }
 }
 
-/// What this version can do beyond SOCP v1.3; empty, but its presence tells that we are one of ours.
-pub(super) fn own_caps() -> Capabilities {
-    Capabilities::default()
+/// Which of our keys signs a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seal {
+    /// The server's own, over the payload (SOCP §12).
+    Server,
+    /// The delegated one, over the whole envelope (PROTOCOL II.3).
+    Delegate,
 }

@@ -24,12 +24,36 @@ pub(super) enum Link {
     User(UserLink),
 }
 
+/// How much of what goes beyond SOCP v1.3 a link can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trust {
+    /// A program of others: the letter, and nothing else.
+    Stranger,
+    /// A program of ours.
+    Native,
+    /// A program of ours that takes frames signed by a delegated key (PROTOCOL II.3).
+    Delegates {
+        /// It has heard which key that is.
+        has_ours: bool,
+    },
+}
+
+impl Trust {
+    pub(super) fn is_native(self) -> bool {
+        self != Self::Stranger
+    }
+
+    pub(super) fn delegates(self) -> bool {
+        matches!(self, Self::Delegates { .. })
+    }
+}
+
 /// A link that belongs to a peer.
 #[derive(Debug)]
 pub(super) struct PeerLink {
     pub(super) server: ServerId,
     pub(super) dial: Option<DialId>,
-    pub(super) is_native: bool,
+    pub(super) trust: Trust,
     /// Whether our `SERVER_ANNOUNCE` went out on it.
     pub(super) is_announced: bool,
     /// Whether the far end has had our answer to its first frame; nothing else may go out before.
@@ -44,7 +68,7 @@ pub(super) struct PeerLink {
 #[derive(Debug)]
 pub(super) struct UserLink {
     pub(super) user: UserId,
-    pub(super) is_native: bool,
+    pub(super) trust: Trust,
     pub(super) pings_unanswered: u32,
     pub(super) faults: FaultCount,
 }
@@ -58,11 +82,27 @@ impl PeerLink {
 }
 
 impl Link {
-    pub(super) fn is_native(&self) -> bool {
+    pub(super) fn trust(&self) -> Trust {
         match self {
-            Self::Peer(peer) => peer.is_native,
-            Self::User(user) => user.is_native,
-            Self::New { .. } => false,
+            Self::Peer(peer) => peer.trust,
+            Self::User(user) => user.trust,
+            Self::New { .. } => Trust::Stranger,
+        }
+    }
+
+    pub(super) fn is_native(&self) -> bool {
+        self.trust().is_native()
+    }
+
+    /// The far end has heard which delegated key signs our frames.
+    pub(super) fn set_has_our_delegation(&mut self) {
+        let trust = match self {
+            Self::Peer(peer) => &mut peer.trust,
+            Self::User(user) => &mut user.trust,
+            Self::New { .. } => return,
+        };
+        if let Trust::Delegates { has_ours } = trust {
+            *has_ours = true;
         }
     }
 

@@ -6,6 +6,7 @@
 
 mod bootstrap;
 mod channel;
+mod delegate;
 mod delivered;
 mod dial;
 mod directory;
@@ -30,10 +31,11 @@ mod timers;
 #[cfg(test)]
 mod tests;
 
+pub use delegate::seal_of;
 pub use fault::{CloseCode, Fault};
 pub use io::{
     Accept, BootstrapEntry, Config, Delivered, DialId, FirstFrame, Input, LinkId, Memory, Note, Output, Record, Role,
-    SaveId, ServerPin, UserRecord,
+    SaveId, Seal, ServerPin, UserRecord,
 };
 pub use mutation::Mutation;
 pub use quota::Bucket;
@@ -188,6 +190,7 @@ impl Server {
             Input::Endorsed { user, sig } => self.on_endorsed(now, &user, sig),
             Input::Saved { save } => self.on_saved(now, save),
             Input::SaveFailed { save, reason } => self.on_save_failed(now, save, reason),
+            Input::Delegated { delegation } => self.on_delegated(now, delegation),
             Input::Unpin { server } => self.on_unpin(now, &server),
             Input::Stop => self.on_stop(now),
         }
@@ -397,7 +400,7 @@ impl Server {
     fn send_at(&mut self, to: &[LinkId], ts: u64, address: impl Into<Address>, payload: &Payload) {
         if !to.is_empty() {
             let draft = Draft::new(&self.config.server_id, address, ts, payload);
-            self.outputs.push_back(Output::Send { to: to.to_vec(), draft });
+            self.send_draft(to.to_vec(), draft);
         }
     }
 

@@ -3,7 +3,7 @@
 
 use super::Server;
 use super::fault::Fault;
-use super::io::{LinkId, Note, Output};
+use super::io::{LinkId, Note};
 use super::link::Link;
 use super::people::{Home, Person};
 use super::route::{Hop, is_out_of_time};
@@ -11,9 +11,7 @@ use crate::clock::Now;
 use crate::seen::{authored_key, frame_key};
 use socp_proto::limits::RELAYED_BYTES_MAX;
 use socp_proto::payload::msg_ref;
-use socp_proto::{
-    Base64Url, Draft, Envelope, Fingerprint, Frame, FrameKind, KeyText, Payload, ServerId, UserId, utf8_form,
-};
+use socp_proto::{Base64Url, Envelope, Fingerprint, Frame, FrameKind, KeyText, Payload, ServerId, UserId, utf8_form};
 use std::collections::BTreeSet;
 
 /// The `to` of copies for all members, as some programs send them (PROTOCOL I.8).
@@ -207,12 +205,6 @@ impl Server {
             link: came_on,
             is_local,
         });
-    }
-
-    fn send_draft(&mut self, to: Vec<LinkId>, draft: Draft) {
-        if !to.is_empty() {
-            self.outputs.push_back(Output::Send { to, draft });
-        }
     }
 
     /// The links that lead to these users, but not back.

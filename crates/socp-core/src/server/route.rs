@@ -86,7 +86,10 @@ impl Server {
             let msg_ref = Some(reference);
             return self.on_fault(now, link, &Fault::Stale { kind, msg_ref });
         }
-        let Some(hop) = self.next_hop(&deliver.user_id, Some((link, Some(&envelope)))) else {
+        let hop = self.next_hop(&deliver.user_id, Some((link, Some(&envelope))));
+        // What a delegated key signed was for us; nobody behind us could verify it.
+        let hop = hop.filter(|hop| matches!(hop, Hop::Home(_)) || !envelope.is_delegated());
+        let Some(hop) = hop else {
             return self.not_found(now, link, deliver.user_id.as_str(), Some(reference));
         };
         let is_new_frame = self.is_new(now, frame_key(&envelope));

@@ -5,6 +5,7 @@
 mod bootstrap;
 mod channel;
 mod claims;
+mod delegate;
 mod faults;
 mod forward;
 mod health;

@@ -136,9 +136,6 @@ pub struct Ack {
     /// What the server can do beyond SOCP v1.3, in the answer to a hello.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caps: Option<Capabilities>,
-    /// The key that signs its frames to us from this frame on, in the answer to a hello (PROTOCOL II.3).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub delegation: Option<Delegation>,
 }
 
 impl Shape for Ack {}
@@ -159,7 +156,8 @@ pub struct Heartbeat {
     /// Of what the receiver offered, what the sender lacks; ours (PROTOCOL I.5).
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "gossip_refs")]
     pub want: Vec<Base64Url>,
-    /// The sender's next delegation, before its last one ends (PROTOCOL II.3).
+    /// The key that signs the sender's frames on this link from now on (PROTOCOL II.3); such a heartbeat is signed by
+    /// the server's own key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delegation: Option<Delegation>,
 }

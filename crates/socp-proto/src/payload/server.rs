@@ -2,7 +2,6 @@
 
 use super::Shape;
 use crate::caps::Capabilities;
-use crate::delegation::Delegation;
 use crate::id::{ServerId, UserId};
 use crate::key::KeyText;
 use crate::limits::HOST_BYTES_MAX;
@@ -24,9 +23,6 @@ pub struct ServerIdentity {
     /// What it can do beyond SOCP v1.3.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caps: Option<Capabilities>,
-    /// The key that signs its frames to us from now on (PROTOCOL II.3).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub delegation: Option<Delegation>,
 }
 
 impl Shape for ServerIdentity {
@@ -68,9 +64,6 @@ pub struct ServerWelcome {
     /// What the introducer can do beyond SOCP v1.3.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caps: Option<Capabilities>,
-    /// The key that signs its frames to us from now on (PROTOCOL II.3).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub delegation: Option<Delegation>,
 }
 
 impl Shape for ServerWelcome {

@@ -34,6 +34,7 @@ const SETTINGS: &[&str] = &[
     "accept",
     "i_know_open_is_unsafe",
     "verify_content",
+    "delegate",
     "clock_skew",
     "allow_unsigned_join",
     "rate_limit",
@@ -96,6 +97,10 @@ pub(crate) struct ServeArgs {
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
     verify_content: Option<Switch>,
+    /// Sign frames to programs of ours with a key made for a day or two, a hundred times cheaper [default: on]
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delegate: Option<Switch>,
     /// How many seconds another clock may be off [default: 300 behind, 120 ahead]
     #[arg(long, value_name = "SECONDS")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -225,6 +230,7 @@ fn to_settings(args: &ServeArgs, data: PathBuf) -> Result<Settings> {
         Some(AcceptArg::Signed) | None => Accept::Signed,
     };
     settings.allow_open_beyond_loopback = args.i_know_open_is_unsafe;
+    settings.delegates = !matches!(args.delegate, Some(Switch::Off));
     settings.verify_content = !matches!(args.verify_content, Some(Switch::Off));
     if let Some(seconds) = args.clock_skew {
         let skew_ms = u64::from(seconds).saturating_mul(1000);

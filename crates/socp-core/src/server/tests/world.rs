@@ -7,7 +7,7 @@
 use super::super::*;
 use crate::clock::Now;
 use socp_proto::payload::{DirectMessage, UserHello, msg_ref};
-use socp_proto::{Base64Url, Envelope, Id, KeyText, Meta, utf8_form};
+use socp_proto::{Base64Url, Delegation, Envelope, Id, KeyText, Meta, utf8_form};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// When every world begins, ms since the Unix epoch.
@@ -54,6 +54,8 @@ struct End {
     /// The other server's end; none: the test's.
     far: Option<(&'static str, LinkId)>,
     role: Option<Role>,
+    /// The delegation that came on it.
+    delegation: Option<Delegation>,
     expected_key: Option<KeyText>,
     inbox: VecDeque<Item>,
     /// A first frame waits for its answer.
@@ -66,6 +68,8 @@ struct End {
 pub(super) struct Node {
     pub(super) server: Server,
     config: Config,
+    /// The key that signs where the server's own does not.
+    delegation: Option<Delegation>,
     is_up: bool,
     links: BTreeMap<LinkId, End>,
     pub(super) keyring: BTreeMap<ServerId, KeyText>,
@@ -114,6 +118,24 @@ pub(super) fn toy_sig(key: &KeyText, text: &str) -> Vec<u8> {
     bytes.push(0);
     bytes.extend(text.as_bytes());
     socp_proto::sha256(&bytes).to_vec()
+}
+
+/// As long as an Ed25519 signature.
+pub(super) fn toy_delegate_sig(delegation: &Delegation, text: &[u8]) -> Vec<u8> {
+    let half = socp_proto::sha256(&[&delegation.key, text].concat());
+    [half, half].concat()
+}
+
+/// What a server's own key would say of another.
+pub(super) fn delegation(server: &str, number: u8) -> Delegation {
+    Delegation {
+        key: [number; 32],
+        server_id: server_id(server),
+        not_before: BEGIN,
+        not_after: BEGIN + 1,
+        sig: Base64Url::encode(&[number]),
+        extra: socp_proto::Object::new(),
+    }
 }
 
 fn verifies(envelope: &Envelope, key: &KeyText) -> bool {
@@ -176,6 +198,7 @@ pub(super) fn config(name: &'static str) -> Config {
         takes_users: true,
         verify_content: true,
         allow_unsigned_join: false,
+        delegation: None,
         clock_behind_ms,
         clock_ahead_ms,
         seed: socp_proto::sha256(name.as_bytes()),
@@ -228,6 +251,7 @@ impl World {
         let server = Server::new(self.now, config.clone(), Memory::default());
         let node = Node {
             server,
+            delegation: config.delegation.clone(),
             config,
             is_up: true,
             links: BTreeMap::new(),
@@ -282,6 +306,7 @@ impl World {
                 users: node.users.values().cloned().collect(),
                 ..node.memory.clone()
             };
+            node.delegation.clone_from(&node.config.delegation);
             node.server = Server::new(now, node.config.clone(), memory);
             node.keyring.clear();
             node.is_up = true;
@@ -375,6 +400,7 @@ impl World {
         let end = End {
             far,
             role: None,
+            delegation: None,
             expected_key,
             inbox: VecDeque::new(),
             is_waiting: false,
@@ -613,7 +639,15 @@ impl World {
                 check_first(frame, end.expected_key.clone()).map(|first| Input::First { link, first })
             }
             (Ok(frame), Some(Role::Peer(peer))) => {
-                check_peer(frame, peer, &node.keyring).map(|frame| Input::Peer { link, frame })
+                let delegation = end.delegation.as_ref();
+                let checked = check_peer(frame, peer, &node.keyring, delegation);
+                if let Ok(frame) = &checked
+                    && let Payload::Heartbeat(heartbeat) = &frame.get().payload
+                    && heartbeat.delegation.is_some()
+                {
+                    end.delegation.clone_from(&heartbeat.delegation);
+                }
+                checked.map(|frame| Input::Peer { link, frame })
             }
             (Ok(frame), Some(Role::User(_, key))) => check_user(frame, key, link, node.config.verify_content),
         };
@@ -637,9 +671,20 @@ impl World {
         let mut flushed = Vec::new();
         while let Some(output) = self.node_mut(name).server.poll_output() {
             match output {
-                Output::Send { to, draft } => {
-                    let sig = toy_sig(&self.node(name).config.key, &draft.signed_text());
-                    self.transmit(name, &to, &draft.sign(&sig).to_text());
+                Output::Send { to, draft, by } => {
+                    let key = self.node(name).config.key.clone();
+                    let envelope = match by {
+                        Seal::Server => {
+                            let sig = toy_sig(&key, &draft.signed_text());
+                            draft.sign(&sig)
+                        }
+                        Seal::Delegate => {
+                            let delegation = self.node(name).delegation.clone().unwrap();
+                            let signed = draft.sign_whole(|text| Ok::<_, ()>(toy_delegate_sig(&delegation, text)));
+                            signed.unwrap()
+                        }
+                    };
+                    self.transmit(name, &to, &envelope.to_text());
                 }
                 Output::Forward { to, envelope } => {
                     self.transmit(name, &to, &envelope.to_text());
@@ -791,8 +836,20 @@ fn check_first(frame: Frame, expected: Option<KeyText>) -> Result<FirstFrame, Fa
     })
 }
 
-fn check_peer(frame: Frame, peer: &ServerId, keyring: &BTreeMap<ServerId, KeyText>) -> Result<Verified<Frame>, Fault> {
+fn check_peer(
+    frame: Frame,
+    peer: &ServerId,
+    keyring: &BTreeMap<ServerId, KeyText>,
+    delegation: Option<&Delegation>,
+) -> Result<Verified<Frame>, Fault> {
     let kind = frame.envelope.kind;
+    if let (Seal::Delegate, Some(delegation)) = (seal_of(&frame, peer, delegation.is_some())?, delegation) {
+        let is_good = frame.envelope.sig.decode() == toy_delegate_sig(delegation, &frame.envelope.delegated_text());
+        return match is_good {
+            true => Ok(Verified::checked(frame, keyring[peer].fingerprint())),
+            false => Err(Fault::Signature { kind }),
+        };
+    }
     let origin = frame.envelope.signer(peer);
     match keyring.get(&origin) {
         Some(key) if verifies(&frame.envelope, key) => Ok(Verified::checked(frame, key.fingerprint())),
@@ -936,6 +993,13 @@ impl World {
         let message = direct(user.id, to, self.now.unix, ciphertext);
         self.say(user, to, &Payload::MsgDirect(message.clone()));
         message
+    }
+
+    /// The driver makes a new key for a server.
+    pub(super) fn delegate(&mut self, name: &'static str, delegation: Delegation) {
+        self.node_mut(name).delegation = Some(delegation.clone());
+        self.handle(name, Input::Delegated { delegation });
+        self.settle();
     }
 
     /// The ids that a server lists.

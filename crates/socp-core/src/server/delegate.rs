@@ -1,0 +1,189 @@
+//! Which of our keys signs what (PROTOCOL II.3).
+//!
+//! A server's own key signs payloads, as SOCP §12 has it: what strangers read, what others must be able to verify later,
+//! and how servers introduce themselves. To programs that have the capability, a delegated key signs the rest, a hundred
+//! times cheaper, as soon as the link has heard of that key.
+
+use super::Server;
+use super::fault::Fault;
+use super::io::{LinkId, Output, Seal};
+use super::link::{Link, Trust};
+use crate::clock::Now;
+use socp_proto::payload::Heartbeat;
+use socp_proto::{Address, Capabilities, DELEGATE, Delegation, Draft, Envelope, Frame, FrameKind, Payload, ServerId};
+
+impl Server {
+    /// What we can do beyond SOCP v1.3; even an empty list tells that we are one of ours.
+    pub(super) fn own_caps(&self) -> Capabilities {
+        let names: &[&str] = if self.config.delegation.is_some() {
+            &[DELEGATE]
+        } else {
+            &[]
+        };
+        // A short list of well-formed names is one.
+        Capabilities::of(names).unwrap_or_default()
+    }
+
+    /// What the far end's list makes of a new link.
+    pub(super) fn trust_of(&self, caps: Option<&Capabilities>) -> Trust {
+        match caps {
+            None => Trust::Stranger,
+            Some(caps) if self.own_caps().shared_with(caps).has(DELEGATE) => Trust::Delegates { has_ours: false },
+            Some(_) => Trust::Native,
+        }
+    }
+
+    /// A new link hears which key signs from now on.
+    pub(super) fn tell_delegation(&mut self, now: Now, link: LinkId) {
+        if let Some(delegation) = self.current_delegation() {
+            self.send_delegation(now, &[link], delegation);
+        }
+    }
+
+    /// The driver has a new key for us: every link that can use it hears of it before anything is signed with it.
+    pub(super) fn on_delegated(&mut self, now: Now, delegation: Delegation) {
+        self.config.delegation = Some(delegation);
+        let Some(delegation) = self.current_delegation() else {
+            return; // For an id that we had; the driver makes another.
+        };
+        let is_answered = |link: &Link| match link {
+            Link::Peer(peer) => peer.is_answered,
+            Link::User(_) => true,
+            Link::New { .. } => false,
+        };
+        let able = self
+            .links
+            .iter()
+            .filter(|(_, link)| link.trust().delegates() && is_answered(link));
+        let able: Vec<LinkId> = able.map(|(link, _)| *link).collect();
+        self.send_delegation(now, &able, delegation);
+    }
+
+    /// Our delegation, unless it is for an id that was ours before a join assigned another.
+    fn current_delegation(&self) -> Option<Delegation> {
+        let delegation = self.config.delegation.as_ref();
+        delegation
+            .filter(|delegation| delegation.server_id == self.config.server_id)
+            .cloned()
+    }
+
+    fn send_delegation(&mut self, now: Now, links: &[LinkId], delegation: Delegation) {
+        let able: Vec<LinkId> = links
+            .iter()
+            .filter(|link| self.links.get(link).is_some_and(|link| link.trust().delegates()))
+            .copied()
+            .collect();
+        let heartbeat = Heartbeat {
+            delegation: Some(delegation),
+            ..Heartbeat::default()
+        };
+        self.send(&able, now, Address::everyone(), &Payload::Heartbeat(heartbeat));
+        for link in able {
+            if let Some(link) = self.links.get_mut(&link) {
+                link.set_has_our_delegation();
+            }
+        }
+    }
+
+    /// Whether a peer still lists what it listed when the link began. Who takes a capability back in the middle of a
+    /// link would make us believe less than the link has proven.
+    pub(super) fn keeps_capability(
+        &mut self,
+        now: Now,
+        link: LinkId,
+        kind: FrameKind,
+        caps: Option<&Capabilities>,
+    ) -> bool {
+        let had = self.links.get(&link).is_some_and(|link| link.trust().delegates());
+        let has = caps.is_some_and(|caps| caps.has(DELEGATE));
+        if had && !has {
+            self.on_fault(now, link, &Fault::Downgrade { kind });
+        }
+        !had || has
+    }
+
+    /// Has a draft signed and sent: by the delegated key where the link knows that, else by our own.
+    pub(super) fn send_draft(&mut self, to: Vec<LinkId>, draft: Draft) {
+        if to.is_empty() {
+            return;
+        }
+        let (delegated, plain): (Vec<LinkId>, Vec<LinkId>) =
+            to.into_iter().partition(|link| self.is_for_delegate(*link, &draft));
+        if delegated.is_empty() {
+            let (to, by) = (plain, Seal::Server);
+            return self.outputs.push_back(Output::Send { to, draft, by });
+        }
+        if !plain.is_empty() {
+            let (to, draft, by) = (plain, draft.clone(), Seal::Server);
+            self.outputs.push_back(Output::Send { to, draft, by });
+        }
+        let (to, by) = (delegated, Seal::Delegate);
+        self.outputs.push_back(Output::Send { to, draft, by });
+    }
+
+    fn is_for_delegate(&self, link: LinkId, draft: &Draft) -> bool {
+        let Some(state) = self.links.get(&link) else {
+            return false;
+        };
+        let is_known = matches!(state.trust(), Trust::Delegates { has_ours: true });
+        is_known && self.current_delegation_holds() && !is_verified_later(state, draft)
+    }
+
+    fn current_delegation_holds(&self) -> bool {
+        let delegation = self.config.delegation.as_ref();
+        delegation.is_some_and(|delegation| delegation.server_id == self.config.server_id)
+    }
+}
+
+/// Which key must have signed a frame of a peer, whose delegated key the link knows or does not know. The length of a
+/// signature tells which it claims to be.
+///
+/// # Errors
+/// [`Fault::Signature`] for a delegated signature where none may be, [`Fault::Downgrade`] for one of SOCP §12 where a
+/// delegated one must be, [`Fault::UnknownOrigin`] for another server's frame that nobody here can verify.
+pub fn seal_of(frame: &Frame, peer: &ServerId, has_delegate: bool) -> Result<Seal, Fault> {
+    let Envelope { kind, from, .. } = &frame.envelope;
+    let kind = *kind;
+    match (frame.envelope.is_delegated(), has_delegate, kind) {
+        (true, true, FrameKind::ServerDeliver) if from != peer => Err(Fault::UnknownOrigin { kind }),
+        (true, true, FrameKind::UserAdvertise | FrameKind::UserRemove) | (true, false, _) => {
+            Err(Fault::Signature { kind })
+        }
+        (true, true, _) => Ok(Seal::Delegate),
+        (false, false, _)
+        | (
+            false,
+            true,
+            FrameKind::ServerAnnounce
+            | FrameKind::ServerHelloLink
+            | FrameKind::UserAdvertise
+            | FrameKind::UserRemove
+            | FrameKind::ServerDeliver,
+        ) => Ok(Seal::Server),
+        (false, true, _) => match &frame.payload {
+            Payload::Heartbeat(heartbeat) if heartbeat.delegation.is_some() => Ok(Seal::Server),
+            _ => Err(Fault::Downgrade { kind }),
+        },
+    }
+}
+
+/// Whether somebody else than the end of this link must be able to verify it, or it may come before the delegation does.
+fn is_verified_later(link: &Link, draft: &Draft) -> bool {
+    match (link, draft.kind) {
+        (Link::Peer(_), FrameKind::Heartbeat) | (Link::User(_), FrameKind::Heartbeat) => {
+            draft.payload.contains_key("delegation")
+        }
+        (
+            Link::Peer(_),
+            FrameKind::ServerHelloJoin
+            | FrameKind::ServerHelloLink
+            | FrameKind::ServerWelcome
+            | FrameKind::ServerAnnounce
+            | FrameKind::UserAdvertise
+            | FrameKind::UserRemove,
+        ) => true,
+        // Where the peer is only on the way, it passes this on unchanged.
+        (Link::Peer(peer), FrameKind::ServerDeliver) => draft.to != Address::from(&peer.server),
+        (Link::Peer(_) | Link::User(_) | Link::New { .. }, _) => false,
+    }
+}
