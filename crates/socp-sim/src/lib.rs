@@ -27,7 +27,7 @@ mod toys;
 mod user;
 mod world;
 
-pub use options::{FaultKind, FaultSet, Options, Topology, mutation_named};
+pub use options::{FaultKind, FaultSet, Flaw, Options, Topology};
 pub use report::{Report, Rule, Stats, Violation};
 pub use socp_core::server::Mutation;
 

@@ -1,7 +1,7 @@
 //! `socp-sim`: runs networks from seeds and says whether every rule held.
 
 use clap::Parser;
-use socp_sim::{FaultSet, Mutation, Options, Report, Topology, mutation_named};
+use socp_sim::{FaultSet, Flaw, Options, Report, Topology};
 use std::io::Write as _;
 use std::ops::Range;
 use std::process::ExitCode;
@@ -35,10 +35,10 @@ struct Cli {
     /// Who can reach whom once all have met: mesh, ring or star
     #[arg(long, default_value = "mesh")]
     topology: Topology,
-    /// A rule that all servers leave out, to see the oracle notice: no-seen-cache, forward-to-origin, no-pin-check,
-    /// remove-without-mapping or gossip-beats-local
-    #[arg(long, value_parser = mutation_named)]
-    mutation: Option<Mutation>,
+    /// What all servers do wrong, to see the oracle notice: no-seen-cache, forward-to-origin, no-pin-check,
+    /// remove-without-mapping, gossip-beats-local, altered-content, silent-hello, silent-list or secret-version
+    #[arg(long)]
+    mutation: Option<Flaw>,
     /// Each hostile server does nothing but advertise so many users who do not exist
     #[arg(long, value_name = "COUNT")]
     flood: Option<u64>,
@@ -116,7 +116,7 @@ fn options(cli: &Cli, seed: u64) -> Options {
         minutes: cli.minutes,
         faults: cli.faults.clone(),
         topology: cli.topology,
-        mutation: cli.mutation,
+        flaw: cli.mutation,
         flood: cli.flood,
         counts_crossings: cli.count_crossings,
         is_verbose: cli.verbose,

@@ -5,6 +5,7 @@
 
 use crate::event::{Event, Item, UserItem};
 use crate::net::{Host, Party, Sent};
+use crate::options::Flaw;
 use crate::queue::Time;
 use crate::toys::{self, Content, Parcel};
 use crate::world::World;
@@ -148,7 +149,7 @@ impl World {
         let now = self.clock(host);
         let node = &mut self.nodes[host];
         let mut core = Server::new(now, node.config.clone(), node.disk.memory());
-        if let Some(mutation) = self.options.mutation {
+        if let Some(Flaw::Core(mutation)) = self.options.flaw {
             core.mutate(mutation);
         }
         node.core = Some(core);
@@ -414,15 +415,13 @@ impl World {
             end.is_some_and(|end| matches!(end.far, Party::User(_)))
         };
         let (users, hosts): (Vec<LinkId>, Vec<LinkId>) = to.into_iter().partition(is_user);
-        if !users.is_empty() {
-            let draft = if hosts.is_empty() {
-                return self.send_to_users(host, users, UserItem::Frame(Rc::new(draft)));
-            } else {
-                draft.clone()
-            };
-            self.send_to_users(host, users, UserItem::Frame(Rc::new(draft)));
-        }
         if hosts.is_empty() {
+            return self.send_to_users(host, users, draft);
+        }
+        if !users.is_empty() {
+            self.send_to_users(host, users, draft.clone());
+        }
+        if draft.kind == FrameKind::PublicChannelUpdated && self.options.flaw == Some(Flaw::SecretVersion) {
             return;
         }
         match Parcel::of(draft, &self.nodes[host].config.key) {
@@ -431,7 +430,23 @@ impl World {
         }
     }
 
-    fn send_to_users(&mut self, host: Host, links: Vec<LinkId>, item: UserItem) {
+    /// What becomes of something for users where servers have a flaw.
+    fn flawed(&self, mut draft: Draft) -> Option<Draft> {
+        let is_content = matches!(draft.kind, FrameKind::UserDeliver | FrameKind::MsgPublicChannel);
+        match self.options.flaw {
+            Some(Flaw::AlteredContent) if is_content => {
+                let other = Base64Url::encode(b"something else");
+                draft.payload.insert("ciphertext".to_owned(), other.as_str().into());
+                Some(draft)
+            }
+            Some(Flaw::SilentHello) if draft.kind == FrameKind::Ack => None,
+            Some(Flaw::SilentList) if draft.kind == FrameKind::ListResponse => None,
+            Some(_) | None => Some(draft),
+        }
+    }
+
+    fn send_to_users(&mut self, host: Host, links: Vec<LinkId>, draft: Draft) {
+        let Some(draft) = self.flawed(draft) else { return };
         let far = |link: LinkId| {
             let is_closing = self.nodes[host].links.get(&link).is_none_or(|state| state.is_closing);
             let end = self.net.end(link).filter(|_| !is_closing);
@@ -440,6 +455,7 @@ impl World {
         let links: Vec<LinkId> = links.into_iter().filter_map(far).collect();
         self.oracle.stats.user_frames += u64::try_from(links.len()).unwrap_or(u64::MAX);
         let at = self.net.users_arrival(self.queue.now(), host);
+        let item = UserItem::Frame(Rc::new(draft));
         self.queue.at(at, Event::ToUsers { links, item });
     }
 

@@ -145,25 +145,55 @@ impl FromStr for Topology {
     }
 }
 
-/// Rules that servers can be made to break, and how the command line calls them.
-const MUTATIONS: [(Mutation, &str); 5] = [
-    (Mutation::NoSeenCache, "no-seen-cache"),
-    (Mutation::ForwardToOrigin, "forward-to-origin"),
-    (Mutation::NoPinCheck, "no-pin-check"),
-    (Mutation::RemoveWithoutMapping, "remove-without-mapping"),
-    (Mutation::GossipBeatsLocal, "gossip-beats-local"),
-];
+/// What all servers do wrong, so that the oracle can be seen to notice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flaw {
+    /// Their state machine leaves a rule out.
+    Core(Mutation),
+    /// They change what they hand to users.
+    AlteredContent,
+    /// They let users in and do not say so.
+    SilentHello,
+    /// They do not answer requests for the list.
+    SilentList,
+    /// They do not tell each other the version of the group `public`.
+    SecretVersion,
+}
 
-/// The mutation of this name.
-///
-/// # Errors
-/// The names there are, where this is none of them.
-pub fn mutation_named(text: &str) -> Result<Mutation, String> {
-    let found = MUTATIONS.iter().find(|(_, name)| *name == text);
-    found.map(|(mutation, _)| *mutation).ok_or_else(|| {
-        let known: Vec<&str> = MUTATIONS.iter().map(|(_, name)| *name).collect();
-        format!("no mutation is called {text:?}; use one of {}", known.join(", "))
-    })
+impl Flaw {
+    const ALL: [(Self, &'static str); 9] = [
+        (Self::Core(Mutation::NoSeenCache), "no-seen-cache"),
+        (Self::Core(Mutation::ForwardToOrigin), "forward-to-origin"),
+        (Self::Core(Mutation::NoPinCheck), "no-pin-check"),
+        (Self::Core(Mutation::RemoveWithoutMapping), "remove-without-mapping"),
+        (Self::Core(Mutation::GossipBeatsLocal), "gossip-beats-local"),
+        (Self::AlteredContent, "altered-content"),
+        (Self::SilentHello, "silent-hello"),
+        (Self::SilentList, "silent-list"),
+        (Self::SecretVersion, "secret-version"),
+    ];
+
+    fn name(self) -> &'static str {
+        let found = Self::ALL.iter().find(|(known, _)| *known == self);
+        found.map_or("", |(_, name)| name)
+    }
+}
+
+impl From<Mutation> for Flaw {
+    fn from(mutation: Mutation) -> Self {
+        Self::Core(mutation)
+    }
+}
+
+impl FromStr for Flaw {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Self::ALL.iter().find(|(_, name)| *name == text);
+        found.map(|(flaw, _)| *flaw).ok_or_else(|| {
+            let known: Vec<&str> = Self::ALL.iter().map(|(_, name)| *name).collect();
+            format!("no mutation is called {text:?}; use one of {}", known.join(", "))
+        })
+    }
 }
 
 /// What to run.
@@ -181,8 +211,8 @@ pub struct Options {
     pub faults: FaultSet,
     /// Who can reach whom.
     pub topology: Topology,
-    /// A rule that all servers break.
-    pub mutation: Option<Mutation>,
+    /// What all servers do wrong.
+    pub flaw: Option<Flaw>,
     /// So many users who do not exist are advertised by each hostile server, which does nothing else then.
     pub flood: Option<u64>,
     /// Whether a presence change that crosses a link twice is a fault; only where nothing is lost or late.
@@ -200,7 +230,7 @@ impl Default for Options {
             minutes: 10,
             faults: FaultSet::all(),
             topology: Topology::Mesh,
-            mutation: None,
+            flaw: None,
             flood: None,
             counts_crossings: false,
             is_verbose: false,
@@ -220,9 +250,8 @@ impl fmt::Display for Options {
             let name = Topology::ALL.iter().find(|(topology, _)| *topology == self.topology);
             write!(f, " --topology {}", name.map_or("mesh", |(_, name)| name))?;
         }
-        if let Some(mutation) = self.mutation {
-            let name = MUTATIONS.iter().find(|(known, _)| *known == mutation);
-            write!(f, " --mutation {}", name.map_or("", |(_, name)| name))?;
+        if let Some(flaw) = self.flaw {
+            write!(f, " --mutation {}", flaw.name())?;
         }
         if let Some(flood) = self.flood {
             write!(f, " --flood {flood}")?;
@@ -263,7 +292,7 @@ impl FromStr for Options {
                 "--minutes" => options.minutes = number()?,
                 "--faults" => options.faults = value.parse()?,
                 "--topology" => options.topology = value.parse()?,
-                "--mutation" => options.mutation = Some(mutation_named(value)?),
+                "--mutation" => options.flaw = Some(value.parse()?),
                 "--flood" => options.flood = Some(number()?),
                 _ => return Err(format!("no option is called {name}")),
             }

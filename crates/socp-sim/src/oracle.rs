@@ -4,8 +4,10 @@
 //! looks into a server. While the network is in unrest nearly everything may happen once and little must; when it has
 //! been calm for long enough, and the people concerned have not just come or gone, everything that was promised must.
 //!
-//! `messages` judges what was said, `presence` who is shown where, `links` what goes over links and what is pinned.
+//! `messages` judges what was said, `presence` who is shown where, `channel` what is shown of the group, `links` what goes
+//! over links and what is pinned.
 
+mod channel;
 mod links;
 mod messages;
 mod presence;
@@ -186,7 +188,7 @@ impl Oracle {
                 "{} lists were judged, {lists} should have been",
                 self.stats.lists_judged
             );
-            self.violate(Rule::Refused, what, &[]);
+            self.violate(Rule::Unanswered, what, &[]);
         }
     }
 

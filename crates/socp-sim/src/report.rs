@@ -24,6 +24,8 @@ pub enum Rule {
     NoAnswer,
     /// Whoever does nothing wrong is not refused.
     Refused,
+    /// A hello and a request for the list get an answer.
+    Unanswered,
     /// Everyone online is shown.
     Missing,
     /// Nobody is shown who is not online.
@@ -32,6 +34,8 @@ pub enum Rule {
     Misplaced,
     /// A presence change crosses a link once.
     CrossedTwice,
+    /// Servers that are linked agree on the version of the group `public`.
+    Disagreed,
     /// No honest link is lost in a calm network.
     LinkLost,
     /// A pin is for life.
@@ -80,6 +84,8 @@ pub struct Stats {
     pub lists_judged: u64,
     /// Pushed presence held against the truth.
     pub views_judged: u64,
+    /// Whether the versions of the group that servers show were held against each other.
+    pub versions_judged: u64,
     /// Presence changes counted on links.
     pub crossings: u64,
     /// Links that honest servers closed.
@@ -153,6 +159,7 @@ impl Report {
             "must_told": self.stats.must_told,
             "lists_judged": self.stats.lists_judged,
             "views_judged": self.stats.views_judged,
+            "versions_judged": self.stats.versions_judged,
             "faults": self.stats.faults,
             "schemes": self.stats.schemes,
             "closes": self.stats.closes,

@@ -13,7 +13,7 @@ use crate::world::World;
 use socp_core::server::{Input, LinkId};
 use socp_proto::payload::{CtrlClose, ErrorNotice, ListRequest, ListResponse, UserDeliver, UserHello};
 use socp_proto::{Capabilities, Draft, ErrorCode, FrameKind, KeyText, Meta, Payload, ServerId, UserId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 /// One user.
@@ -47,10 +47,14 @@ pub(crate) struct Session {
     strangers: BTreeMap<UserId, ServerId>,
     /// Pages of a list so far.
     pages: Listed,
+    /// When it asked for pages that it does not have yet.
+    asked: VecDeque<Time>,
+    /// The version of the group `public` that it was told last.
+    channel_version: Option<u64>,
 }
 
-/// How long a script waits for the answer to its hello, ms.
-const HELLO_PATIENCE_MS: u64 = 15_000;
+/// How long a script waits for the answer to its hello, or for a page of a list, ms.
+const ANSWER_PATIENCE_MS: u64 = 15_000;
 /// How long it takes until a server notices that a user is gone without a word: three pings, and some (PROTOCOL I.11).
 pub(crate) const VANISH_MS: u64 = 100_000;
 /// How long news of a user may take in a calm network, ms.
@@ -84,13 +88,14 @@ impl World {
         let Some(session) = &self.users[user].session else {
             return self.maybe_come(user);
         };
-        let is_late = self.queue.now() > session.since + HELLO_PATIENCE_MS;
         if !session.is_up {
-            if is_late {
+            if self.queue.now() > session.since + ANSWER_PATIENCE_MS {
+                self.note_silence(user);
                 self.drop_session(user, "no answer to its hello");
             }
             return;
         }
+        self.note_silence(user);
         if self.users[user].is_observer {
             return;
         }
@@ -104,6 +109,25 @@ impl World {
             self.say_to_all(user);
         } else {
             self.say(user);
+        }
+    }
+
+    /// Tells the oracle if a user waits for an answer too long though nothing parts it from its server.
+    fn note_silence(&mut self, user: UserNo) {
+        let Some(session) = &self.users[user].session else {
+            return;
+        };
+        let hello = (!session.is_up).then_some(("hello", session.since));
+        let list = session.asked.front().map(|at| ("request for the list", *at));
+        let Some((question, asked_at)) = hello.or(list) else {
+            return;
+        };
+        let is_late = self.queue.now() > asked_at + ANSWER_PATIENCE_MS;
+        // A server that dies or hangs up takes its end away, and the user's soon after.
+        let far_link = self.net.end(session.link).map(|end| end.far_link);
+        let state = far_link.and_then(|link| self.nodes[session.host].links.get(&link));
+        if is_late && state.is_some_and(|state| !state.is_closing) {
+            self.oracle.on_silence(user, session.host, question, asked_at);
         }
     }
 
@@ -141,6 +165,8 @@ impl World {
             view: Vec::new(),
             strangers: BTreeMap::new(),
             pages: Listed::default(),
+            asked: VecDeque::new(),
+            channel_version: None,
         };
         self.users[user].session = Some(session);
         self.users[user].last = Some(host);
@@ -159,7 +185,7 @@ impl World {
         };
         self.user_sends(user, "*", ts, &Payload::UserHello(hello), true);
         if self.users[user].is_observer {
-            self.queue.after(HELLO_PATIENCE_MS + 1_000, Event::Wake { user });
+            self.queue.after(ANSWER_PATIENCE_MS + 1_000, Event::Wake { user });
         }
     }
 
@@ -300,10 +326,11 @@ impl World {
     }
 
     pub(crate) fn ask_list(&mut self, user: UserNo, after: Option<UserId>) {
-        if let Some(session) = &mut self.users[user].session
-            && after.is_none()
-        {
-            session.pages = Listed::default();
+        if let Some(session) = &mut self.users[user].session {
+            session.asked.push_back(self.queue.now());
+            if after.is_none() {
+                session.pages = Listed::default();
+            }
         }
         let ts = self.user_unix(user);
         let request = ListRequest { after, limit: None };
@@ -407,6 +434,7 @@ impl World {
                 };
                 self.deliver(user, host, draft, &delivery);
             }
+            Payload::PublicChannelUpdated(updated) => session.channel_version = Some(updated.version),
             Payload::ListResponse(response) => self.on_list(user, host, response),
             _ => {}
         }
@@ -449,6 +477,7 @@ impl World {
         let Some(session) = &mut self.users[user].session else {
             return;
         };
+        session.asked.pop_front();
         let last = response.users.last().cloned();
         if response.users.len() != response.online.len() {
             self.oracle
@@ -473,6 +502,14 @@ impl World {
             self.oracle
                 .on_view(self.queue.now(), user, session.host, &session.view, &session.strangers);
         }
+    }
+
+    /// What servers have told their observers of the group agrees.
+    pub(crate) fn audit_versions(&mut self) {
+        let observers = self.users.iter().filter(|user| user.is_observer);
+        let sessions = observers.filter_map(|user| user.session.as_ref());
+        let told = sessions.filter_map(|session| Some((session.host, session.channel_version?)));
+        self.oracle.on_versions(&told.collect());
     }
 }
 

@@ -414,6 +414,9 @@ impl World {
             .collect();
         if self.has_asked {
             self.audit_views();
+            if self.options.topology == Topology::Mesh {
+                self.audit_versions();
+            }
             self.oracle
                 .on_end(self.lists_before_audit + u64::try_from(observers.len()).unwrap_or(0));
             return true;

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
-use socp_sim::{FaultSet, Mutation, Options, Rule, run};
+use socp_sim::{FaultSet, Flaw, Mutation, Options, Rule, run};
 
 /// A small world in which the rule matters.
 fn world(faults: &str) -> Options {
@@ -16,16 +16,13 @@ fn world(faults: &str) -> Options {
     }
 }
 
-fn is_caught(mutation: Mutation, options: Options, expected: &[Rule]) {
+fn is_caught(flaw: impl Into<Flaw>, options: Options, expected: &[Rule]) {
     let honest = run(options.clone());
-    assert!(honest.is_green(), "without the mutation: {honest}");
-    let mutation = Some(mutation);
-    let report = run(Options { mutation, ..options });
+    assert!(honest.is_green(), "without the flaw: {honest}");
+    let flaw = Some(flaw.into());
+    let report = run(Options { flaw, ..options });
     let rule = report.violations.first().map(|violation| violation.rule);
-    assert!(
-        rule.is_some_and(|rule| expected.contains(&rule)),
-        "{mutation:?}: {report}"
-    );
+    assert!(rule.is_some_and(|rule| expected.contains(&rule)), "{flaw:?}: {report}");
     assert!(report.replay().contains("--mutation"), "{}", report.replay());
 }
 
@@ -55,6 +52,26 @@ fn removals_that_count_whatever_the_mapping_are_caught() {
 fn gossip_that_displaces_local_users_is_caught() {
     let rules = [Rule::Misplaced, Rule::Lost, Rule::FalseAnswer, Rule::Missing];
     is_caught(Mutation::GossipBeatsLocal, world("hostile"), &rules);
+}
+
+#[test]
+fn altered_content_is_caught() {
+    is_caught(Flaw::AlteredContent, world("hostile"), &[Rule::Altered]);
+}
+
+#[test]
+fn a_hello_without_an_answer_is_caught() {
+    is_caught(Flaw::SilentHello, world("all"), &[Rule::Unanswered]);
+}
+
+#[test]
+fn a_request_for_the_list_without_an_answer_is_caught() {
+    is_caught(Flaw::SilentList, world("all"), &[Rule::Unanswered]);
+}
+
+#[test]
+fn servers_that_keep_the_version_of_the_group_secret_are_caught() {
+    is_caught(Flaw::SecretVersion, world("all"), &[Rule::Disagreed]);
 }
 
 #[test]

@@ -24,6 +24,7 @@ fn smoke(seed: u64) {
     assert!(stats.faults > 0 && stats.schemes > 0, "{report}");
     assert!(stats.must_delivered > 100, "nothing had to arrive: {report}");
     assert!(stats.lists_judged >= 6 && stats.views_judged >= 6, "{report}");
+    assert_eq!(stats.versions_judged, 1, "{report}");
 }
 
 #[test]

@@ -15,7 +15,8 @@ pub(super) struct Links {
     /// Whether a change that crosses a link twice is a fault.
     counts_crossings: bool,
     is_counting: bool,
-    /// The changes that have crossed each connection. The sets are never iterated.
+    /// The changes that have crossed each connection: what an origin signs anew, with another time, is another, as for
+    /// the seen cache (PROTOCOL I.7), and nobody else can. The sets are never iterated.
     crossed: BTreeMap<LinkId, HashSet<(FrameKind, String, u64, String)>>,
     pins: BTreeMap<(Host, ServerId), KeyText>,
     /// Whether servers must know after a restart what they delivered before.

@@ -37,6 +37,13 @@ struct Said {
     told_not_found: u32,
 }
 
+impl Said {
+    /// Whether a delivery has this content as its author made it.
+    fn is_told_by(&self, delivery: &Delivery) -> bool {
+        self.ts == delivery.ts && self.ciphertext == delivery.ciphertext && self.is_for_all == delivery.is_for_all
+    }
+}
+
 /// One delivery: by which server, in which of its lives, when.
 #[derive(Debug, Clone, Copy)]
 struct Handed {
@@ -171,6 +178,15 @@ impl Oracle {
             return;
         };
         let key = self.users[sender].key.clone();
+        let number = self.messages.by_ref.get(&msg_ref(&delivery.content_sig)).copied();
+        let said = number.and_then(|number| self.messages.said.get(number));
+        if let Some(said) = said
+            && (said.author != sender || key != delivery.sender_pub || !said.is_told_by(delivery))
+        {
+            // No liar of ours keeps the signature of what it changes, so that honest servers did.
+            let what = format!("what u{} said reaches u{reader} from h{host} altered", said.author);
+            return self.violate(Rule::Altered, what, &who);
+        }
         if delivery.sender_pub != key {
             self.stats.refused_by_readers += 1;
             let is_known = self.users[sender].attached.is_some() && self.is_settled(sender) && self.is_calm();
@@ -188,23 +204,18 @@ impl Oracle {
             return;
         }
         let handed = Handed { host, life, at };
-        self.on_genuine(reader, sender, handed, delivery);
+        self.on_genuine(reader, sender, handed, number);
     }
 
     /// A message that its author did sign.
-    fn on_genuine(&mut self, reader: UserNo, sender: UserNo, handed: Handed, delivery: &Delivery) {
+    fn on_genuine(&mut self, reader: UserNo, sender: UserNo, handed: Handed, number: Option<usize>) {
         let host = handed.host;
-        let number = self.messages.by_ref.get(&msg_ref(&delivery.content_sig)).copied();
         let said = number.and_then(|number| self.messages.said.get_mut(number));
         let (Some(number), Some(said)) = (number, said) else {
             let what = format!("u{reader} is handed by h{host} what u{sender} never said");
             return self.violate(Rule::Forged, what, &[user_name(reader), user_name(sender)]);
         };
         let who = [user_name(reader), user_name(sender), host_name(host)];
-        if said.author != sender || said.ts != delivery.ts || said.ciphertext != delivery.ciphertext {
-            let what = format!("message {number} of u{sender} reaches u{reader} altered");
-            return self.violate(Rule::Altered, what, &who);
-        }
         if said.recipient != reader {
             let what = format!("message {number} for u{} reaches u{reader}", said.recipient);
             return self.violate(Rule::WrongReader, what, &who);
@@ -289,6 +300,12 @@ impl Oracle {
             let what = format!("h{host} refuses the hello of u{user}: {why}");
             self.violate(Rule::Refused, what, &[user_name(user), host_name(host)]);
         }
+    }
+
+    /// A server that could have answered a user did not.
+    pub(crate) fn on_silence(&mut self, user: UserNo, host: Host, question: &str, asked_at: Time) {
+        let what = format!("h{host} does not answer the {question} of u{user} at {asked_at}");
+        self.violate(Rule::Unanswered, what, &[user_name(user), host_name(host)]);
     }
 
     /// A server complains about a user who did nothing wrong.
