@@ -1,21 +1,23 @@
 //! `socp-sim`: runs networks from seeds and says whether every rule held.
 
 use clap::Parser;
-use socp_sim::{FaultSet, Flaw, Options, Report, Topology};
+use socp_sim::{FaultSet, Flaw, Options, Topology};
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::ops::Range;
 use std::process::ExitCode;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// Runs whole SOCP networks on a virtual clock, from seeds, and checks what users get to see.
 ///
-/// Ends with 0 if every rule held, with 1 if one broke; then the last line replays it.
+/// Ends with 0 if every rule held, with 1 if one broke, and with 2 if not everything could be run or printed. The last
+/// lines replay the runs that broke a rule, one each; with --json the field `replay` of every object does.
 #[derive(Debug, Parser)]
 #[command(name = "socp-sim", version, after_help = EXAMPLES)]
 struct Cli {
     /// What all chance comes from
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(..u64::MAX))]
     seed: u64,
     /// Runs every seed from A up to, but without, B
     #[arg(long, value_name = "A..B", conflicts_with = "seed", value_parser = parse_seeds)]
@@ -80,31 +82,44 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let seeds = cli.seeds.clone().unwrap_or(cli.seed..cli.seed.saturating_add(1));
     let next = AtomicU64::new(seeds.start);
-    let has_failed = AtomicBool::new(false);
+    let is_cut_short = AtomicBool::new(false);
+    let broken = Mutex::new(BTreeMap::new());
     let out = Mutex::new(());
     std::thread::scope(|scope| {
         for _ in 0..cli.threads.clamp(1, 64) {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds.end {
+                    if seed >= seeds.end || is_cut_short.load(Ordering::Relaxed) {
                         return;
                     }
                     let report = socp_sim::run(options(&cli, seed));
                     if !report.is_green() {
-                        has_failed.store(true, Ordering::Relaxed);
+                        let mut broken = broken.lock().unwrap_or_else(PoisonError::into_inner);
+                        broken.insert(seed, report.replay());
                     }
-                    let is_printed = print(&cli, &report, &out);
-                    if !is_printed {
-                        return; // Nobody reads on.
+                    let text = match cli.json {
+                        true => format!("{}\n", report.to_json()),
+                        false => report.to_string(),
+                    };
+                    if !print(&text, &out) {
+                        is_cut_short.store(true, Ordering::Relaxed); // Nobody reads on.
                     }
                 }
             });
         }
     });
-    match has_failed.into_inner() {
-        true => ExitCode::FAILURE,
-        false => ExitCode::SUCCESS,
+    let broken = broken.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if !cli.json && cli.seeds.is_some() {
+        let lines: String = broken.values().map(|replay| format!("replay: {replay}\n")).collect();
+        if !print(&lines, &out) {
+            is_cut_short.store(true, Ordering::Relaxed);
+        }
+    }
+    match (broken.is_empty(), is_cut_short.into_inner()) {
+        (false, _) => ExitCode::FAILURE,
+        (true, true) => ExitCode::from(2),
+        (true, false) => ExitCode::SUCCESS,
     }
 }
 
@@ -124,12 +139,8 @@ fn options(cli: &Cli, seed: u64) -> Options {
 }
 
 /// Whether it could be printed.
-fn print(cli: &Cli, report: &Report, out: &Mutex<()>) -> bool {
+fn print(text: &str, out: &Mutex<()>) -> bool {
     let _one_at_a_time = out.lock();
     let mut stdout = std::io::stdout().lock();
-    let printed = match cli.json {
-        true => writeln!(stdout, "{}", report.to_json()),
-        false => write!(stdout, "{report}"),
-    };
-    printed.is_ok()
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).is_ok()
 }
