@@ -66,6 +66,10 @@ impl Files {
         for (ticket, payload, to) in self.sending.take_starts() {
             self.sign(payload, to, Some(ticket), around);
         }
+    }
+
+    /// Tells authors how their files ended; only while there is a server to take it.
+    pub(super) fn say_words(&mut self, around: &mut Around<'_>) {
         for word in self.receiving.take_words() {
             let end = FileEnd {
                 file_id: word.file_id,

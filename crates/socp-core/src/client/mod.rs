@@ -156,28 +156,31 @@ impl Client {
     fn pump(&mut self, now: Now) {
         self.in_channel(now, Channel::pump);
         self.in_files(now, Files::pump);
+        if self.session.is_online() {
+            self.in_files(now, Files::say_words);
+        }
     }
 
     fn in_channel<T>(&mut self, now: Now, act: impl FnOnce(&mut Channel, &mut Around<'_>) -> T) -> T {
-        let mut around = Around {
-            now,
-            pins: &self.pins,
-            people: &self.people,
-            asks: &mut self.asks,
-            out: &mut self.out,
-        };
-        act(&mut self.channel, &mut around)
+        let (channel, _, mut around) = self.senders(now);
+        act(channel, &mut around)
     }
 
     fn in_files<T>(&mut self, now: Now, act: impl FnOnce(&mut Files, &mut Around<'_>) -> T) -> T {
-        let mut around = Around {
+        let (_, files, mut around) = self.senders(now);
+        act(files, &mut around)
+    }
+
+    /// The parts that send to many, and what they need of the others.
+    fn senders(&mut self, now: Now) -> (&mut Channel, &mut Files, Around<'_>) {
+        let around = Around {
             now,
             pins: &self.pins,
             people: &self.people,
             asks: &mut self.asks,
             out: &mut self.out,
         };
-        act(&mut self.files, &mut around)
+        (&mut self.channel, &mut self.files, around)
     }
 
     /// Gives up what has waited too long.
@@ -198,10 +201,11 @@ impl Client {
         self.leave_when_all_is_said(now);
     }
 
-    /// Leaves once everybody who waits for a word about their file has had it, or after a moment.
+    /// Leaves once everybody who waits for a word about their file has had it, after a moment, or at once where nobody
+    /// can be told.
     fn leave_when_all_is_said(&mut self, now: Now) {
         let Some(leave_by) = self.leave_by else { return };
-        if now.mono >= leave_by || !self.files.has_words() {
+        if now.mono >= leave_by || !self.session.is_online() || !self.files.has_words() {
             self.leave_by = None;
             self.session.close(now, &mut self.out);
         }

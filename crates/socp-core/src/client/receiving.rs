@@ -101,6 +101,11 @@ impl Incoming {
         }
     }
 
+    /// Nothing but the driver's answer ends it any more.
+    fn is_with_driver(&self) -> bool {
+        matches!(self.stage, Stage::Keeping | Stage::Discarding(_))
+    }
+
     fn is_given_up(&self) -> bool {
         matches!(self.stage, Stage::Discarding(_))
     }
@@ -231,8 +236,12 @@ impl Receiving {
         if frame.envelope.to != Address::from(&self.user) {
             return self.on_misaddressed(&frame.envelope.to, from, out);
         }
-        if let Some(ticket) = self.find(&name) {
-            return self.fail(ticket, FileFault::Repeated, out);
+        if let Some((ticket, known)) = self.find_mut(&name) {
+            // Behind the end nothing counts.
+            if !known.is_with_driver() {
+                self.fail(ticket, FileFault::Repeated, out);
+            }
+            return;
         }
         let total = start.content_sig.as_ref().map(|_| chunk_count(start.size));
         let incoming = Incoming {
@@ -501,13 +510,15 @@ impl Receiving {
         !self.incoming.is_empty()
     }
 
-    /// Nobody can be told but the person here, and at once: there may be no later. What is complete may still be kept.
+    /// Who sends to us has lost sight of us as well; the person here is told at once. What the driver has yet to say of
+    /// the others is for both, whenever it comes.
     pub(super) fn on_disconnected(&mut self, out: &mut Outbox) {
-        for ticket in self.tickets(|incoming| incoming.stage != Stage::Keeping) {
+        let unsaid = self.words.len();
+        for ticket in self.tickets(|incoming| !incoming.is_with_driver()) {
             self.fail(ticket, FileFault::Lost, out);
             self.on_discarded(ticket, out);
         }
-        self.words.clear();
+        self.words.truncate(unsaid);
     }
 
     fn fail(&mut self, ticket: Ticket, fault: FileFault, out: &mut Outbox) {
@@ -555,11 +566,6 @@ impl Receiving {
 
     fn waiting_for(&self, user: &UserId) -> Vec<Ticket> {
         self.tickets(|incoming| incoming.name.0 == *user && matches!(incoming.stage, Stage::WaitKey(_)))
-    }
-
-    fn find(&self, name: &Name) -> Option<Ticket> {
-        let found = self.incoming.iter().find(|(_, incoming)| incoming.name == *name);
-        found.map(|(ticket, _)| *ticket)
     }
 
     fn find_mut(&mut self, name: &Name) -> Option<(Ticket, &mut Incoming)> {

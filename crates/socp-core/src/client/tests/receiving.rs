@@ -383,6 +383,68 @@ fn silence_and_a_broken_link_end_it() {
     assert_eq!((receiver.fault(), receiver.words.len()), (Some(FileFault::Lost), 0));
 }
 
+/// The link breaks, and comes back; what is asked for in each moment.
+fn break_link(receiver: &mut Receiver) -> Vec<Output> {
+    let reason = "reset".to_owned();
+    receiver.kit.input(Input::Disconnected { reason })
+}
+
+fn mend_link(receiver: &mut Receiver) {
+    let mut outputs = receiver.kit.input(Input::Connected);
+    outputs.extend(receiver.kit.server_says(Payload::Ack(ack(SERVER, 200))));
+    receiver.perform(outputs);
+}
+
+#[test]
+fn a_file_that_is_complete_when_the_link_breaks_is_kept_and_its_author_told_on_the_next() {
+    let mut receiver = Receiver::new();
+    receiver.alice([start("f", 1), chunk("f", 0, 1)]);
+    let keep = receiver.kit.frame(ALICE, end("f"), 200);
+    assert!(matches!(keep[..], [Output::File(FileWork::Keep { .. })]), "{keep:?}");
+    // Behind the end nothing counts, not even another beginning.
+    receiver.alice([start("f", 1), chunk("f", 0, 1)]);
+    let outputs = break_link(&mut receiver);
+    receiver.perform(outputs);
+    assert_eq!(receiver.fault(), None);
+    receiver.perform(keep);
+    assert!(matches!(receiver.stages().last(), Some(FileStage::Received(_))));
+    assert_eq!(receiver.words, [], "nobody can be told yet");
+    let outputs = break_link(&mut receiver);
+    receiver.perform(outputs);
+    mend_link(&mut receiver);
+    let digest = Some("a".repeat(64));
+    assert_eq!(receiver.words, [(ALICE.to_owned(), FileStatus::Received, digest)]);
+    assert_eq!(receiver.work, ["begin", "write", "keep"]);
+}
+
+#[test]
+fn a_file_that_was_given_up_when_the_link_breaks_has_the_fault_that_it_had() {
+    let mut receiver = Receiver::new();
+    receiver.alice([start("f", 3)]);
+    let discard = receiver.kit.frame(ALICE, chunk("f", 1, 3), 200);
+    let outputs = break_link(&mut receiver);
+    receiver.perform(outputs);
+    assert_eq!(receiver.fault(), None, "it is not gone yet");
+    receiver.perform(discard);
+    let fault = FileFault::Order { expected: 0, got: 1 };
+    assert_eq!(receiver.fault(), Some(fault.clone()));
+    mend_link(&mut receiver);
+    let why = Some(fault.to_string());
+    assert_eq!(receiver.words, [(ALICE.to_owned(), FileStatus::Failed, why)]);
+}
+
+#[test]
+fn who_leaves_while_the_link_is_broken_waits_for_nobody() {
+    let mut receiver = Receiver::new();
+    receiver.alice([start("f", 1), chunk("f", 0, 1)]);
+    let keep = receiver.kit.frame(ALICE, end("f"), 200);
+    break_link(&mut receiver);
+    let outputs = receiver.kit.input(Input::Command(Command::Close));
+    assert!(outputs.contains(&Output::Disconnect), "{outputs:?}");
+    receiver.perform(keep);
+    assert!(matches!(receiver.stages().last(), Some(FileStage::Received(_))));
+}
+
 #[test]
 fn what_is_too_large_or_too_much_is_refused_before_anything_is_written() {
     let mut receiver = Receiver::new();
