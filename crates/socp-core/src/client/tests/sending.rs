@@ -335,6 +335,14 @@ fn nobody_has_received_a_file_before_its_end() {
 }
 
 #[test]
+fn a_receiver_that_gives_up_and_leaves_is_believed_about_why() {
+    let mut sender = Sender::send_to_alice(1_000);
+    sender.status(ALICE, FileStatus::Failed, Some("left"));
+    sender.says(error(ErrorCode::UserNotFound, ALICE, None));
+    assert_eq!(sender.fault(), SendFault::GivenUp("left".to_owned()));
+}
+
+#[test]
 fn a_receiver_that_gives_up_is_the_end_unless_another_program_of_theirs_goes_on() {
     let failed = |sender: &mut Sender| sender.status(ALICE, FileStatus::Failed, Some("disk full"));
     let mut sender = Sender::send_to_alice(1_000);
