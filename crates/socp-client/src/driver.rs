@@ -4,15 +4,16 @@
 //! happens. Key operations are the [`Worker`]'s. What arrives while the faces do not read waits here up to a limit; then
 //! the socket is not read either, so that the server feels it.
 
+mod between;
 mod pump;
 
 use crate::client::Options;
 use crate::error::ClientError;
 use crate::files::{FileJob, FileLane, OutgoingFile};
-use crate::link::{Backoff, Socket, dial};
+use crate::link::{Backoff, Socket};
 use crate::profile::Profile;
 use crate::seal::{self, Delegate, SealCheck};
-use crate::worker::{Job, Saying, Worker};
+use crate::worker::{Done, Job, Saying, Worker};
 use pump::End;
 use socp_core::client::{
     ChannelReport, Client as Core, Command, Config, Event, FileProgress, FileReport, FileWork, Input, Output, Person,
@@ -194,11 +195,7 @@ impl Driver {
         self.entered = Some(entered);
         let mut fault = None;
         loop {
-            let end = match dial(&self.options.server).await {
-                Ok(socket) => self.serve(socket).await,
-                Err(error) => End::Lost(error.to_string(), Some(error)),
-            };
-            match end {
+            match self.link().await {
                 End::Left => break,
                 End::Fatal(error) => {
                     fault = Some(error);
@@ -212,8 +209,13 @@ impl Driver {
                 End::Lost(..) if !self.options.reconnect => break,
                 End::Lost(reason, _) => {
                     tracing::info!(reason, "connection lost");
-                    if !self.wait_to_redial().await {
-                        break;
+                    match self.wait_to_redial().await {
+                        Ok(()) => {}
+                        Err(End::Left | End::Lost(..)) => break,
+                        Err(End::Fatal(error)) => {
+                            fault = Some(error);
+                            break;
+                        }
                     }
                 }
             }
@@ -239,10 +241,11 @@ impl Driver {
             }),
         }
         self.waiters.clear();
-        // What arrived in part is removed before the program may end.
-        let files = async { while self.files.under_way() > 0 && self.files.next().await.is_some() {} };
-        if tokio::time::timeout(FILES_END_WAIT_MAX, files).await.is_err() {
-            tracing::debug!("the disk is slow");
+        // What arrived in part is removed before the program may end, and what is complete is told of.
+        match tokio::time::timeout(FILES_END_WAIT_MAX, self.finish_files()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the last files are not told of"),
+            Err(_elapsed) => tracing::debug!("the disk is slow"),
         }
         self.requests.close();
         for event in std::mem::take(&mut self.pending) {
@@ -250,6 +253,24 @@ impl Driver {
                 return;
             }
         }
+    }
+
+    async fn finish_files(&mut self) -> Result<(), ClientError> {
+        while self.files.under_way() > 0 {
+            let done = self.files.next().await;
+            self.on_file_done(done)?;
+            self.drain().await?;
+        }
+        Ok(())
+    }
+
+    /// Takes what the thread of the files has done; nothing is its end.
+    fn on_file_done(&mut self, done: Option<Option<Done>>) -> Result<(), ClientError> {
+        match done.ok_or(ClientError::Ended)? {
+            Some(Done::Input(input)) => self.input(*input),
+            Some(Done::Signed(_) | Done::Fault(_)) | None => {}
+        }
+        Ok(())
     }
 
     fn on_request(&mut self, request: Request) {
@@ -498,29 +519,6 @@ impl Driver {
         };
         self.input(input);
         Ok(())
-    }
-
-    /// False when the faces have left or want to.
-    async fn wait_to_redial(&mut self) -> bool {
-        let dice = random_bytes::<1>().map_or(0, |[dice]| dice);
-        let wait = tokio::time::sleep(Duration::from_millis(self.backoff.next_wait_ms(dice)));
-        tokio::pin!(wait);
-        loop {
-            if self.is_leaving || self.is_abandoned() || self.drain().await.is_err() {
-                return false;
-            }
-            let asked = tokio::select! {
-                () = &mut wait => return true,
-                request = self.requests.recv(), if self.requests_are_open => Some(request),
-                permit = self.events.reserve(), if !self.pending.is_empty() => {
-                    send_next(permit, &mut self.pending);
-                    None
-                }
-            };
-            if let Some(request) = asked {
-                self.on_maybe_request(request);
-            }
-        }
     }
 
     fn on_maybe_request(&mut self, request: Option<Request>) {

@@ -66,8 +66,10 @@ impl Driver {
         // What was signed for this link must not go over the next.
         // There is no next when we leave: nothing is waited for beyond the time that leaving has.
         while !self.is_leaving && self.worker.under_way() > 0 {
-            if let Some(Done::Input(input)) = self.worker.next().await {
-                self.input(*input);
+            match self.worker.next().await {
+                Some(Done::Input(input)) => self.input(*input),
+                Some(Done::Signed(_) | Done::Fault(_)) => {}
+                None => return ClientError::Ended.into(),
             }
         }
         let reason = match &end {
@@ -116,9 +118,8 @@ impl Driver {
                 Happening::Done(Some(Done::Fault(fault))) => {
                     return Err(ClientError::from(fault).into());
                 }
-                Happening::FileDone(Some(Some(Done::Input(input)))) => self.input(*input),
-                Happening::FileDone(Some(Some(Done::Signed(_) | Done::Fault(_)) | None)) => {}
-                Happening::Done(None) | Happening::FileDone(None) => return Err(ClientError::Ended.into()),
+                Happening::Done(None) => return Err(ClientError::Ended.into()),
+                Happening::FileDone(done) => self.on_file_done(done)?,
                 Happening::Request(request) => self.on_maybe_request(request),
                 // The next drain does the rest.
                 Happening::EventGone | Happening::PinsDue | Happening::LeaveDue => {}
@@ -205,7 +206,7 @@ impl Driver {
     }
 }
 
-async fn until(at: Option<Instant>) {
+pub(super) async fn until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at.into()).await,
         None => std::future::pending().await,

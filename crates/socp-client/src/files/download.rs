@@ -196,6 +196,8 @@ fn remove_if_left(path: &Path) {
     match removed {
         Ok(true) => tracing::info!(path = %path.display(), "removed what an earlier run left of a file"),
         Ok(false) => {}
+        // Another program was quicker.
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => tracing::warn!(%error, path = %path.display(), "a temporary file of an earlier run stays"),
     }
 }
@@ -296,6 +298,29 @@ mod tests {
         drop(download);
         assert_eq!(names(dir.path()), ["kept.part"]);
         clean_up(&dir.path().join("not there"));
+    }
+
+    #[test]
+    fn a_part_is_there_and_stays_however_often_others_clean_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let is_done = std::sync::atomic::AtomicBool::new(false);
+        let order = std::sync::atomic::Ordering::Relaxed;
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_done.load(order) {
+                    clean_up(dir.path());
+                }
+            });
+            let made = std::iter::repeat_with(|| Part::create(dir.path())).take(300);
+            // Whoever cleans up between the making and the lock has the file; then another is made.
+            let parts: Vec<_> = made.collect();
+            is_done.store(true, order);
+            let lost = parts
+                .iter()
+                .filter(|part| !part.as_ref().is_ok_and(|part| part.path.exists()));
+            assert_eq!(lost.count(), 0);
+        });
+        assert!(names(dir.path()).is_empty(), "a part is left behind");
     }
 
     #[test]

@@ -108,6 +108,7 @@ struct Cast {
     key: PrivateKey,
     server: PrivateKey,
     alice: PrivateKey,
+    reconnects: bool,
 }
 
 impl Cast {
@@ -121,6 +122,7 @@ impl Cast {
             key,
             server,
             alice,
+            reconnects: false,
         }
     }
 
@@ -134,10 +136,11 @@ impl Cast {
         script: impl FnOnce(Puppet, Author) -> F + Send + 'static,
     ) -> (Client, EventStream, JoinHandle<T>) {
         let (listener, options) = listen().await;
-        let options = options.keeping_files(Downloads {
+        let mut options = options.keeping_files(Downloads {
             dir: self.downloads(),
             size_max: 10_000,
         });
+        options.reconnect = self.reconnects;
         let author = Author {
             key: self.alice.clone(),
             reader: self.key.public_key().clone(),
@@ -321,6 +324,34 @@ async fn a_program_that_leaves_amid_a_file_leaves_nothing_of_it() {
     client.close().await;
     assert!(names(&cast.downloads()).is_empty());
     drop(puppet.await.unwrap());
+}
+
+#[tokio::test]
+async fn a_file_that_is_kept_when_its_link_is_gone_is_told_of_at_once_whether_another_comes_or_not() {
+    for reconnects in [false, true] {
+        let mut cast = Cast::gather().await;
+        cast.reconnects = reconnects;
+        let script = |mut puppet: Puppet, mut author: Author| async move {
+            // Enough to decrypt that the link is gone before the file is there.
+            author.bytes = bytes(10_000);
+            for payload in author.whole() {
+                puppet.say_for(alice(), &author.me, TS, &payload).await;
+            }
+        };
+        let (client, mut events, puppet) = cast.play(script).await;
+        puppet.await.unwrap();
+        let stage = loop {
+            if let Event::File(news) = next(&mut events).await
+                && matches!(news.stage, FileStage::Received(_) | FileStage::Failed(_))
+            {
+                break news.stage;
+            }
+        };
+        assert!(matches!(stage, FileStage::Received(_)), "{stage:?}");
+        assert_eq!(names(&cast.downloads()), ["_photo.png"]);
+        // Nobody listens any more, so there is nobody to wait for.
+        client.close().await;
+    }
 }
 
 /// The server's part while our client sends; the bytes that its reader decrypts.

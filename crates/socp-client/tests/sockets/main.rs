@@ -11,4 +11,5 @@
 mod channel;
 mod files;
 mod hostile;
+mod links;
 mod puppet;
