@@ -15,7 +15,8 @@ use edit::Terminal;
 use input::{Line, Typed, parse};
 use screen::Screen;
 use socp_client::{
-    ChannelReport, Client, ClientError, Event, FileProgress, FileReport, OutgoingFile, Person, Receipt, Source,
+    ChannelReport, Client, ClientError, Event, EventStream, FileProgress, FileReport, OutgoingFile, Person, Receipt,
+    Source,
 };
 use std::io;
 use std::path::PathBuf;
@@ -46,8 +47,8 @@ pub(crate) async fn run(args: ChatArgs, common: &Common) -> Result<()> {
     tracing::debug!(plain = args.plain, "chat");
     let size_max = args.receiving.size_max(common)?;
     let (client, mut events) = connect(common, args.receiving.downloads(common)?).await?;
-    let (mut lines, terminal) = typed_lines(common.json);
-    let (news, mut transfers) = mpsc::channel(NEWS_COUNT_MAX);
+    let (lines, terminal) = typed_lines(common.json);
+    let (news, transfers) = mpsc::channel(NEWS_COUNT_MAX);
     let mut chat = Chat {
         client: client.clone(),
         size_max,
@@ -56,27 +57,10 @@ pub(crate) async fn run(args: ChatArgs, common: &Common) -> Result<()> {
         sending: JoinSet::new(),
         partner: None,
     };
-    chat.screen.prompt()?;
-    let mut is_ending = false;
-    let stopping = asked_to_stop();
-    tokio::pin!(stopping);
-    while !is_ending || !chat.sending.is_empty() {
-        tokio::select! {
-            event = events.next() => match event {
-                Some(event) => chat.on_event(&event)?,
-                None => bail!("{}", chat.screen.last_words()),
-            },
-            line = lines.next(), if !is_ending => match line {
-                Some(Ok(Typed::Interrupt)) => break,
-                Some(line) => is_ending = chat.on_typed(line?).await?,
-                None => is_ending = true,
-            },
-            Some(sent) = chat.sending.join_next() => chat.on_sent(sent?)?,
-            Some(news) = transfers.recv() => chat.on_news(news)?,
-            () = &mut stopping => break,
-        }
-    }
+    let talked = chat.talk(&mut events, lines, transfers).await;
+    // Whatever ended it: what arrived in part is removed, and its author is told.
     client.close().await;
+    talked?;
     chat.screen.finish()
 }
 
@@ -138,6 +122,36 @@ struct Chat {
 }
 
 impl Chat {
+    /// Until the last line is said, or somebody wants to leave.
+    async fn talk(
+        &mut self,
+        events: &mut EventStream,
+        mut lines: Lines,
+        mut transfers: mpsc::Receiver<News>,
+    ) -> Result<()> {
+        self.screen.prompt()?;
+        let mut is_ending = false;
+        let stopping = asked_to_stop();
+        tokio::pin!(stopping);
+        while !is_ending || !self.sending.is_empty() {
+            tokio::select! {
+                event = events.next() => match event {
+                    Some(event) => self.on_event(&event)?,
+                    None => bail!("{}", self.screen.last_words()),
+                },
+                line = lines.next(), if !is_ending => match line {
+                    Some(Ok(Typed::Interrupt)) => break,
+                    Some(line) => is_ending = self.on_typed(line?).await?,
+                    None => is_ending = true,
+                },
+                Some(sent) = self.sending.join_next() => self.on_sent(sent?)?,
+                Some(news) = transfers.recv() => self.on_news(news)?,
+                () = &mut stopping => break,
+            }
+        }
+        Ok(())
+    }
+
     fn on_event(&mut self, event: &Event) -> Result<()> {
         self.screen.event(event)?;
         if let (Event::Message(message), None) = (event, &self.partner) {

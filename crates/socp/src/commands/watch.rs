@@ -52,13 +52,29 @@ pub(crate) async fn run(args: WatchArgs, common: &Common) -> Result<()> {
         connected = connect(common, downloads) => connected?,
         stopped = &mut stopped => return stopped,
     };
-    let watched = tokio::select! {
-        watched = watch(&mut events, args.count, common.json) => watched,
-        stopped = &mut stopped => stopped,
+    let (watched, is_read) = tokio::select! {
+        watched = watch(&mut events, args.count, common.json) => (watched, false),
+        stopped = &mut stopped => (stopped, true),
     };
     // Whatever ended it: what arrived in part is removed, and its author is told.
     client.close().await;
-    watched
+    // Who has counted enough or reads no more is told no more.
+    let told = if is_read {
+        tell_last(&mut events, common.json).await
+    } else {
+        Ok(())
+    };
+    watched.and(told)
+}
+
+/// Every file that was said to begin has its end, also where that is ours.
+async fn tell_last(events: &mut EventStream, json: bool) -> Result<()> {
+    while let Some(event) = events.next().await {
+        if matches!(event, Event::File(_)) {
+            print(&event, json)?;
+        }
+    }
+    Ok(())
 }
 
 async fn watch(events: &mut EventStream, count: Option<u64>, json: bool) -> Result<()> {

@@ -22,6 +22,7 @@ mod demo;
 mod files;
 mod hostile_peer;
 mod hostile_stage;
+mod leaving;
 mod letter;
 mod letter_client;
 mod letter_server;
