@@ -18,6 +18,7 @@ mod client_faults;
 mod conversation;
 mod damaged_files;
 mod data_dirs;
+mod delegated;
 mod demo;
 mod files;
 mod hostile_peer;
