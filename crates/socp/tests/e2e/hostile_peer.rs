@@ -651,3 +651,84 @@ fn a_peer_cannot_answer_for_what_went_to_another() {
     drop(hostile);
     stage.check_undisturbed();
 }
+
+/// A delegation that this key signs for a server, so many minutes from now until so many.
+fn delegation(server: &str, key: &str, from_min: i64, to_min: i64) -> Value {
+    let at = |minutes: i64| now_ms().saturating_add_signed(minutes * 60_000);
+    let mut delegation = json!({
+        "alg": "ed25519", "key": encode(&[7; 32]), "server_id": server, "not_before": at(from_min), "not_after": at(to_min),
+    });
+    let text = format!("socp-delegation-v1\0{delegation}");
+    delegation["sig"] = sign(&test_key(key).private, 32, text.as_bytes()).into();
+    json!({ "delegation": delegation })
+}
+
+#[test]
+fn delegations_and_delegated_frames_that_are_refused() {
+    let mut stage = Stage::new();
+    let told = |server: &str, key: &str, from_min: i64, to_min: i64| {
+        says("HEARTBEAT", delegation(server, key, from_min, to_min))
+    };
+    let sealed = || envelope("HEARTBEAT", HOSTILE, &json!({}), &encode(&[7; 64]));
+    let good = || delegation(HOSTILE, "server", 0, 60);
+    let mut changed = good();
+    changed["delegation"]["not_after"] = (now_ms() + 1).into();
+    let rows: Vec<(&str, Act, Answer)> = vec![
+        (
+            "II.3 another server's",
+            told(HONEST, "bob", 0, 60),
+            Refused("INVALID_SIG"),
+        ),
+        (
+            "II.3 for another server",
+            told(HONEST, "server", 0, 60),
+            Refused("INVALID_SIG"),
+        ),
+        (
+            "II.3 by another key",
+            told(HOSTILE, "bob", 0, 60),
+            Refused("INVALID_SIG"),
+        ),
+        ("II.3 changed", says("HEARTBEAT", changed), Refused("INVALID_SIG")),
+        (
+            "II.3 expired",
+            told(HOSTILE, "server", -60, -10),
+            Refused("INVALID_SIG"),
+        ),
+        (
+            "II.3 of the future",
+            told(HOSTILE, "server", 10, 60),
+            Refused("INVALID_SIG"),
+        ),
+        (
+            "II.3 for three days",
+            told(HOSTILE, "server", 0, 3 * 24 * 60),
+            Refused("UNKNOWN_TYPE"),
+        ),
+        (
+            "II.3 a delegated frame without a delegation",
+            sends(sealed()),
+            Refused("INVALID_SIG"),
+        ),
+        (
+            "II.3 a delegated frame of another key",
+            Box::new(move |hostile| {
+                hostile.send("HEARTBEAT", "*", good());
+                hostile.send_text(&sealed());
+            }),
+            Refused("INVALID_SIG"),
+        ),
+        (
+            "II.3 the letter, after a delegation",
+            Box::new(move |hostile| {
+                hostile.send("HEARTBEAT", "*", good());
+                hostile.send("HEARTBEAT", "*", json!({}));
+            }),
+            Refused("INVALID_SIG"),
+        ),
+        ("II.3 a good one", told(HOSTILE, "server", -60, 60), Nothing),
+    ];
+    for (what, act, answer) in rows {
+        stage.play(what, act, &answer);
+    }
+}
