@@ -160,19 +160,19 @@ pub fn seal_of(frame: &Frame, peer: &ServerId, has_delegate: bool) -> Result<Sea
             | FrameKind::UserRemove
             | FrameKind::ServerDeliver,
         ) => Ok(Seal::Server),
-        (false, true, _) => match &frame.payload {
-            Payload::Heartbeat(heartbeat) if heartbeat.delegation.is_some() => Ok(Seal::Server),
-            _ => Err(Fault::Downgrade { kind }),
-        },
+        (false, true, _) if tells_delegation(&frame.payload) => Ok(Seal::Server),
+        (false, true, _) => Err(Fault::Downgrade { kind }),
     }
+}
+
+fn tells_delegation(payload: &Payload) -> bool {
+    matches!(payload, Payload::Heartbeat(heartbeat) if heartbeat.delegation.is_some())
 }
 
 /// Whether somebody else than the end of this link must be able to verify it, or it may come before the delegation does.
 fn is_verified_later(link: &Link, draft: &Draft) -> bool {
     match (link, draft.kind) {
-        (Link::Peer(_), FrameKind::Heartbeat) | (Link::User(_), FrameKind::Heartbeat) => {
-            draft.payload.contains_key("delegation")
-        }
+        (Link::Peer(_) | Link::User(_), FrameKind::Heartbeat) => draft.payload.contains_key("delegation"),
         (
             Link::Peer(_),
             FrameKind::ServerHelloJoin

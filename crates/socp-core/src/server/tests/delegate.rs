@@ -277,11 +277,11 @@ fn frames_of_a_peer_are_signed_by_the_key_that_its_link_has() {
         world.add(delegating("a", 1), "a");
         let wire = able_peer(&mut world, has_told);
         world.send(wire, &envelope);
-        let classes = world.node("a").notes.iter().filter_map(|note| match note {
+        let mut classes = world.node("a").notes.iter().filter_map(|note| match note {
             Note::Refused { class, .. } => Some(*class),
             _ => None,
         });
-        assert_eq!(classes.last(), refused, "{what}");
+        assert_eq!(classes.next_back(), refused, "{what}");
         assert_eq!(world.closed(wire), None, "{what}");
     }
     // Whatever a delegated signature is put under, it covers all of it.
