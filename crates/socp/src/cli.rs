@@ -113,5 +113,6 @@ pub(crate) enum Command {
     Key(commands::key::KeyArgs),
     Serve(commands::serve::ServeArgs),
     Demo(commands::demo::DemoArgs),
+    Bench(commands::bench::BenchArgs),
     Admin(commands::admin::AdminArgs),
 }

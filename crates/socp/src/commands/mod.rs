@@ -2,6 +2,7 @@
 
 pub(crate) mod admin;
 pub(crate) mod all;
+pub(crate) mod bench;
 pub(crate) mod chat;
 pub(crate) mod demo;
 pub(crate) mod file;
@@ -43,6 +44,7 @@ async fn perform(cli: Cli) -> Result<()> {
         Command::Key(args) => key::run(args, common),
         Command::Serve(args) => serve::run(&args).await,
         Command::Demo(args) => demo::run(&args).await,
+        Command::Bench(args) => bench::run(args, common).await,
         Command::Admin(args) => admin::run(args, common).await,
     }
 }
@@ -74,6 +76,7 @@ fn log_format(cli: &Cli) -> LogFormat {
         | Command::Chat(_)
         | Command::Key(_)
         | Command::Demo(_)
+        | Command::Bench(_)
         | Command::Admin(_) => None,
     };
     cli.common.log_format.or(from_file).unwrap_or(LogFormat::Text)
@@ -86,7 +89,7 @@ fn log_filter(common: &Common, command: &Command) -> Result<String> {
     match command {
         // These have no profile, so no file of one speaks for them; a server has one of its own.
         Command::Serve(args) => Ok(args.log_settings().log.unwrap_or_else(|| "info".to_owned())),
-        Command::Demo(_) | Command::Admin(_) => Ok("warn".to_owned()),
+        Command::Demo(_) | Command::Bench(_) | Command::Admin(_) => Ok("warn".to_owned()),
         Command::Register(_)
         | Command::List(_)
         | Command::Tell(_)

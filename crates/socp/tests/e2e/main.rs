@@ -13,6 +13,7 @@
 
 mod admin;
 mod bad_input;
+mod bench;
 mod channel;
 mod client_faults;
 mod conversation;
