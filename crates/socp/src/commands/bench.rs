@@ -77,7 +77,7 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     rate: Option<u32>,
     /// Most messages to sign ahead where the servers verify; when they are used up the measurement ends
-    /// [default: 250 for each second, at most 5,000]
+    /// [default: 400 for each second, at most 5,000]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     messages: Option<u32>,
     /// With --server: its process, to report what it uses
@@ -144,7 +144,7 @@ impl BenchArgs {
         let wanted = match (self.messages, self.rate) {
             (Some(messages), _) => u64::from(messages),
             (None, Some(rate)) => u64::from(rate).saturating_mul(self.seconds),
-            (None, None) => self.seconds.saturating_mul(250).min(5_000),
+            (None, None) => self.seconds.saturating_mul(400).min(5_000),
         };
         usize::try_from(wanted).unwrap_or(usize::MAX)
     }
