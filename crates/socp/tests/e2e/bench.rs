@@ -1,7 +1,8 @@
 //! `socp bench`: that it measures at all, and what it refuses.
 
-use crate::process::{Process, Served, eventually, failure_of, json, socp, stdout_of};
+use crate::process::{PATIENCE, Process, Served, eventually, failure_of, json, socp, stdout_of};
 use std::process::Command;
+use std::time::Instant;
 
 /// A benchmark whose key is kept from one test run to the next.
 fn bench(args: &[&str]) -> Command {
@@ -80,8 +81,11 @@ fn a_server_that_dies_is_the_reason_that_is_given() {
     let mut command = bench(&["idle", "--clients", "2", "--seconds", "60"]);
     command.args(["--log", "info"]);
     let mut running = Process::start(command);
-    let server = eventually("a server under the benchmark", || child_of(running.id()));
-    // Whether or not anybody is connected yet, it is the server's end that is told.
+    let begun = Instant::now();
+    eventually("everyone to be connected", || {
+        running.logged(begun - PATIENCE, &["everyone is connected"])
+    });
+    let server = child_of(running.id()).unwrap();
     assert!(
         Command::new("kill")
             .args(["-KILL", &server])
@@ -90,8 +94,23 @@ fn a_server_that_dies_is_the_reason_that_is_given() {
             .success()
     );
     assert_eq!(running.wait(), Some(1));
-    let begun = std::time::Instant::now() - std::time::Duration::from_secs(60);
-    eventually("the reason", || running.logged(begun, &["socp: the server ended"]));
+    let reason = "socp: the server ended while it was measured (signal: 9 (SIGKILL))";
+    eventually("the reason", || running.logged(begun, &[reason]));
+}
+
+#[test]
+fn a_benchmark_that_is_stopped_takes_its_server_along() {
+    let mut running = Process::start(bench(&["idle", "--clients", "2", "--seconds", "60", "--log", "info"]));
+    let begun = Instant::now();
+    eventually("everyone to be connected", || {
+        running.logged(begun - PATIENCE, &["everyone is connected"])
+    });
+    let server = child_of(running.id()).unwrap();
+    assert_eq!(running.signal_and_wait("TERM"), Some(1));
+    eventually("the reason", || {
+        running.logged(begun, &["socp: stopped before the end"])
+    });
+    assert!(!std::path::Path::new(&format!("/proc/{server}")).exists());
 }
 
 /// The id of a process that this one started.

@@ -111,6 +111,7 @@ impl Stage {
 
     /// Looks at the machine, and then at what has been used.
     pub(super) async fn open_window(&self, machine: Machine) -> Result<(Machine, Before)> {
+        tracing::info!("everyone is connected and the servers are calm");
         let machine = self.look_at(machine).await?;
         let before = Before {
             servers_cpu_s: self.servers_cpu_s(),
