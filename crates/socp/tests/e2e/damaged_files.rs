@@ -1,7 +1,8 @@
 //! Files that are damaged on the way, by the network or by a server that lies: both people are told, and nothing
 //! half-written stays.
 //!
-//! Both servers have keys out of the vectors, so that what is altered can be signed anew, as a hostile server would.
+//! Both servers have keys out of the vectors, so that what is altered can be signed anew, as a hostile server would; and
+//! they sign with no other key, which nobody outside knows.
 
 use crate::data_dirs;
 use crate::letter_client::{LetterClient, TestKey, encode, seal, sign, test_key};
@@ -66,8 +67,9 @@ impl Stage {
         for (name, key) in KEYS {
             data_dirs::with_key(&dir.path().join(name), key);
         }
-        let a = Site::start(&wires, dir.path(), "a", &[]);
-        let b = Site::start(&wires, dir.path(), "b", &[a.bootstrap()]);
+        let own_key = ["--delegate", "off"];
+        let a = Site::start_with(&wires, dir.path(), "a", &[], &own_key);
+        let b = Site::start_with(&wires, dir.path(), "b", &[a.bootstrap()], &own_key);
         for (site, (_, key)) in [&a, &b].into_iter().zip(KEYS) {
             assert_eq!(site.served.pubkey, test_key(key).spki);
         }

@@ -14,20 +14,28 @@ pub(crate) struct Site {
     pub(crate) id: String,
     pub(crate) served: Served,
     pub(crate) gate: Gate,
+    /// More flags for `socp serve`.
+    flags: Vec<String>,
     observer: LetterClient,
 }
 
 impl Site {
     /// Starts a server that joins through these.
     pub(crate) fn start(wires: &Wires, dir: &Path, name: &str, introducers: &[String]) -> Self {
+        Self::start_with(wires, dir, name, introducers, &[])
+    }
+
+    /// The same, with more flags.
+    pub(crate) fn start_with(wires: &Wires, dir: &Path, name: &str, introducers: &[String], flags: &[&str]) -> Self {
+        let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
         let listen = format!("127.0.0.1:{}", free_ports(1));
         let id = site_id(name);
         let gate = wires.gate(&id, &listen);
-        let served = serve(dir, name, &listen, &gate, introducers);
-        Self::run(name, gate, served)
+        let served = serve(dir, name, &listen, &gate, introducers, &flags);
+        Self::run(name, gate, served, flags)
     }
 
-    fn run(name: &str, gate: Gate, served: Served) -> Self {
+    fn run(name: &str, gate: Gate, served: Served, flags: Vec<String>) -> Self {
         let id = site_id(name);
         assert_eq!(served.server_id, id);
         let observer = LetterClient::hello(served.address(), &observer_id(name), test_key("alice"), 32);
@@ -37,6 +45,7 @@ impl Site {
             id,
             served,
             gate,
+            flags,
             observer,
         }
     }
@@ -50,19 +59,32 @@ impl Site {
 
     /// Starts it, after it has ended, at the same address.
     pub(crate) fn started_again(self, dir: &Path, introducers: &[String]) -> Self {
-        let Self { name, served, gate, .. } = self;
+        let Self {
+            name,
+            served,
+            gate,
+            flags,
+            ..
+        } = self;
         let listen = served.address().to_owned();
-        let served = serve(dir, &name, &listen, &gate, introducers);
-        Self::run(&name, gate, served)
+        let served = serve(dir, &name, &listen, &gate, introducers, &flags);
+        Self::run(&name, gate, served, flags)
     }
 
     /// Stops it, and starts it again where nobody knows it.
     pub(crate) fn restart_elsewhere(self, wires: &Wires, dir: &Path, introducers: &[String]) -> Self {
-        let Self { name, served, gate, .. } = self;
+        let Self {
+            name,
+            served,
+            gate,
+            flags,
+            ..
+        } = self;
         let old = (served.address().to_owned(), gate.address.clone());
         served.stop();
         drop(gate);
-        let moved = Self::start(wires, dir, &name, introducers);
+        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+        let moved = Self::start_with(wires, dir, &name, introducers, &flags);
         assert!(moved.served.address() != old.0 && moved.gate.address != old.1);
         moved
     }
@@ -92,7 +114,7 @@ impl Site {
     }
 }
 
-fn serve(dir: &Path, name: &str, listen: &str, gate: &Gate, introducers: &[String]) -> Served {
+fn serve(dir: &Path, name: &str, listen: &str, gate: &Gate, introducers: &[String], flags: &[String]) -> Served {
     let id = site_id(name);
     let mut more = vec![
         "--server-id",
@@ -105,6 +127,7 @@ fn serve(dir: &Path, name: &str, listen: &str, gate: &Gate, introducers: &[Strin
     for introducer in introducers {
         more.extend(["--bootstrap", introducer]);
     }
+    more.extend(flags.iter().map(String::as_str));
     Served::start_on(dir, name, listen, &more)
 }
 
