@@ -102,6 +102,12 @@ pub const STALE_USER_MAX_MS: u64 = 10 * 60_000;
 
 /// Most users on one page of `LIST_RESPONSE` (PROTOCOL I.6).
 pub const LIST_PAGE_COUNT_MAX: usize = 2_000;
+/// Most changes in one `PRESENCE` (PROTOCOL II.8).
+pub const PRESENCE_CHANGES_COUNT_MAX: usize = 500;
+/// Shortest time between two batches of changes (PROTOCOL II.8).
+pub const PRESENCE_INTERVAL_MS: u64 = 100;
+/// Changes that are kept for whoever missed some; beyond them everyone is told again (our choice).
+pub const PRESENCE_LOG_COUNT_MAX: usize = 1 << 15;
 /// Most users inside one `SERVER_WELCOME` (PROTOCOL I.4).
 pub const WELCOME_CLIENTS_COUNT_MAX: usize = 500;
 /// Refused frames after which a link is closed with 1008, counted over [`BAD_FRAMES_WINDOW_MS`] (PROTOCOL I.10).

@@ -1,4 +1,4 @@
-//! Every payload of SOCP v1.3 as a type.
+//! Every payload of SOCP v1.3, and of ours beyond it, as a type.
 //!
 //! The table at the head of this file is the one place where wire names stand. A payload type is a plain struct; what
 //! the wire leaves out is an `Option`, what it must carry is not. Unknown fields are ignored here and survive in the
@@ -20,7 +20,7 @@ pub use channel::{ChannelAdd, ChannelKeyShare, ChannelMessage, ChannelShare, Cha
 pub use control::{Ack, CtrlClose, ErrorCode, ErrorNotice, Heartbeat};
 pub use direct::{DirectMessage, ServerDeliver, UserDeliver, msg_ref};
 pub use file::{FileChunk, FileEnd, FileMode, FileStart, FileStatus};
-pub use presence::{UserAdvertise, UserRemove};
+pub use presence::{PRESENCE, Presence, PresenceRequest, UserAdvertise, UserRemove};
 pub use server::{ServerIdentity, ServerWelcome, WelcomeClient, WelcomeServer};
 pub use user::{ListRequest, ListResponse, OnlineUser, PubkeyRequest, PubkeyResponse, UserHello, directory_statement};
 
@@ -128,6 +128,10 @@ frames! {
     UserAdvertise(UserAdvertise) = "USER_ADVERTISE",
     /// A user has left (SOCP §8.2).
     UserRemove(UserRemove) = "USER_REMOVE",
+    /// Who has come and who has left, many at once (PROTOCOL II.8).
+    Presence(Presence) = "PRESENCE",
+    /// Changes were missed (PROTOCOL II.8).
+    PresenceRequest(PresenceRequest) = "PRESENCE_REQUEST",
     /// A direct message on its way between servers (SOCP §8.3).
     ServerDeliver(ServerDeliver) = "SERVER_DELIVER",
     /// A sign of life between servers (SOCP §8.4).

@@ -33,6 +33,7 @@ pub mod sending;
 
 mod around;
 mod asks;
+mod batches;
 mod direct;
 mod files;
 mod inbox;
@@ -48,6 +49,7 @@ mod testkit;
 #[allow(clippy::wildcard_enum_match_arm, reason = "a test picks out one kind")]
 mod tests;
 
+pub use batches::{Batches, Step};
 pub use channel::ChannelReport;
 pub use fault::{OpenFault, ResolveError, Stop, TellFault};
 pub use file_io::{
@@ -71,7 +73,7 @@ use people::People;
 use pins::{Pins, Seen};
 use recent::Recent;
 use session::Session;
-use socp_proto::payload::{ErrorNotice, PubkeyResponse, UserAdvertise, UserRemove};
+use socp_proto::payload::{ErrorNotice, PRESENCE, PubkeyResponse, UserAdvertise, UserRemove};
 use socp_proto::{ErrorCode, Fingerprint, Frame, FrameKind, KeyText, Payload, UserId};
 
 /// An answer that has not come after this long will not come (our choice).
@@ -309,6 +311,7 @@ impl Client {
             Payload::ListResponse(page) => self.people.on_page(now, page, &self.pins, &mut self.out),
             Payload::UserAdvertise(advert) => self.on_advertise(now, advert),
             Payload::UserRemove(remove) => self.on_remove(&remove),
+            Payload::Presence(presence) => self.people.on_presence(now, presence, &self.pins, &mut self.out),
             Payload::PubkeyResponse(answer) => self.on_pubkey(now, answer),
             Payload::UserDeliver(message) => {
                 let head = inbox::Head {
@@ -341,6 +344,7 @@ impl Client {
             | Payload::ServerDeliver(_)
             | Payload::UserHello(_)
             | Payload::ListRequest(_)
+            | Payload::PresenceRequest(_)
             | Payload::PubkeyRequest(_)
             | Payload::MsgDirect(_)
             // Nothing here rests on the channel's version or on its keys: every copy is for its reader alone.
@@ -366,7 +370,13 @@ impl Client {
     fn on_hello_answer(&mut self, now: Now, frame: &Frame, by: Option<Fingerprint>) {
         if let Payload::Ack(ack) = &frame.payload {
             if self.session.on_ack(ack, by, &mut self.out) {
-                self.people.start_listing(now, &mut self.out);
+                // Who takes batches is told everyone without asking.
+                let tells_everyone = ack.caps.as_ref().is_some_and(|caps| caps.has(PRESENCE));
+                if tells_everyone {
+                    self.people.await_everyone(now);
+                } else {
+                    self.people.start_listing(now, &mut self.out);
+                }
             }
         } else if let Payload::Error(error) = &frame.payload {
             self.session

@@ -1,12 +1,13 @@
 //! Who is online, from the server's list and from what it pushes (SOCP §14, §8.2), and who is meant by a text.
 
+use super::batches::{Batches, Step};
 use super::fault::ResolveError;
 use super::io::{Event, Person, Ticket, UserPin};
 use super::outbox::Outbox;
 use super::pins::Pins;
 use super::{ANSWER_WAIT_MAX_MS, USERS_COUNT_MAX};
 use crate::clock::{Mono, Now};
-use socp_proto::payload::{ListRequest, ListResponse, OnlineUser, UserAdvertise, UserRemove};
+use socp_proto::payload::{ListRequest, ListResponse, OnlineUser, Presence, UserAdvertise, UserRemove};
 use socp_proto::{Payload, UserId};
 use std::collections::BTreeMap;
 
@@ -22,6 +23,10 @@ enum Listing {
     NotAsked,
     Asked {
         after: Option<UserId>,
+        deadline: Mono,
+    },
+    /// The server tells everyone by itself.
+    Told {
         deadline: Mono,
     },
     Complete,
@@ -52,6 +57,7 @@ pub(super) struct People {
     online: BTreeMap<UserId, Person>,
     listing: Listing,
     questions: Vec<Question>,
+    batches: Batches,
 }
 
 impl People {
@@ -61,7 +67,7 @@ impl People {
 
     pub(super) fn deadline(&self) -> Option<Mono> {
         match &self.listing {
-            Listing::Asked { deadline, .. } => Some(*deadline),
+            Listing::Asked { deadline, .. } | Listing::Told { deadline } => Some(*deadline),
             Listing::NotAsked | Listing::Complete | Listing::Failed(_) => None,
         }
     }
@@ -69,6 +75,61 @@ impl People {
     pub(super) fn start_listing(&mut self, now: Now, out: &mut Outbox) {
         self.online.clear();
         self.ask_page(now, None, out);
+    }
+
+    /// The server is about to tell everyone, in batches (PROTOCOL II.8).
+    pub(super) fn await_everyone(&mut self, now: Now) {
+        self.online.clear();
+        self.batches = Batches::default();
+        let deadline = now.mono.saturating_add(ANSWER_WAIT_MAX_MS);
+        self.listing = Listing::Told { deadline };
+    }
+
+    /// `PRESENCE`: everyone, page by page, or what has changed since.
+    pub(super) fn on_presence(&mut self, now: Now, presence: Presence, pins: &Pins, out: &mut Outbox) {
+        match self.batches.take(&presence) {
+            Step::Ask(request) => out.send(now, &Payload::PresenceRequest(request)),
+            Step::Wait => {}
+            Step::Use => {
+                for user in presence.add {
+                    self.show(person_of(user), out);
+                }
+                for user in &presence.remove {
+                    self.show_gone(user, out);
+                }
+                if let Listing::Told { deadline } = &mut self.listing {
+                    *deadline = now.mono.saturating_add(ANSWER_WAIT_MAX_MS);
+                }
+            }
+        }
+        if let Some(everyone) = self.batches.take_everyone() {
+            let gone: Vec<UserId> = self
+                .online
+                .keys()
+                .filter(|user| !everyone.contains(user))
+                .cloned()
+                .collect();
+            for user in gone {
+                self.show_gone(&user, out);
+            }
+            self.settle(Listing::Complete, pins, out);
+        }
+    }
+
+    /// Shows somebody who is there, unless that is what is shown.
+    fn show(&mut self, person: Person, out: &mut Outbox) {
+        if self.online.get(&person.user_id) != Some(&person) && self.upsert(person.clone()) {
+            out.event(Event::Presence(person));
+        }
+    }
+
+    fn show_gone(&mut self, user: &UserId, out: &mut Outbox) {
+        if let Some(person) = self.online.remove(user) {
+            out.event(Event::Presence(Person {
+                online: false,
+                ..person
+            }));
+        }
     }
 
     fn ask_page(&mut self, now: Now, after: Option<UserId>, out: &mut Outbox) {
@@ -119,9 +180,7 @@ impl People {
             server_name: advert.server_name.or(old_name),
             online: true,
         };
-        if self.online.get(&person.user_id) != Some(&person) && self.upsert(person.clone()) {
-            out.event(Event::Presence(person));
-        }
+        self.show(person, out);
     }
 
     /// Only the server where the user is can take them away (PROTOCOL I.5).
@@ -132,18 +191,13 @@ impl People {
         if person.server_id.as_ref() != Some(&remove.server_id) {
             return;
         }
-        if let Some(person) = self.online.remove(&remove.user_id) {
-            out.event(Event::Presence(Person {
-                online: false,
-                ..person
-            }));
-        }
+        self.show_gone(&remove.user_id, out);
     }
 
     pub(super) fn on_timeout(&mut self, now: Now, pins: &Pins, out: &mut Outbox) {
         if self.deadline().is_some_and(|deadline| deadline <= now.mono) {
             self.settle(
-                Listing::Failed("the server did not answer the list request".to_owned()),
+                Listing::Failed("the server did not tell who is online".to_owned()),
                 pins,
                 out,
             );
@@ -181,7 +235,7 @@ impl People {
 
     fn answer(&mut self, pins: &Pins, out: &mut Outbox) {
         let failure = match &self.listing {
-            Listing::NotAsked | Listing::Asked { .. } => return,
+            Listing::NotAsked | Listing::Asked { .. } | Listing::Told { .. } => return,
             Listing::Complete => None,
             Listing::Failed(why) => Some(why.clone()),
         };
@@ -210,7 +264,7 @@ impl People {
 
     pub(super) fn members(&self, ourselves: &UserId) -> Members {
         match &self.listing {
-            Listing::NotAsked | Listing::Asked { .. } => Members::NotYet,
+            Listing::NotAsked | Listing::Asked { .. } | Listing::Told { .. } => Members::NotYet,
             Listing::Failed(why) => Members::Unknown(why.clone()),
             Listing::Complete => Members::Are(self.online.keys().filter(|id| *id != ourselves).cloned().collect()),
         }

@@ -8,7 +8,7 @@ use super::io::{Event, Output, ServerPin};
 use super::outbox::Outbox;
 use crate::clock::{Mono, Now};
 use socp_proto::limits::{HELLO_TRIES_MAX, HELLO_WAIT_MAX_MS};
-use socp_proto::payload::{Ack, CtrlClose, ErrorNotice, UserHello};
+use socp_proto::payload::{Ack, CtrlClose, ErrorNotice, PRESENCE, UserHello};
 use socp_proto::{Capabilities, DELEGATE, ErrorCode, Fingerprint, FrameKind, Id, KeyText, Meta, Payload, ServerId};
 
 /// How far we are with the server.
@@ -228,5 +228,5 @@ fn check_ack(
 /// What our programs can do beyond SOCP v1.3.
 fn own_caps() -> Capabilities {
     // A short list of well-formed names is one.
-    Capabilities::of(&[DELEGATE]).unwrap_or_default()
+    Capabilities::of(&[DELEGATE, PRESENCE]).unwrap_or_default()
 }

@@ -1,5 +1,6 @@
 //! The rules of the client as a whole, hostile servers included.
 
+mod batches;
 mod channel;
 mod files;
 mod receiving;

@@ -9,7 +9,7 @@ use super::fault::Fault;
 use super::io::{LinkId, Output, Seal};
 use super::link::{Link, Trust};
 use crate::clock::Now;
-use socp_proto::payload::Heartbeat;
+use socp_proto::payload::{Heartbeat, PRESENCE};
 use socp_proto::{Address, Capabilities, DELEGATE, Delegation, Draft, Envelope, Frame, FrameKind, Payload, ServerId};
 
 impl Server {
@@ -22,6 +22,13 @@ impl Server {
         };
         // A short list of well-formed names is one.
         Capabilities::of(names).unwrap_or_default()
+    }
+
+    /// The same, and what we can do for our users alone.
+    pub(super) fn caps_for_users(&self) -> Capabilities {
+        let own = self.own_caps();
+        let names: Vec<&str> = own.iter().chain([PRESENCE]).collect();
+        Capabilities::of(&names).unwrap_or_default()
     }
 
     /// What the far end's list makes of a new link.

@@ -11,7 +11,9 @@ use crate::seen::SeenKey;
 use socp_proto::limits::{
     FRAME_BYTES_MAX, HELLO_AGE_MAX_MS, HELLO_TRIES_MAX, LIST_PAGE_COUNT_MAX, LOCAL_USERS_COUNT_MAX, PING_INTERVAL_MS,
 };
-use socp_proto::payload::{Ack, ListRequest, ListResponse, OnlineUser, PubkeyResponse, UserHello, directory_statement};
+use socp_proto::payload::{
+    Ack, ListRequest, ListResponse, OnlineUser, PRESENCE, PubkeyResponse, UserHello, directory_statement,
+};
 use socp_proto::{
     Address, Base64Url, Capabilities, Envelope, ErrorCode, FrameKind, KeyText, Payload, ServerId, UserId,
 };
@@ -241,6 +243,7 @@ impl Server {
             return self.refuse_hello(now, link, code, detail);
         }
         let faults = FaultCount::default();
+        let takes_batches = caps.as_ref().is_some_and(|caps| caps.has(PRESENCE));
         let state = UserLink {
             user: user.clone(),
             trust: self.trust_of(caps.as_ref()),
@@ -256,7 +259,7 @@ impl Server {
             .set(now.mono.saturating_add(PING_INTERVAL_MS), Timer::Ping(link));
         self.send_hello_ack(now, link, &user);
         self.tell_delegation(now, link);
-        self.begin_telling(now, link);
+        self.join_roster(now, link, takes_batches);
         let has_changed = self.people.get(&user).is_some_and(|person| person.meta != record.meta);
         let is_new = self.people.attach(&user, link, person_of(record, caps));
         self.join_channel(now, &user);
@@ -278,7 +281,7 @@ impl Server {
             server_id: Some(self.config.server_id.clone()),
             server_pub: Some(self.config.key.clone()),
             server_name: self.config.name.clone(),
-            caps: Some(self.own_caps()),
+            caps: Some(self.caps_for_users()),
         };
         self.send(&[link], now, user, &Payload::Ack(ack));
     }
@@ -305,7 +308,7 @@ impl Server {
         self.send(&[link], now, address, &Payload::ListResponse(response));
     }
 
-    fn online_user(&self, user: &UserId, person: &Person) -> OnlineUser {
+    pub(super) fn online_user(&self, user: &UserId, person: &Person) -> OnlineUser {
         let server_id = match &person.home {
             Home::Local(_) => self.config.server_id.clone(),
             Home::Remote { server, .. } => server.clone(),
@@ -382,7 +385,7 @@ fn person_of(record: UserRecord, caps: Option<Capabilities>) -> Person {
     }
 }
 
-fn serialised_bytes(online: &OnlineUser) -> usize {
+pub(super) fn serialised_bytes(online: &OnlineUser) -> usize {
     let ids = online
         .user_id
         .as_str()

@@ -23,6 +23,7 @@ mod people;
 mod presence;
 mod quota;
 mod relay;
+mod roster;
 mod route;
 mod status;
 mod telling;
@@ -56,6 +57,7 @@ use passed::PassedOn;
 use people::People;
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
+use roster::Roster;
 use socp_proto::limits::{ERROR_CODE_CHARS_MAX, ERROR_DETAIL_CHARS_MAX};
 use socp_proto::{Address, Draft, ErrorCode, Frame, FrameKind, Payload, ServerId, UserId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -94,6 +96,7 @@ pub struct Server {
     dials: Dials,
     /// Links that are still being told who is there.
     tellings: BTreeMap<LinkId, telling::Telling>,
+    roster: Roster,
     timers: Timers,
     after_save: BTreeMap<SaveId, AfterSave>,
     last_save: u64,
@@ -141,6 +144,7 @@ impl Server {
             seen: SeenCache::new(),
             dials: Dials::default(),
             tellings: BTreeMap::new(),
+            roster: Roster::new(now),
             timers: Timers::default(),
             after_save: BTreeMap::new(),
             last_save: 0,
@@ -213,6 +217,7 @@ impl Server {
                 Timer::Decide => self.on_decide_due(now),
                 Timer::Offers => self.on_offers_due(now),
                 Timer::Departing => self.on_departing_due(now),
+                Timer::Roster => self.on_roster_due(now),
                 Timer::Damped(server) => self.on_damped_due(now, &server),
             }
         }
@@ -299,6 +304,8 @@ impl Server {
             | Payload::ListResponse(_)
             | Payload::PubkeyRequest(_)
             | Payload::PubkeyResponse(_)
+            | Payload::Presence(_)
+            | Payload::PresenceRequest(_)
             | Payload::MsgDirect(_)
             | Payload::UserDeliver(_) => self.on_fault(now, link, &Fault::OutOfPlace { kind: envelope.kind }),
         }
@@ -319,6 +326,11 @@ impl Server {
             Payload::ListRequest(request) => self.on_list_request(now, link, &request),
             Payload::PubkeyRequest(request) => self.on_pubkey_request(now, link, &request.user_id),
             Payload::CtrlClose(_) => self.give_up(now, link, CloseCode::Normal, "closed at your request"),
+            Payload::PresenceRequest(request) => {
+                if !self.on_presence_request(now, link, request) {
+                    self.on_fault(now, link, &Fault::OutOfPlace { kind: envelope.kind });
+                }
+            }
             Payload::Heartbeat(_) | Payload::Ack(_) => {}
             Payload::Error(notice) => self.note(Note::UserComplained {
                 link,
@@ -330,6 +342,7 @@ impl Server {
             | Payload::ServerAnnounce(_)
             | Payload::UserAdvertise(_)
             | Payload::UserRemove(_)
+            | Payload::Presence(_)
             | Payload::ServerDeliver(_)
             | Payload::UserHello(_)
             | Payload::ListResponse(_)
@@ -353,6 +366,7 @@ impl Server {
     /// A link is of no use any more.
     fn lose_link(&mut self, now: Now, link: LinkId) {
         self.tellings.remove(&link);
+        self.roster.forget(link);
         self.forwarding.forget(link);
         match self.links.remove(&link) {
             Some(Link::User(UserLink { user, .. })) => self.detach_user(now, link, &user),

@@ -63,7 +63,11 @@ impl Server {
     }
 
     pub(super) fn tell_users_of_arrival(&mut self, now: Now, user: &UserId) {
-        let links = self.people.local_links();
+        self.note_in_roster(now, user);
+        let links = self.roster.links_to_the_letter();
+        if links.is_empty() {
+            return;
+        }
         if let Some(advertise) = self.advertisement(user, true) {
             self.send(&links, now, Address::everyone(), &Payload::UserAdvertise(advertise));
         }
@@ -114,7 +118,8 @@ impl Server {
             Ended::Nothing | Ended::StoodBy => {}
             Ended::Moved => self.tell_users_of_arrival(now, user),
             Ended::Gone => {
-                let links = self.people.local_links();
+                self.note_in_roster(now, user);
+                let links = self.roster.links_to_the_letter();
                 let remove = UserRemove {
                     user_id: user.clone(),
                     server_id: server.clone(),

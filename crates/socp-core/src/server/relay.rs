@@ -252,6 +252,8 @@ fn claim_of(payload: &Payload) -> Claim<'_> {
         | Payload::ServerAnnounce(_)
         | Payload::UserAdvertise(_)
         | Payload::UserRemove(_)
+        | Payload::Presence(_)
+        | Payload::PresenceRequest(_)
         | Payload::ServerDeliver(_)
         | Payload::Heartbeat(_)
         | Payload::UserHello(_)

@@ -28,6 +28,9 @@ impl Server {
 
     /// Everything sent so far is on its way: the next portion.
     pub(super) fn on_flushed(&mut self, now: Now, link: LinkId) {
+        if self.on_roster_flushed(now, link) {
+            return;
+        }
         let Some(telling) = self.tellings.get(&link) else {
             return self.tell_beyond(link);
         };

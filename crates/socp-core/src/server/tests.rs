@@ -14,6 +14,7 @@ mod join;
 mod passed;
 mod presence;
 mod quota;
+mod roster;
 mod route;
 mod table;
 mod table_channel;

@@ -34,6 +34,8 @@ pub(super) enum Timer {
     Offers,
     /// Our users want to hear who is out of reach.
     Departing,
+    /// Those who take batches want to hear who is there.
+    Roster,
     /// Changes of a peer over its budget may be taken.
     Damped(ServerId),
 }

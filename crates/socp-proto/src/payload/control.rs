@@ -171,7 +171,7 @@ fn gossip_refs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Base64U
 }
 
 impl Shape for Heartbeat {
-    const FOREIGN_FIELDS: &'static [&'static str] = &["user_id", "ciphertext", "pubkey", "code"];
+    const FOREIGN_FIELDS: &'static [&'static str] = &["user_id", "ciphertext", "pubkey", "code", "epoch"];
 }
 
 /// `CTRL_CLOSE`.
@@ -179,5 +179,5 @@ impl Shape for Heartbeat {
 pub struct CtrlClose {}
 
 impl Shape for CtrlClose {
-    const FOREIGN_FIELDS: &'static [&'static str] = &["user_id", "ciphertext", "pubkey", "code"];
+    const FOREIGN_FIELDS: &'static [&'static str] = &["user_id", "ciphertext", "pubkey", "code", "epoch"];
 }

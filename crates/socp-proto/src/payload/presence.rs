@@ -1,11 +1,13 @@
 //! Payloads of presence gossip (SOCP §8.2, PROTOCOL I.5).
 
 use super::Shape;
+use super::user::OnlineUser;
 use crate::caps::Capabilities;
 use crate::id::{ServerId, UserId};
 use crate::key::{Base64Url, KeyText, bounded_sig_if_any};
+use crate::limits::PRESENCE_CHANGES_COUNT_MAX;
 use crate::meta::Meta;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// `USER_ADVERTISE`: the user is at that server.
 ///
@@ -58,4 +60,65 @@ pub struct UserRemove {
 impl Shape for UserRemove {
     const FOREIGN_FIELDS: &'static [&'static str] =
         &["meta", "pubkey", "enc_pubkey", "caps", "directory_sig", "ciphertext"];
+}
+
+/// The capability of taking presence in batches (PROTOCOL II.8).
+pub const PRESENCE: &str = "presence/1";
+
+/// `PRESENCE`: what has changed from one number to another, or everyone (PROTOCOL II.8). Without keys: whoever needs one
+/// asks for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Presence {
+    /// The server that says so.
+    pub server_id: ServerId,
+    /// Which numbering this is; another one after each start of the server.
+    pub epoch: u64,
+    /// The number of the first change told here; 0 in the pages of a list of everyone.
+    pub from_seq: u64,
+    /// The number of the last change that is contained.
+    pub seq: u64,
+    /// The number of this page of a list of everyone, from 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub page: u64,
+    /// Whether more pages of the list follow.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub more: bool,
+    /// Who is there, or has changed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "few")]
+    pub add: Vec<OnlineUser>,
+    /// Who has left.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "few")]
+    pub remove: Vec<UserId>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+fn few<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    let list = Vec::deserialize(deserializer)?;
+    if list.len() > PRESENCE_CHANGES_COUNT_MAX {
+        return Err(serde::de::Error::custom(format!(
+            "more than {PRESENCE_CHANGES_COUNT_MAX} changes at once"
+        )));
+    }
+    Ok(list)
+}
+
+impl Shape for Presence {
+    const FOREIGN_FIELDS: &'static [&'static str] = &["user_id", "meta", "pubkey", "ciphertext", "code"];
+}
+
+/// `PRESENCE_REQUEST`: changes from this number on were missed (PROTOCOL II.8).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PresenceRequest {
+    /// The numbering that is known.
+    pub epoch: u64,
+    /// The first number that is missing; 0 for everyone.
+    pub from_seq: u64,
+}
+
+impl Shape for PresenceRequest {
+    const FOREIGN_FIELDS: &'static [&'static str] = &["server_id", "user_id", "ciphertext"];
 }

@@ -75,7 +75,7 @@ fn types_that_nobody_defined() {
         "HEARTBEAT ",
         " HEARTBEAT",
         "MSG_GROUP",
-        "PRESENCE",
+        "GROUP_KEY_SHARE",
         "CHALLENGE",
         &long_name,
     ] {

@@ -123,6 +123,16 @@ pub(super) fn every_kind(who: &str) -> BTreeMap<FrameKind, Said> {
         meta: Meta::default(),
         server_name: None,
     };
+    let presence = Presence {
+        server_id: server_id("a"),
+        epoch: 1,
+        from_seq: 1,
+        seq: 1,
+        page: 0,
+        more: false,
+        add: vec![online.clone()],
+        remove: vec![user_id("alice")],
+    };
     let list = ListResponse {
         users: vec![user_id("eve")],
         online: vec![online],
@@ -150,6 +160,8 @@ pub(super) fn every_kind(who: &str) -> BTreeMap<FrameKind, Said> {
         Payload::ServerAnnounce(identity),
         advert("eve", who),
         remove("alice", "a"),
+        Payload::Presence(presence),
+        Payload::PresenceRequest(PresenceRequest { epoch: 1, from_seq: 0 }),
         Payload::ServerDeliver(deliver),
         Payload::Heartbeat(Heartbeat::default()),
         Payload::UserHello(plain_hello(who)),
