@@ -180,6 +180,10 @@ pub const LINKS_CHECKS_PER_S_MAX: u32 = 1;
 pub const UNLINKED_TELL_WAIT_MS: u64 = 5_000;
 /// How many users who left are remembered, so that old gossip does not bring them back (our choice).
 pub const DEPARTED_COUNT_MAX: usize = 1 << 16;
+/// Users of other servers who have left and whose keys are remembered, in all (our choice).
+pub const FORMER_KEYS_COUNT_MAX: usize = 1 << 14;
+/// The same, of one server (our choice).
+pub const FORMER_KEYS_PER_SERVER_COUNT_MAX: usize = 1 << 10;
 /// Servers that may claim one user beside the one in use, since a user moves with a removal still on its way (our choice).
 pub const USER_CLAIMS_COUNT_MAX: usize = 4;
 /// Users of other servers in all; more are refused (our choice).

@@ -9,6 +9,9 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Runs whole SOCP networks on a virtual clock, from seeds, and checks what users get to see.
 ///
 /// Ends with 0 if every rule held, with 1 if one broke, and with 2 if not everything could be run or printed. The last

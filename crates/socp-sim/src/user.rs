@@ -10,8 +10,9 @@ use crate::oracle::{Delivery, Listed};
 use crate::queue::Time;
 use crate::toys::{self, Parcel};
 use crate::world::World;
+use socp_core::client::{Batches, Step};
 use socp_core::server::{Input, LinkId};
-use socp_proto::payload::{CtrlClose, ErrorNotice, ListRequest, ListResponse, UserDeliver, UserHello};
+use socp_proto::payload::{CtrlClose, ErrorNotice, ListRequest, ListResponse, PRESENCE, UserDeliver, UserHello};
 use socp_proto::{Capabilities, Draft, ErrorCode, FrameKind, KeyText, Meta, Payload, ServerId, UserId};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -51,6 +52,8 @@ pub(crate) struct Session {
     asked: VecDeque<Time>,
     /// The version of the group `public` that it was told last.
     channel_version: Option<u64>,
+    /// How far it has been told who is there, where it takes that in batches.
+    batches: Batches,
 }
 
 /// How long a script waits for the answer to its hello, or for a page of a list, ms.
@@ -71,6 +74,13 @@ impl User {
             clock_ms,
             last: None,
         }
+    }
+
+    /// One half of all users takes presence in batches (PROTOCOL II.8).
+    fn caps(&self) -> Capabilities {
+        let takes_batches = self.id.as_str().bytes().map(u32::from).sum::<u32>() % 2 == 0;
+        let names: &[&str] = if takes_batches { &[PRESENCE] } else { &[] };
+        Capabilities::of(names).expect("names made here are capabilities")
     }
 }
 
@@ -167,6 +177,7 @@ impl World {
             pages: Listed::default(),
             asked: VecDeque::new(),
             channel_version: None,
+            batches: Batches::default(),
         };
         self.users[user].session = Some(session);
         self.users[user].last = Some(host);
@@ -178,7 +189,7 @@ impl World {
             client: "socp-sim".to_owned(),
             pubkey: key.clone(),
             enc_pubkey: None,
-            caps: Some(Capabilities::default()),
+            caps: Some(self.users[user].caps()),
             meta: Meta::named(Some(id.as_str()), None).ok(),
             server_id: Some(self.nodes[host].config.server_id.clone()),
             ts: Some(ts),
@@ -355,6 +366,9 @@ impl World {
         if crate::node::is_change(draft.kind) {
             return self.on_pushed(links, draft);
         }
+        if draft.kind == FrameKind::Presence {
+            return self.on_batch(links, draft);
+        }
         for link in links {
             if let Some(Party::User(user)) = self.net.end(*link).map(|end| end.party) {
                 self.on_answer(user, *link, draft);
@@ -371,30 +385,68 @@ impl World {
         let (Ok(who), Ok(server)) = (UserId::try_from(who), ServerId::try_from(server)) else {
             return self.oracle.broken("a server pushes presence with bad ids".to_owned());
         };
-        let number = self.oracle.user_of(&who);
-        let at = self.oracle.server_number(&server);
+        let who = Shown {
+            number: self.oracle.user_of(&who),
+            at: self.oracle.server_number(&server),
+            id: who,
+            server,
+        };
         let is_arrival = draft.kind == FrameKind::UserAdvertise;
         for link in links {
-            let Some(Party::User(user)) = self.net.end(*link).map(|end| end.party) else {
+            if let Some(session) = self.session_at(*link) {
+                session.show(&who, is_arrival);
+            }
+        }
+    }
+
+    /// The session whose end of a connection this is.
+    fn session_at(&mut self, link: LinkId) -> Option<&mut Session> {
+        let Some(Party::User(user)) = self.net.end(link).map(|end| end.party) else {
+            return None;
+        };
+        let session = self.users[user].session.as_mut();
+        session.filter(|session| session.link == link)
+    }
+
+    /// Presence as the server pushes it in batches: none may be missing.
+    fn on_batch(&mut self, links: &[LinkId], draft: &Draft) {
+        let batch = match Payload::parse(draft.kind, &draft.payload) {
+            Ok(Payload::Presence(batch)) => batch,
+            Ok(_) | Err(_) => return self.oracle.broken("a batch of presence is none".to_owned()),
+        };
+        let arrivals = batch.add.iter().map(|online| Shown {
+            number: self.oracle.user_of(&online.user_id),
+            at: self.oracle.server_number(&online.server_id),
+            id: online.user_id.clone(),
+            server: online.server_id.clone(),
+        });
+        let arrivals: Vec<Shown> = arrivals.collect();
+        let departures = batch.remove.iter().map(|id| (self.oracle.user_of(id), id));
+        let departures: Vec<_> = departures.collect();
+        for link in links {
+            let Some(session) = self.session_at(*link) else {
                 continue;
             };
-            let Some(session) = self.users[user]
-                .session
-                .as_mut()
-                .filter(|session| session.link == *link)
-            else {
-                continue;
-            };
-            match number {
-                Some(number) => session.note(number, at, is_arrival),
-                None if is_arrival => {
-                    session.strangers.insert(who.clone(), server.clone());
-                }
-                None => {
-                    if session.strangers.get(&who) == Some(&server) {
-                        session.strangers.remove(&who);
-                    }
-                }
+            if session.batches.take(&batch) != Step::Use {
+                let host = session.host;
+                return self
+                    .oracle
+                    .broken(format!("h{host} leaves out batches before number {}", batch.from_seq));
+            }
+            for who in &arrivals {
+                session.show(who, true);
+            }
+            for (number, id) in &departures {
+                session.show_gone(*number, id);
+            }
+            if session
+                .batches
+                .take_everyone()
+                .is_some_and(|all| all.len() < arrivals.len())
+            {
+                return self
+                    .oracle
+                    .broken("a list has fewer people than its last page".to_owned());
             }
         }
     }
@@ -513,8 +565,46 @@ impl World {
     }
 }
 
+/// Somebody as a server shows it.
+struct Shown {
+    /// None for whom nobody of the cast is.
+    number: Option<UserNo>,
+    id: UserId,
+    /// The number of the server.
+    at: u32,
+    server: ServerId,
+}
+
 impl Session {
-    /// Writes down that a user is at a server, or not any more.
+    /// Writes down that somebody is at a server, or not any more.
+    fn show(&mut self, who: &Shown, is_arrival: bool) {
+        match who.number {
+            Some(number) => self.note(number, who.at, is_arrival),
+            None if is_arrival => {
+                self.strangers.insert(who.id.clone(), who.server.clone());
+            }
+            None => {
+                if self.strangers.get(&who.id) == Some(&who.server) {
+                    self.strangers.remove(&who.id);
+                }
+            }
+        }
+    }
+
+    /// Writes down that somebody is nowhere.
+    fn show_gone(&mut self, number: Option<UserNo>, id: &UserId) {
+        match number {
+            Some(number) => {
+                if let Some(known) = self.view.get_mut(number) {
+                    *known = 0;
+                }
+            }
+            None => {
+                self.strangers.remove(id);
+            }
+        }
+    }
+
     fn note(&mut self, user: UserNo, server: u32, is_arrival: bool) {
         if self.view.len() <= user {
             self.view.resize(user + 1, 0);

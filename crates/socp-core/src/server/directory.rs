@@ -359,7 +359,7 @@ impl Server {
                 directory_sig: Some(record.directory_sig.clone()),
                 ..unknown
             },
-            (None, Some(_) | None) => unknown,
+            (None, Some(_) | None) => self.people.former(user).cloned().unwrap_or(unknown),
         };
         let address = self.links.get(&link).map_or_else(Address::everyone, Link::address);
         self.send(&[link], now, address, &Payload::PubkeyResponse(response));

@@ -11,6 +11,7 @@ mod delivered;
 mod dial;
 mod directory;
 mod fault;
+mod former;
 mod forward;
 mod gossip;
 mod health;

@@ -4,10 +4,11 @@
 //! still on its way. One claim is in use, the newest, or the one here; the others stand by, and one of them takes over
 //! when it ends.
 
+use super::former::Former;
 use super::io::{Config, LinkId, ServerPin};
 use crate::clock::Mono;
 use socp_proto::limits::{USER_CLAIMS_COUNT_MAX, WELCOME_CLIENTS_COUNT_MAX};
-use socp_proto::payload::{UserAdvertise, WelcomeClient};
+use socp_proto::payload::{PubkeyResponse, UserAdvertise, WelcomeClient};
 use socp_proto::{Address, Base64Url, Capabilities, Draft, Envelope, Frame, KeyText, Meta, Payload, ServerId, UserId};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,6 +25,8 @@ pub(super) struct People {
     remote_count: usize,
     /// Every link of every local user.
     local_links: BTreeMap<LinkId, UserId>,
+    /// Those who have left.
+    former: Former,
 }
 
 /// One of them, as one server claims.
@@ -214,7 +217,13 @@ impl People {
             && let Some(dropped) = self.known.remove(user)
         {
             self.uncount(user, &dropped);
+            self.former.insert(user, &dropped);
         }
+    }
+
+    /// The keys of somebody who has left.
+    pub(super) fn former(&self, user: &UserId) -> Option<&PubkeyResponse> {
+        self.former.get(user)
     }
 
     fn uncount(&mut self, user: &UserId, person: &Person) {

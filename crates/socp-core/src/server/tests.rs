@@ -28,3 +28,21 @@ mod table_hello;
 mod table_join;
 mod table_presence;
 mod world;
+
+/// Somebody at another server.
+pub(super) fn person_at(server: &str) -> super::people::Person {
+    super::people::Person {
+        home: super::people::Home::Remote {
+            server: world::server_id(server),
+            via: super::LinkId(1),
+            stale_since: None,
+        },
+        meta: socp_proto::Meta::default(),
+        pubkey: Some(world::key("somebody")),
+        enc_pubkey: None,
+        version: None,
+        directory_sig: None,
+        caps: None,
+        word: None,
+    }
+}

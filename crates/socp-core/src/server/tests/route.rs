@@ -309,3 +309,24 @@ fn a_delivery_that_found_nobody_may_be_sent_again() {
     world.send(x, &envelope);
     assert_eq!(world.take_kinds(v.wire), [FrameKind::UserDeliver]);
 }
+
+#[test]
+fn the_key_of_who_sent_a_last_message_and_left_is_to_be_had() {
+    let mut world = World::mesh(&["a", "b"]);
+    let author = world.user("u", "b");
+    world.tell(author, "v", b"hello");
+    world.hang_up(author.wire);
+    let reader = world.user("v", "a");
+    world.take(reader.wire);
+    let request = socp_proto::payload::PubkeyRequest { user_id: user_id("u") };
+    world.say(reader, "a", &Payload::PubkeyRequest(request));
+    let Payload::PubkeyResponse(response) = &world.take(reader.wire)[0].payload else {
+        panic!("no response");
+    };
+    assert_eq!(response.pubkey, Some(key("u")));
+    assert_eq!(response.server_id, Some(server_id("b")));
+    // It is no way to be thought online, or to get a message.
+    world.tell(reader, "u", b"are you there?");
+    assert_eq!(world.take_errors(reader.wire), [ErrorCode::UserNotFound]);
+    assert_eq!(world.list("a"), ["v"]);
+}
