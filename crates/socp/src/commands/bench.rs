@@ -42,8 +42,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 use wire::Manner;
 
-/// What the generator offers beyond SOCP v1.3: cheap transport signatures (PROTOCOL II.3), where the server has them.
-const NATIVE_CAPS: [&str; 1] = ["delegate/1"];
+/// What the generator offers beyond SOCP v1.3, where the server has it: cheap transport signatures (PROTOCOL II.3), and
+/// presence in batches (PROTOCOL II.8).
+const NATIVE_CAPS: [&str; 2] = ["delegate/1", "presence/1"];
 
 /// Measure how much a server carries: starts its own servers, loads them, prints figures, stops.
 ///

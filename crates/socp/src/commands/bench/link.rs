@@ -66,6 +66,17 @@ impl Listener {
                 }
                 Ok(())
             }
+            "PRESENCE" => {
+                if let Some(told) = &self.told {
+                    // Behind each name of the field stands one user who is there.
+                    for entry in text.split("\"user_id\":\"").skip(1) {
+                        if let Some((user, _)) = entry.split_once('"') {
+                            told.note(user);
+                        }
+                    }
+                }
+                Ok(())
+            }
             "ERROR" => {
                 if let Payload::Error(error) = Frame::parse(text)?.payload {
                     bail!("the server refuses a message: {} {}", error.code, error.detail);
