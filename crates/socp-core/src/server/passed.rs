@@ -1,6 +1,7 @@
 //! What was passed on lately, so that an `ERROR` about it finds its way back to the author (SOCP §8.3, PROTOCOL I.7).
 
 use super::io::LinkId;
+use super::people::Claim;
 use crate::clock::Mono;
 use socp_proto::UserId;
 use socp_proto::limits::{PASSED_COUNT_MAX, PASSED_TTL_MS};
@@ -15,6 +16,8 @@ pub(super) struct Passed {
     pub(super) next: LinkId,
     /// Whom it is for.
     pub(super) recipient: UserId,
+    /// What was known of that user then.
+    pub(super) claim: Option<Claim>,
 }
 
 /// Messages by their `msg_ref` and recipient, since content for the channel may go to several under one signature; the
@@ -89,6 +92,7 @@ mod tests {
             came_on: LinkId(1),
             next: LinkId(next),
             recipient: UserId::try_from(user).unwrap(),
+            claim: None,
         }
     }
 

@@ -68,6 +68,13 @@ pub(super) enum Home {
     },
 }
 
+/// One claim of another server, told from its later ones.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Claim {
+    server: ServerId,
+    ts: Option<u64>,
+}
+
 /// What the end of a claim changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ended {
@@ -118,6 +125,16 @@ impl People {
     /// The claim in use.
     pub(super) fn get(&self, user: &UserId) -> Option<&Person> {
         self.known.get(user)
+    }
+
+    /// Who claims a user now, and since when by that server's words.
+    pub(super) fn claim_of(&self, user: &UserId) -> Option<Claim> {
+        let person = self.known.get(user)?;
+        let Home::Remote { server, .. } = &person.home else {
+            return None;
+        };
+        let (server, ts) = (server.clone(), person.word.as_ref().map(Word::ts));
+        Some(Claim { server, ts })
     }
 
     /// What another server claims, in use or standing by.

@@ -122,10 +122,12 @@ impl Server {
         next: LinkId,
         recipient: UserId,
     ) {
+        let claim = self.people.claim_of(&recipient);
         let passed = Passed {
             came_on,
             next,
             recipient,
+            claim,
         };
         self.passed_on.insert(now.mono, reference, passed);
     }
@@ -149,7 +151,8 @@ impl Server {
         } else {
             format!("refused on the way to {}: {}", passed.recipient, notice.detail)
         };
-        if is_gone {
+        // Whoever has come back since the message went on is not gone.
+        if is_gone && self.people.claim_of(&passed.recipient) == passed.claim {
             self.correct_presence(now, link, server, &passed.recipient);
         }
         self.note(Note::Undeliverable { link: passed.came_on });

@@ -148,3 +148,26 @@ fn content_older_than_what_is_remembered_or_dated_ahead_is_refused() {
         assert_eq!(world.take(v.wire).len(), 1 - errors, "at {ts}");
     }
 }
+
+/// A server in the middle may hear late that somebody behind it was not there, and say so when the user has come to it.
+#[test]
+fn a_late_error_takes_nobody_away_who_has_come_since() {
+    let mut world = World::one("a");
+    let x = world.peer("x", "a");
+    world.peer_says(x, "x", "*", &advert("v", "x"));
+    let u = world.user("u", "a");
+    let reference = msg_ref(&world.tell(u, "v", b"sealed").content_sig);
+    world.take(u.wire);
+    world.wait(1_000);
+    world.peer_says(x, "x", "*", &remove("v", "x"));
+    world.wait(1_000);
+    world.peer_says(x, "x", "*", &advert("v", "x"));
+    world.take(u.wire);
+    world.peer_says(x, "x", "a", &not_found("v", Some(reference)));
+    assert_eq!(
+        world.take_kinds(u.wire),
+        [FrameKind::Error],
+        "its author is told all the same"
+    );
+    assert_eq!(world.list("a"), ["u", "v"]);
+}
