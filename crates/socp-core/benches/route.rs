@@ -53,6 +53,7 @@ fn server() -> Server {
         takes_users: true,
         verify_content: false,
         allow_unsigned_join: false,
+        proves: true,
         delegation: None,
         clock_behind_ms: Config::CLOCK_TOLERANCE_MS.0,
         clock_ahead_ms: Config::CLOCK_TOLERANCE_MS.1,

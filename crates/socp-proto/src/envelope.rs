@@ -6,6 +6,7 @@ use crate::id::{Address, Id, ServerId};
 use crate::json::{JsonFault, Object, parse_object};
 use crate::key::Base64Url;
 use crate::payload::{ErrorCode, FrameKind, InvalidPayload, Payload};
+use crate::proof::PROOF_DOMAIN;
 use serde_json::Value;
 
 /// What stands before an envelope where a delegated key signs it (PROTOCOL II.3).
@@ -44,10 +45,10 @@ impl Envelope {
         utf8_form(&object)
     }
 
-    /// The canonical payload, which `sig` covers (SOCP §12).
+    /// What `sig` covers: the canonical payload (SOCP §12), behind its domain where it is a proof (PROTOCOL II.2).
     #[must_use]
     pub fn signed_text(&self) -> String {
-        utf8_form(&self.payload)
+        signed_text(self.kind, &self.payload)
     }
 
     /// Whether `sig` is as long as a delegated key's: the length tells it from an RSA signature (PROTOCOL II.3).
@@ -124,10 +125,11 @@ impl Draft {
         }
     }
 
-    /// The canonical payload, which the signature must cover (SOCP §12).
+    /// What the signature must cover: the canonical payload (SOCP §12), behind its domain where it is a proof
+    /// (PROTOCOL II.2).
     #[must_use]
     pub fn signed_text(&self) -> String {
-        utf8_form(&self.payload)
+        signed_text(self.kind, &self.payload)
     }
 
     /// The finished envelope, of which `sign` signs the canonical form without `sig` (PROTOCOL II.3).
@@ -230,6 +232,14 @@ impl Frame {
         };
         Ok(Self { envelope, payload })
     }
+}
+
+fn signed_text(kind: FrameKind, payload: &Object) -> String {
+    let payload = utf8_form(payload);
+    if kind == FrameKind::Proof {
+        return format!("{PROOF_DOMAIN}{payload}");
+    }
+    payload
 }
 
 fn wrong(field: &'static str, reason: impl ToString) -> FrameError {

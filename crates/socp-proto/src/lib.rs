@@ -17,6 +17,7 @@ pub mod key;
 pub mod limits;
 pub mod meta;
 pub mod payload;
+pub mod proof;
 
 pub use canonical::{escaped_form, utf8_form};
 pub use caps::Capabilities;
@@ -27,6 +28,7 @@ pub use json::{JsonFault, Object};
 pub use key::{Base64Url, Fingerprint, KeyText};
 pub use meta::Meta;
 pub use payload::{ErrorCode, FrameKind, Payload};
+pub use proof::{Bytes32, PROOF, Proof, hello_digest};
 
 /// SHA-256, for seen caches and references; keys and signatures are `socp-crypto`'s.
 #[must_use]

@@ -25,6 +25,7 @@ pub use server::{ServerIdentity, ServerWelcome, WelcomeClient, WelcomeServer};
 pub use user::{ListRequest, ListResponse, OnlineUser, PubkeyRequest, PubkeyResponse, UserHello, directory_statement};
 
 use crate::json::Object;
+use crate::proof::Proof;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -44,6 +45,9 @@ pub enum InvalidPayload {
     #[error("`{0}` does not belong in a payload of this type")]
     Foreign(&'static str),
 }
+
+/// Its own signing text tells it from every other payload (PROTOCOL II.2).
+impl Shape for Proof {}
 
 fn read<T: Shape>(object: &Object) -> Result<T, InvalidPayload> {
     if let Some(field) = T::FOREIGN_FIELDS.iter().find(|field| object.contains_key(**field)) {
@@ -124,6 +128,8 @@ frames! {
     ServerWelcome(ServerWelcome) = "SERVER_WELCOME",
     /// A server tells another who and where it is (SOCP §8.1).
     ServerAnnounce(ServerIdentity) = "SERVER_ANNOUNCE",
+    /// A server shows that it holds the key it introduced itself with (PROTOCOL II.2).
+    Proof(Proof) = "PROOF",
     /// A user is here (SOCP §8.2).
     UserAdvertise(UserAdvertise) = "USER_ADVERTISE",
     /// A user has left (SOCP §8.2).

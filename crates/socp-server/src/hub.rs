@@ -131,6 +131,7 @@ impl Hub {
             clock_behind_ms,
             clock_ahead_ms,
             delegation,
+            proves: true,
             seed,
         };
         let core = Server::new(now(epoch), config, opened.memory);
@@ -480,6 +481,7 @@ fn count(metrics: &Metrics, note: &Note) -> Option<Outcome> {
         Note::Ignored { .. } => return Some(Outcome::Ignored),
         Note::PeerOverBudget { .. } => metrics.warned("peer_over_budget"),
         Note::PinConflict { .. } => metrics.warned("pin_conflict"),
+        Note::ProofWithheld { .. } => metrics.warned("proof_withheld"),
         Note::WrongKey { .. } => metrics.warned("wrong_key"),
         Note::KeyConflict { .. } => metrics.warned("key_conflict"),
         Note::TrustedOnFirstUse { .. } => metrics.warned("trusted_on_first_use"),

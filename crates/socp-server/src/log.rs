@@ -4,6 +4,9 @@ use crate::Ready;
 use socp_core::server::Note;
 use tracing::{debug, info, trace, warn};
 
+const PROOF_WITHHELD: &str = "a server that has proved its key before came without proof and was refused: somebody \
+                              repeats what it once said, or it runs an older program; if so, socp admin unpin";
+
 /// Says that the server is there for others.
 pub(crate) fn listening(ready: &Ready) {
     info!(
@@ -45,6 +48,7 @@ pub(crate) fn note(note: &Note) {
         } => {
             warn!(%server, %pinned, %offered, "a server came with another key than the pinned one and was refused");
         }
+        Note::ProofWithheld { server } => warn!(%server, "{PROOF_WITHHELD}"),
         Note::TrustedOnFirstUse { server, fingerprint } => {
             warn!(%server, %fingerprint, "introducer trusted on first use; give its key as ws://host:port#KEY");
         }

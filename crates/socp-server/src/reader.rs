@@ -63,6 +63,7 @@ pub(crate) async fn read(wiring: &Wiring, link: LinkId, state: &LinkState, outbo
         state,
         outbox,
         in_order,
+        introduced: None,
         frames: None,
         verifications: None,
         epoch: Instant::now(),
@@ -77,6 +78,8 @@ struct Reader<'a> {
     state: &'a LinkState,
     outbox: &'a Outbox,
     in_order: mpsc::Sender<Checked>,
+    /// The key that a server introduced itself with on this link, which its proof must verify with.
+    introduced: Option<KeyText>,
     frames: Option<Bucket>,
     verifications: Option<Bucket>,
     epoch: Instant,
@@ -188,14 +191,19 @@ impl Reader<'_> {
     }
 
     /// A link without a role: the frame brings its own key. Nothing more is read before the core has answered.
-    async fn on_first(&self, frame: Frame) -> bool {
+    async fn on_first(&mut self, frame: Frame) -> bool {
         let link = self.link;
         let expected = self.state.expected_key.clone();
+        let key = match frame.envelope.kind == FrameKind::Proof {
+            true => self.introduced.clone(),
+            false => offered_key(&frame.payload, expected),
+        };
+        self.introduced.clone_from(&key);
         let metrics = Arc::clone(&self.wiring.metrics);
         let checked = self
             .wiring
             .pool
-            .run(move || match metrics.time_verifying(|| check_first(frame, expected)) {
+            .run(move || match metrics.time_verifying(|| check_first(frame, key)) {
                 Ok(first) => Input::First { link, first },
                 Err(fault) => Input::Refused { link, fault },
             });
@@ -420,34 +428,37 @@ fn check_gossiped_keys(payload: &Payload) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Checks the keys that a first frame offers, and its signature by them.
-fn check_first(mut frame: Frame, expected: Option<KeyText>) -> Result<FirstFrame, Fault> {
+/// The key that a first frame offers; a welcome may leave it to the one that the link was dialled with.
+fn offered_key(payload: &Payload, expected: Option<KeyText>) -> Option<KeyText> {
     #[expect(
         clippy::wildcard_enum_match_arm,
         reason = "only these kinds may come first with a key"
     )]
-    let (offered, second) = match &mut frame.payload {
-        Payload::UserHello(hello) => (Some(hello.pubkey.clone()), hello.enc_pubkey.clone()),
+    match payload {
+        Payload::UserHello(hello) => Some(hello.pubkey.clone()),
         Payload::ServerHelloJoin(identity) | Payload::ServerAnnounce(identity) | Payload::ServerHelloLink(identity) => {
-            (Some(identity.pubkey.clone()), None)
+            Some(identity.pubkey.clone())
         }
-        Payload::ServerWelcome(welcome) => {
-            // What others are said to have is hearsay: an entry that is no key is left out, the rest counts.
-            let is_key = |key: &KeyText| accept_key(key).is_ok();
-            welcome
-                .clients
-                .retain(|client| client.pubkey.as_ref().is_none_or(is_key));
-            welcome.servers.retain(|server| is_key(&server.pubkey));
-            (welcome.pubkey.clone().or(expected), None)
-        }
-        _ => {
-            return Ok(FirstFrame {
-                frame,
-                key: None,
-                signer: None,
-            });
-        }
-    };
+        Payload::ServerWelcome(welcome) => welcome.pubkey.clone().or(expected),
+        _ => None,
+    }
+}
+
+/// Checks the keys that a first frame offers, and its signature by the first of them; that of a proof by the key of the
+/// introduction before it.
+fn check_first(mut frame: Frame, offered: Option<KeyText>) -> Result<FirstFrame, Fault> {
+    let mut second = None;
+    if let Payload::UserHello(hello) = &frame.payload {
+        second.clone_from(&hello.enc_pubkey);
+    }
+    if let Payload::ServerWelcome(welcome) = &mut frame.payload {
+        // What others are said to have is hearsay: an entry that is no key is left out, the rest counts.
+        let is_key = |key: &KeyText| accept_key(key).is_ok();
+        welcome
+            .clients
+            .retain(|client| client.pubkey.as_ref().is_none_or(is_key));
+        welcome.servers.retain(|server| is_key(&server.pubkey));
+    }
     if let Some(second) = second.filter(|second| Some(second) != offered.as_ref()) {
         accept_key(&second)?;
     }

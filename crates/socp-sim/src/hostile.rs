@@ -15,7 +15,8 @@ use socp_proto::payload::{
     UserRemove, WelcomeClient, WelcomeServer, msg_ref,
 };
 use socp_proto::{
-    Address, Base64Url, Capabilities, Draft, ErrorCode, FrameKind, Id, KeyText, Meta, Payload, ServerId, UserId,
+    Address, Base64Url, Capabilities, Draft, ErrorCode, FrameKind, Id, KeyText, Meta, Object, PROOF, Payload, ServerId,
+    UserId,
 };
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -26,21 +27,44 @@ pub(crate) struct Hostile {
     host: Host,
     pub(crate) id: ServerId,
     pub(crate) key: KeyText,
-    dice: Dice,
-    lines: BTreeMap<LinkId, Line>,
+    pub(crate) dice: Dice,
+    pub(crate) lines: BTreeMap<LinkId, Line>,
     /// Frames of others, to be said again.
-    changes: Vec<Rc<Parcel>>,
+    pub(crate) changes: Vec<Rc<Parcel>>,
     deliveries: Vec<Rc<Parcel>>,
+    /// What honest servers said of themselves, and how they proved it.
+    pub(crate) introductions: Vec<Rc<Parcel>>,
+    pub(crate) proofs: Vec<Rc<Parcel>>,
+    /// It proves whose key it has, as honest servers do (PROTOCOL II.2), and lies all the same.
+    proves: bool,
     invented: u64,
     floods: u64,
 }
 
 /// A connection to an honest server.
 #[derive(Debug)]
-struct Line {
-    far: Host,
+pub(crate) struct Line {
+    pub(crate) far: Host,
     /// The other side knows who this is.
-    is_up: bool,
+    pub(crate) is_up: bool,
+    pub(crate) part: Part,
+    /// What was said first on it.
+    pub(crate) said: Option<Object>,
+}
+
+/// Whom it plays on a line.
+#[derive(Debug, Clone)]
+pub(crate) enum Part {
+    /// Itself.
+    Itself,
+    /// A server under this id and with this key, which nobody knows.
+    Mask(ServerId, KeyText),
+    /// An honest server, by what that once said.
+    Echo,
+    /// Nobody: whatever comes goes on to that line.
+    Wire(LinkId),
+    /// Nobody: what is proved on it is said again on that line.
+    Proofs(LinkId),
 }
 
 /// How many frames of others it keeps.
@@ -58,11 +82,15 @@ const FLOODS_COUNT_MAX: u64 = 2;
 impl Hostile {
     pub(crate) fn new(seed: u64, host: Host) -> Self {
         let name = format!("liar-{host}");
+        let mut dice = Dice::new(seed, &name);
         Self {
             host,
             id: server_id(&name),
             key: toys::key(&name),
-            dice: Dice::new(seed, &name),
+            proves: dice.chance(50),
+            dice,
+            introductions: Vec::new(),
+            proofs: Vec::new(),
             lines: BTreeMap::new(),
             changes: Vec::new(),
             deliveries: Vec::new(),
@@ -76,20 +104,31 @@ impl Hostile {
         format!("x{}", self.host)
     }
 
-    fn identity(&self) -> ServerIdentity {
+    /// What it says of itself, or of the mask it wears.
+    fn identity(&mut self, proves: bool) -> ServerIdentity {
+        let nonce = socp_proto::sha256(&self.dice.number().to_be_bytes());
         ServerIdentity {
             host: self.name(),
             port: 1,
             pubkey: self.key.clone(),
             name: Some("a fine server".to_owned()),
-            caps: Some(Capabilities::default()),
+            caps: Some(caps(proves)),
+            nonce: proves.then(|| nonce.into()),
         }
+    }
+
+    pub(crate) fn own_identity(&mut self) -> ServerIdentity {
+        self.identity(self.proves)
     }
 
     fn record(&mut self, parcel: &Rc<Parcel>) {
         let kind = parcel.frame.envelope.kind;
         let place = if kind == FrameKind::ServerDeliver {
             &mut self.deliveries
+        } else if matches!(kind, FrameKind::ServerAnnounce | FrameKind::ServerHelloJoin) {
+            &mut self.introductions
+        } else if kind == FrameKind::Proof {
+            &mut self.proofs
         } else if crate::node::is_change(kind) {
             &mut self.changes
         } else {
@@ -129,7 +168,7 @@ impl Victim {
 }
 
 impl World {
-    fn liar(&mut self, host: Host) -> &mut Hostile {
+    pub(crate) fn liar(&mut self, host: Host) -> &mut Hostile {
         let index = host - self.nodes.len();
         &mut self.hostiles[index]
     }
@@ -139,7 +178,7 @@ impl World {
         let Some(Party::Host(far)) = self.net.end(link).map(|end| end.far) else {
             return;
         };
-        self.liar(host).lines.insert(link, Line { far, is_up: false });
+        self.liar(host).lines.insert(link, Line::new(far));
     }
 
     /// Something reaches a hostile server.
@@ -165,20 +204,12 @@ impl World {
     fn hostile_reads(&mut self, host: Host, link: LinkId, parcel: &Rc<Parcel>) {
         let liar = self.liar(host);
         liar.record(parcel);
-        let Some(line) = liar.lines.get_mut(&link) else { return };
+        if self.hostile_is_introduced(host, link, parcel) {
+            return;
+        }
+        let liar = self.liar(host);
         #[expect(clippy::wildcard_enum_match_arm, reason = "it answers only what it can use")]
         match &parcel.frame.payload {
-            Payload::ServerAnnounce(_) if !line.is_up => {
-                line.is_up = true;
-                let announce = Payload::ServerAnnounce(liar.identity());
-                self.lie(host, link, "*", &announce);
-            }
-            Payload::ServerHelloJoin(_) if !line.is_up => {
-                line.is_up = true;
-                let wished = parcel.frame.envelope.from.as_str().to_owned();
-                let welcome = self.lying_welcome(host, &wished);
-                self.lie(host, link, &wished, &Payload::ServerWelcome(welcome));
-            }
             Payload::ServerDeliver(deliver) if liar.dice.chance(50) => {
                 let notice = ErrorNotice {
                     code: ErrorCode::UserNotFound,
@@ -192,7 +223,7 @@ impl World {
     }
 
     /// A welcome that lists servers where they are not and users who are not there.
-    fn lying_welcome(&mut self, host: Host, wished: &str) -> ServerWelcome {
+    pub(crate) fn lying_welcome(&mut self, host: Host, wished: &str) -> ServerWelcome {
         let honest: Vec<(ServerId, KeyText)> = self
             .nodes
             .iter()
@@ -233,6 +264,7 @@ impl World {
                 });
             }
         }
+        let identity = self.liar(host).own_identity();
         let liar = self.liar(host);
         let stolen = honest.first().map(|(id, _)| id.clone());
         let assigned_id = match (liar.dice.below(3), stolen) {
@@ -249,7 +281,8 @@ impl World {
             host: Some(liar.name()),
             port: Some(1),
             name: None,
-            caps: Some(Capabilities::default()),
+            caps: identity.caps,
+            nonce: identity.nonce,
         }
     }
 
@@ -265,7 +298,7 @@ impl World {
         self.lie_with(link, (from, &key), to, payload);
     }
 
-    fn lie_with(&mut self, link: LinkId, (from, key): (Id, &KeyText), to: &str, payload: &Payload) {
+    pub(crate) fn lie_with(&mut self, link: LinkId, (from, key): (Id, &KeyText), to: &str, payload: &Payload) {
         let ts = BEGIN + self.queue.now();
         let Ok(to) = Address::try_from(to) else { return };
         let draft = Draft::new(from, to, ts, payload);
@@ -297,7 +330,7 @@ impl World {
         let Some((link, far)) = self.liar(host).dice.pick(&up).copied() else {
             return self.hostile_dials(host);
         };
-        match self.liar(host).dice.below(18) {
+        match self.liar(host).dice.below(20) {
             0 | 1 => self.hostile_dials(host),
             2 => self.advertise_invented(host, link, 1),
             3 => self.flood(host, link),
@@ -314,6 +347,7 @@ impl World {
             14 => self.boast(host, link),
             15 => self.pose_as_user(host, far),
             16 => self.pose_as_server(host, far),
+            17 | 18 => self.echo(host),
             _ => self.hang_up_on(host, link),
         }
     }
@@ -326,21 +360,22 @@ impl World {
             return;
         }
         if let Some(link) = self.hostile_connects(host, far) {
-            let announce = Payload::ServerAnnounce(self.liar(host).identity());
-            self.lie(host, link, "*", &announce);
+            let announce = Payload::ServerAnnounce(self.liar(host).own_identity());
+            self.hostile_introduces(host, link, "*", &announce);
+            let is_up = !self.liar(host).proves;
             if let Some(line) = self.liar(host).lines.get_mut(&link) {
-                line.is_up = true;
+                line.is_up = is_up;
             }
         }
     }
 
-    fn hostile_connects(&mut self, host: Host, far: Host) -> Option<LinkId> {
+    pub(crate) fn hostile_connects(&mut self, host: Host, far: Host) -> Option<LinkId> {
         if !self.nodes[far].is_up() {
             return None;
         }
         let (near, at_far) = self.net.connect(Party::Host(host), Party::Host(far));
         self.on_accepted(far, at_far);
-        self.liar(host).lines.insert(near, Line { far, is_up: false });
+        self.liar(host).lines.insert(near, Line::new(far));
         Some(near)
     }
 
@@ -593,17 +628,21 @@ impl World {
         // A key that nobody has met: its own would be known as its own.
         let liar = self.liar(host);
         let mask = toys::key(&format!("mask {}", liar.dice.number()));
+        let proves = liar.dice.chance(50);
         let identity = ServerIdentity {
             pubkey: mask.clone(),
-            ..liar.identity()
+            ..liar.identity(proves)
         };
         let payload = if self.liar(host).dice.chance(50) {
             Payload::ServerAnnounce(identity)
         } else {
             Payload::ServerHelloJoin(identity)
         };
-        let from = Id::from(&self.nodes[victim].config.server_id);
-        self.lie_with(link, (from, &mask), "*", &payload);
+        let id = self.nodes[victim].config.server_id.clone();
+        if let Some(line) = self.liar(host).lines.get_mut(&link) {
+            line.part = Part::Mask(id, mask);
+        }
+        self.hostile_introduces(host, link, "*", &payload);
         self.queue.after(5_000, Event::HostileHangsUp { host, link });
     }
 
@@ -612,6 +651,22 @@ impl World {
         self.net.send(&mut self.queue, link, Item::Hangup);
         self.hostile_loses(host, link);
     }
+}
+
+impl Line {
+    fn new(far: Host) -> Self {
+        Self {
+            far,
+            is_up: false,
+            part: Part::Itself,
+            said: None,
+        }
+    }
+}
+
+fn caps(proves: bool) -> Capabilities {
+    let names: &[&str] = if proves { &[PROOF] } else { &[] };
+    Capabilities::of(names).expect("known names")
 }
 
 fn server_id(name: &str) -> ServerId {

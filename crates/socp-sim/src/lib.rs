@@ -6,7 +6,7 @@
 //! same run, down to the last frame; a run that breaks a rule is replayed by one line ([`Report::replay`]).
 //!
 //! `world` holds everything together, `event` and `queue` say what happens when, `net` is the network, `node` an honest
-//! server with its disk, `user` and `hostile` are the cast, `faults` what goes wrong, `oracle` what must come of it.
+//! server with its disk, `user`, `hostile` and `impostor` are the cast, `faults` what goes wrong, `oracle` what must come of it.
 #![allow(
     clippy::indexing_slicing,
     clippy::expect_used,
@@ -16,6 +16,7 @@
 mod event;
 mod faults;
 mod hostile;
+mod impostor;
 mod net;
 mod node;
 mod options;

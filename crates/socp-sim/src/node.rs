@@ -50,6 +50,8 @@ pub(crate) struct Node {
 pub(crate) struct Link {
     role: Option<Role>,
     expected_key: Option<KeyText>,
+    /// The key that a server introduced itself with.
+    introduced: Option<KeyText>,
     inbox: VecDeque<Item>,
     /// A first frame waits for its answer.
     is_waiting: bool,
@@ -128,7 +130,12 @@ impl Node {
         let checked = match &state.role {
             None => {
                 state.is_waiting = !std::mem::take(&mut state.has_permit);
-                check_first(parcel, state.expected_key.clone()).map(|first| Input::First { link, first })
+                let key = match parcel.frame.envelope.kind == FrameKind::Proof {
+                    true => state.introduced.clone(),
+                    false => offered_key(&parcel.frame.payload, state.expected_key.clone()),
+                };
+                state.introduced.clone_from(&key);
+                check_first(parcel, key).map(|first| Input::First { link, first })
             }
             Some(Role::Peer(peer)) => check_peer(parcel, peer, &self.keyring).map(|frame| Input::Peer { link, frame }),
             Some(Role::User(_, key)) => check_user(parcel, key, link),
@@ -588,17 +595,20 @@ fn eprintln_note(at: Time, host: Host, note: &Note) {
     eprintln!("{at:>9} h{host} {note:?}");
 }
 
-fn check_first(parcel: &Parcel, expected: Option<KeyText>) -> Result<FirstFrame, Fault> {
-    let frame = &parcel.frame;
+fn offered_key(payload: &Payload, expected: Option<KeyText>) -> Option<KeyText> {
     #[expect(clippy::wildcard_enum_match_arm, reason = "only these kinds bring a key")]
-    let offered = match &frame.payload {
+    match payload {
         Payload::UserHello(hello) => Some(hello.pubkey.clone()),
         Payload::ServerHelloJoin(identity) | Payload::ServerAnnounce(identity) | Payload::ServerHelloLink(identity) => {
             Some(identity.pubkey.clone())
         }
         Payload::ServerWelcome(welcome) => welcome.pubkey.clone().or(expected),
         _ => None,
-    };
+    }
+}
+
+fn check_first(parcel: &Parcel, offered: Option<KeyText>) -> Result<FirstFrame, Fault> {
+    let frame = &parcel.frame;
     let signer = match &offered {
         Some(_) if frame.envelope.sig.is_empty() => None,
         Some(key) if parcel.verifies(key) => Some(key.fingerprint()),

@@ -161,11 +161,12 @@ pub enum Flaw {
 }
 
 impl Flaw {
-    const ALL: [(Self, &'static str); 9] = [
+    const ALL: [(Self, &'static str); 10] = [
         (Self::Core(Mutation::NoSeenCache), "no-seen-cache"),
         (Self::Core(Mutation::ForwardToOrigin), "forward-to-origin"),
         (Self::Core(Mutation::NoPinCheck), "no-pin-check"),
         (Self::Core(Mutation::RemoveWithoutMapping), "remove-without-mapping"),
+        (Self::Core(Mutation::NoProofCheck), "no-proof-check"),
         (Self::Core(Mutation::GossipBeatsLocal), "gossip-beats-local"),
         (Self::AlteredContent, "altered-content"),
         (Self::SilentHello, "silent-hello"),

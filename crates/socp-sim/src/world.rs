@@ -157,6 +157,7 @@ impl World {
             verify_content: true,
             allow_unsigned_join: false,
             delegation: None,
+            proves: true,
             clock_behind_ms,
             clock_ahead_ms,
             seed: socp_proto::sha256(format!("{} {host}", self.options.seed).as_bytes()),

@@ -43,6 +43,12 @@ fn servers_that_check_no_pins_are_caught() {
 }
 
 #[test]
+fn servers_that_ask_for_no_proof_are_caught() {
+    let rules = [Rule::Missing, Rule::Lost, Rule::LinkLost, Rule::FalseAnswer];
+    is_caught(Mutation::NoProofCheck, world("hostile"), &rules);
+}
+
+#[test]
 fn removals_that_count_whatever_the_mapping_are_caught() {
     let rules = [Rule::Missing, Rule::Lost, Rule::FalseAnswer];
     is_caught(Mutation::RemoveWithoutMapping, world("hostile"), &rules);
@@ -50,7 +56,13 @@ fn removals_that_count_whatever_the_mapping_are_caught() {
 
 #[test]
 fn gossip_that_displaces_local_users_is_caught() {
-    let rules = [Rule::Misplaced, Rule::Lost, Rule::FalseAnswer, Rule::Missing];
+    let rules = [
+        Rule::Misplaced,
+        Rule::Lost,
+        Rule::FalseAnswer,
+        Rule::Missing,
+        Rule::Ghost,
+    ];
     is_caught(Mutation::GossipBeatsLocal, world("hostile"), &rules);
 }
 

@@ -340,6 +340,7 @@ impl Client {
             | Payload::ServerHelloJoin(_)
             | Payload::ServerHelloLink(_)
             | Payload::ServerWelcome(_)
+            | Payload::Proof(_)
             | Payload::ServerAnnounce(_)
             | Payload::ServerDeliver(_)
             | Payload::UserHello(_)

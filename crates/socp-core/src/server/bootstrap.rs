@@ -3,16 +3,21 @@
 use super::Server;
 use super::fault::{CloseCode, Fault, FaultCount};
 use super::io::{AfterSave, DialId, FirstFrame, LinkId, Note, Output, Record, Reply, Role, ServerPin};
-use super::link::{Link, PeerLink, Trust, link_to_keep};
+use super::link::{Link, PeerLink, Stage, Trust, link_to_keep};
 use super::mutation::Mutation;
+use super::proof::{Introduction, Prover};
 use super::timers::Timer;
 use crate::clock::Now;
 use rand_core::Rng;
 use socp_proto::limits::{
     HEARTBEAT_INTERVAL_MS, LINK_SILENCE_MAX_MS, SERVERS_COUNT_MAX, WELCOME_CLIENTS_COUNT_MAX, WELCOME_LIST_BYTES_MAX,
 };
-use socp_proto::payload::{ServerIdentity, ServerWelcome, WelcomeServer};
-use socp_proto::{Address, Envelope, ErrorCode, Frame, FrameKind, KeyText, Payload, ServerId, UserId};
+use socp_proto::payload::{ErrorNotice, ServerIdentity, ServerWelcome, WelcomeServer};
+use socp_proto::{Address, Capabilities, Envelope, ErrorCode, Frame, FrameKind, KeyText, Payload, ServerId, UserId};
+
+/// What a server is told that has proved its key before, and does not now.
+const PROOF_WITHHELD: &str = "this id has proved its key here before (proof/1) and must again; if its server runs an \
+                              older program now, the operator here can let it in: socp admin unpin";
 
 impl Server {
     /// The first thing we say on a link that we dialled.
@@ -20,23 +25,33 @@ impl Server {
         let Some(target) = self.dials.get(dial) else {
             return;
         };
-        let is_introducer = target.is_introducer;
-        if is_introducer {
+        let (is_introducer, address) = (target.is_introducer, target.address());
+        let identity = ServerIdentity {
+            nonce: self.config.proves.then(|| self.fresh_nonce()),
+            ..self.identity()
+        };
+        let (to, payload) = if is_introducer {
             // An address that is no address was refused when the bootstrap entry was read.
-            let to = Address::try_from(target.address()).unwrap_or_else(|_| Address::everyone());
-            self.send(&[link], now, to, &Payload::ServerHelloJoin(self.identity()));
+            let to = Address::try_from(address).unwrap_or_else(|_| Address::everyone());
+            (to, Payload::ServerHelloJoin(identity))
         } else {
-            self.announce(now, link);
+            (Address::everyone(), Payload::ServerAnnounce(identity))
+        };
+        let said = self.said(&payload);
+        if let (Some(Link::New { stage, .. }), Some(said)) = (self.links.get_mut(&link), said) {
+            *stage = Stage::Introduced(said);
         }
+        self.send(&[link], now, to, &payload);
     }
 
-    fn identity(&self) -> ServerIdentity {
+    pub(super) fn identity(&self) -> ServerIdentity {
         ServerIdentity {
             host: self.config.host.clone(),
             port: self.config.port,
             pubkey: self.config.key.clone(),
             name: self.config.name.clone(),
-            caps: Some(self.own_caps()),
+            caps: Some(self.own_caps_for_servers()),
+            nonce: None,
         }
     }
 
@@ -51,11 +66,18 @@ impl Server {
 
     /// A frame on a link without a role: it decides the role for good.
     pub(super) fn on_first(&mut self, now: Now, link: LinkId, first: FirstFrame) {
-        let Some(Link::New { dial, is_busy, .. }) = self.links.get_mut(&link) else {
+        let Some(Link::New {
+            dial, is_busy, stage, ..
+        }) = self.links.get_mut(&link)
+        else {
             return self.outputs.push_back(Output::Proceed { link });
         };
         *is_busy = true;
         let dial = *dial;
+        if matches!(stage, Stage::AwaitsProof(_)) {
+            self.on_frame_of_prover(now, link, dial, first);
+            return self.proceed(link);
+        }
         let is_signed = first.is_signed_by_own_key();
         let FirstFrame {
             frame: Frame { envelope, payload },
@@ -88,15 +110,7 @@ impl Server {
                     self.on_fault(now, link, &Fault::Signature { kind: envelope.kind });
                 }
             },
-            Payload::Error(notice) if dial.is_some() => {
-                let address = self.dial_address(dial);
-                self.note(Note::Rejected {
-                    address,
-                    code: notice.code,
-                    detail: notice.detail,
-                });
-                self.give_up(now, link, CloseCode::Normal, "refused");
-            }
+            Payload::Error(notice) if dial.is_some() => self.on_rejected(now, link, dial, notice),
             _ => self.on_fault(now, link, &Fault::OutOfPlace { kind: envelope.kind }),
         }
         self.proceed(link);
@@ -105,6 +119,19 @@ impl Server {
     fn has_asked_for_admission(&self, dial: Option<DialId>) -> bool {
         dial.and_then(|dial| self.dials.get(dial))
             .is_some_and(|target| target.is_introducer)
+    }
+
+    /// Whoever we dialled, or have answered, does not want us.
+    pub(super) fn on_rejected(&mut self, now: Now, link: LinkId, dial: Option<DialId>, notice: ErrorNotice) {
+        let ErrorNotice { code, detail, .. } = notice;
+        let prover = self.links.get(&link).and_then(Link::prover);
+        if let (None, Some(server)) = (dial, prover.map(|prover| prover.server().clone())) {
+            self.note(Note::PeerComplained { server, code, detail });
+            return self.give_up(now, link, CloseCode::Normal, "our introduction was refused");
+        }
+        let address = self.dial_address(dial);
+        self.note(Note::Rejected { address, code, detail });
+        self.give_up(now, link, CloseCode::Normal, "refused");
     }
 
     fn dial_address(&self, dial: Option<DialId>) -> String {
@@ -124,7 +151,7 @@ impl Server {
             assigned_id: assigned_id.clone(),
             to: wished,
         };
-        self.meet(now, link, assigned_id, identity, reply);
+        self.on_introduced(now, link, envelope, Introduction::of(assigned_id, identity, reply));
     }
 
     /// The id that a key has here already; else the wished one, unless another key has it.
@@ -132,7 +159,11 @@ impl Server {
         if let Some(pin) = self.pins.values().find(|pin| pin.key == *key) {
             return pin.server_id.clone();
         }
-        if !self.pins.contains_key(wished) && !self.is_taken_by_other_than_server(wished) {
+        if let Some(promised) = self.promised_to(key) {
+            return promised;
+        }
+        let is_pinned = self.pins.contains_key(wished);
+        if !is_pinned && !self.is_taken_by_other_than_server(wished) && !self.is_claimed_by_another(wished, key) {
             return wished.clone();
         }
         let mut bytes = [0; 16];
@@ -149,21 +180,28 @@ impl Server {
         }
         let dial = self.links.get(&link).and_then(Link::dial);
         let server = ServerId::from(envelope.from.clone());
-        if !self.is_expected_key(dial, &server, &identity.pubkey) {
-            return self.refuse_key(now, link, "not the key that this address should have");
+        if !self.is_expected_key(dial, &server, &identity.pubkey, identity.caps.as_ref()) {
+            return self.refuse_another(now, link);
         }
         let reply = if dial.is_some() {
             Reply::Nothing
         } else {
             Reply::Announce
         };
-        self.meet(now, link, server, identity, reply);
+        self.on_introduced(now, link, envelope, Introduction::of(server, identity, reply));
     }
 
     /// Whether a server that we dialled has the key we were told it has. Where another answers whose key we know, it is
     /// taken for who it is: it may have given up its older link to us for this one, so to refuse it would part us from
-    /// it, and whoever lies about an address could do that to others at will.
-    fn is_expected_key(&mut self, dial: Option<DialId>, server: &ServerId, offered: &KeyText) -> bool {
+    /// it, and whoever lies about an address could do that to others at will. Not where it proves itself (PROTOCOL II.2):
+    /// it has given up nothing before our proof, and whom we dialled might pass every word on between it and us.
+    fn is_expected_key(
+        &mut self,
+        dial: Option<DialId>,
+        server: &ServerId,
+        offered: &KeyText,
+        caps: Option<&Capabilities>,
+    ) -> bool {
         let Some(target) = dial.and_then(|dial| self.dials.get(dial)) else {
             return true;
         };
@@ -179,17 +217,36 @@ impl Server {
             expected,
             offered: offered.fingerprint(),
         });
-        self.pins.get(server).is_some_and(|pin| pin.key == *offered)
+        !self.can_prove(caps) && self.pins.get(server).is_some_and(|pin| pin.key == *offered)
+    }
+
+    /// Whom we dialled is not who it should be.
+    fn refuse_another(&mut self, now: Now, link: LinkId) {
+        let why = "not the key that this address should have";
+        let class = ("key", ErrorCode::BadKey);
+        self.refuse_server(now, link, class, why, "not the server that was dialled");
     }
 
     fn refuse_key(&mut self, now: Now, link: LinkId, why: &str) {
+        self.refuse_server(now, link, ("key", ErrorCode::BadKey), why, "bad key");
+    }
+
+    /// Turns a server away that is not who it should be.
+    fn refuse_server(
+        &mut self,
+        now: Now,
+        link: LinkId,
+        (class, code): (&'static str, ErrorCode),
+        why: &str,
+        close_reason: &'static str,
+    ) {
         self.note(Note::Refused {
             link,
-            class: "key",
+            class,
             reason: why.to_owned(),
         });
-        self.send_error(now, link, ErrorCode::BadKey, why.to_owned(), None);
-        self.give_up(now, link, CloseCode::PolicyViolation, "bad key");
+        self.send_error(now, link, code, why.to_owned(), None);
+        self.give_up(now, link, CloseCode::PolicyViolation, close_reason);
     }
 
     /// The introducer lets us in.
@@ -208,27 +265,54 @@ impl Server {
         if is_taken || welcome.server_id.as_ref().is_some_and(is_other) {
             return self.on_fault(now, link, &Fault::NotYours { kind: envelope.kind });
         }
-        if !self.is_expected_key(Some(dial), &introducer, &key) {
-            return self.refuse_key(now, link, "not the key that this address should have");
+        if !self.is_expected_key(Some(dial), &introducer, &key, welcome.caps.as_ref()) {
+            return self.refuse_another(now, link);
         }
         let Some(target) = self.dials.get(dial) else {
             return;
         };
-        let is_known_key = target.key.is_some() || self.pins.contains_key(&introducer);
         let (host, port) = (target.host.clone(), target.port);
         let identity = ServerIdentity {
             host: welcome.host.clone().unwrap_or(host),
             port: welcome.port.unwrap_or(port),
-            pubkey: key.clone(),
+            pubkey: key,
             name: welcome.name.clone(),
             caps: welcome.caps.clone(),
+            nonce: welcome.nonce,
         };
+        let introduction = Introduction {
+            welcome: Some(welcome),
+            ..Introduction::of(introducer, identity, Reply::Nothing)
+        };
+        self.on_introduced(now, link, envelope, introduction);
+    }
+
+    /// Takes a welcome of an introducer that is who it says it is, as far as that can be known.
+    pub(super) fn enter(&mut self, now: Now, link: LinkId, introduction: Introduction) {
+        let Introduction {
+            server: introducer,
+            identity,
+            welcome,
+            reply,
+        } = introduction;
+        let (Some(welcome), Some(dial)) = (welcome, self.links.get(&link).and_then(Link::dial)) else {
+            self.meet(now, link, introducer, identity, reply);
+            return;
+        };
+        let key = identity.pubkey.clone();
+        let is_told_key = self.dials.get(dial).is_some_and(|target| target.key.is_some());
+        let is_known_key = is_told_key || self.pins.contains_key(&introducer);
         // Where another key is pinned for the introducer, `meet` refuses it: its word about our id is not taken.
         let is_another = self.pins.get(&introducer).is_some_and(|p| p.key != key);
         if !is_another {
             self.adopt_id(&welcome.assigned_id);
         }
-        if !self.meet(now, link, introducer.clone(), identity, Reply::Nothing) {
+        let is_proving = self.proving.contains(&link);
+        if is_proving && !is_another && welcome.assigned_id != self.config.server_id {
+            // It knows us by an id that is not ours, under which we could prove nothing.
+            return self.give_up(now, link, CloseCode::Normal, "this server keeps the id it has");
+        }
+        if !self.meet(now, link, introducer.clone(), identity, reply) {
             return;
         }
         if !is_known_key {
@@ -284,24 +368,38 @@ impl Server {
         }
     }
 
-    /// Pins a server, makes the link its own and answers; whether it is welcome at all.
-    fn meet(&mut self, now: Now, link: LinkId, server: ServerId, identity: ServerIdentity, reply: Reply) -> bool {
-        let key = identity.pubkey.clone();
-        if key == self.config.key || server == self.config.server_id {
+    /// Whether a server may be who it says it is; else it is told that, and the link ends.
+    pub(super) fn is_acceptable(
+        &mut self,
+        now: Now,
+        link: LinkId,
+        server: &ServerId,
+        key: &KeyText,
+        proves: bool,
+    ) -> bool {
+        if *key == self.config.key || *server == self.config.server_id {
             self.refuse_key(now, link, "this is the same server, or one that has its id");
             return false;
         }
-        if self.is_taken_by_other_than_server(&server) {
+        if self.is_taken_by_other_than_server(server) {
             self.refuse_key(now, link, "this id is a user's");
             return false;
         }
-        if self.pins.values().any(|pin| pin.key == key && pin.server_id != server) {
+        if self
+            .pins
+            .values()
+            .any(|pin| pin.key == *key && pin.server_id != *server)
+        {
             self.refuse_key(now, link, "this key is pinned for another id");
             return false;
         }
+        if self.is_promised_to_another(server, key) {
+            self.refuse_key(now, link, "another server is just being given this id");
+            return false;
+        }
         let is_pin_checked = !self.is_mutated(Mutation::NoPinCheck);
-        if let Some(pin) = self.pins.get(&server).filter(|pin| pin.key != key && is_pin_checked) {
-            let (pinned, offered) = (pin.key.fingerprint(), key.fingerprint());
+        if let Some(pin) = self.pins.get(server).filter(|pin| pin.key != *key && is_pin_checked) {
+            let (server, pinned, offered) = (server.clone(), pin.key.fingerprint(), key.fingerprint());
             self.note(Note::PinConflict {
                 server,
                 pinned,
@@ -310,14 +408,33 @@ impl Server {
             self.refuse_key(now, link, "another key is pinned for this id");
             return false;
         }
-        if !self.pins.contains_key(&server) && self.pins.len() >= SERVERS_COUNT_MAX {
-            self.give_up(
-                now,
-                link,
-                CloseCode::TryAgainLater,
-                "this server knows too many servers",
-            );
+        if !proves && self.must_prove(server) {
+            self.note(Note::ProofWithheld { server: server.clone() });
+            let class = ("proof", ErrorCode::InvalidSig);
+            self.refuse_server(now, link, class, PROOF_WITHHELD, "no proof/1");
             return false;
+        }
+        if !self.pins.contains_key(server) && self.pins.len() >= SERVERS_COUNT_MAX {
+            let why = "this server knows too many servers";
+            self.give_up(now, link, CloseCode::TryAgainLater, why);
+            return false;
+        }
+        true
+    }
+
+    /// Pins a server, makes the link its own and answers; whether it is welcome at all.
+    fn meet(&mut self, now: Now, link: LinkId, server: ServerId, identity: ServerIdentity, reply: Reply) -> bool {
+        let key = identity.pubkey.clone();
+        let has_proved = self.proving.contains(&link);
+        if !self.is_acceptable(now, link, &server, &key, has_proved) {
+            return false;
+        }
+        let is_dialled = self.links.get(&link).and_then(Link::dial).is_some();
+        if has_proved && is_dialled {
+            if self.is_found_elsewhere(now, link, &server, &key) {
+                return false;
+            }
+            self.prove_ourselves(now, link);
         }
         let trust = self.trust_of(identity.caps.as_ref());
         let pin = ServerPin {
@@ -326,6 +443,7 @@ impl Server {
             host: identity.host,
             port: identity.port,
             name: identity.name.map(|name| name.chars().take(64).collect()),
+            has_proved: has_proved || self.pins.get(&server).is_some_and(|pin| pin.has_proved),
         };
         self.make_peer(now, link, &pin, trust);
         if self.pins.get(&server) == Some(&pin) {
@@ -377,7 +495,11 @@ impl Server {
     }
 
     fn make_peer(&mut self, now: Now, link: LinkId, pin: &ServerPin, trust: Trust) {
-        let dial = self.links.get(&link).and_then(Link::dial);
+        let state = self.links.get(&link);
+        let dial = state.and_then(Link::dial);
+        let prover = state.and_then(Link::prover);
+        let has_announced = dial.is_some() || prover.is_some_and(|prover| prover.is_announced);
+        let has_proved = self.proving.remove(&link);
         let server = pin.server_id.clone();
         if let Some(target) = dial.and_then(|dial| self.dials.get_mut(dial)) {
             target.server = Some(server.clone());
@@ -386,7 +508,8 @@ impl Server {
             server: server.clone(),
             dial,
             trust,
-            is_announced: dial.is_some(),
+            has_proved,
+            is_announced: has_announced,
             is_answered: dial.is_some(),
             last_heard: now.mono,
             faults: FaultCount::default(),
@@ -465,14 +588,19 @@ impl Server {
         }
     }
 
-    fn welcome(&self, assigned_id: ServerId) -> ServerWelcome {
-        let is_known = |pin: &&ServerPin| pin.server_id != assigned_id && !pin.host.is_empty() && pin.port != 0;
-        let servers = self.pins.values().filter(is_known).map(|pin| WelcomeServer {
+    pub(super) fn welcome(&self, assigned_id: ServerId) -> ServerWelcome {
+        let is_known =
+            |known: &WelcomeServer| known.server_id != assigned_id && !known.host.is_empty() && known.port != 0;
+        let pinned = self.pins.values().map(|pin| WelcomeServer {
             server_id: pin.server_id.clone(),
             host: pin.host.clone(),
             port: pin.port,
             pubkey: pin.key.clone(),
         });
+        // Of two who come at the same time one must hear of the other; what either says of itself is hearsay anyway.
+        let proving = self.provers().map(Prover::as_heard);
+        let proving = proving.filter(|known| !self.pins.contains_key(&known.server_id));
+        let servers = pinned.chain(proving).filter(is_known);
         let key_bytes = |key: &KeyText| key.as_str().len();
         let servers = within_bytes(servers, |server| {
             key_bytes(&server.pubkey).saturating_add(server.host.len())
@@ -490,7 +618,8 @@ impl Server {
             host: Some(self.config.host.clone()),
             port: Some(self.config.port),
             name: self.config.name.clone(),
-            caps: Some(self.own_caps()),
+            caps: Some(self.own_caps_for_servers()),
+            nonce: None,
             assigned_id,
         }
     }

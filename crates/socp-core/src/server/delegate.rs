@@ -10,25 +10,22 @@ use super::io::{LinkId, Output, Seal};
 use super::link::{Link, Trust};
 use crate::clock::Now;
 use socp_proto::payload::{Heartbeat, PRESENCE};
-use socp_proto::{Address, Capabilities, DELEGATE, Delegation, Draft, Envelope, Frame, FrameKind, Payload, ServerId};
+use socp_proto::{
+    Address, Capabilities, DELEGATE, Delegation, Draft, Envelope, Frame, FrameKind, PROOF, Payload, ServerId,
+};
 
 impl Server {
-    /// What we can do beyond SOCP v1.3; even an empty list tells that we are one of ours.
+    /// What we can do for users beyond SOCP v1.3; even an empty list tells that we are one of ours.
     pub(super) fn own_caps(&self) -> Capabilities {
-        let names: &[&str] = if self.config.delegation.is_some() {
-            &[DELEGATE]
-        } else {
-            &[]
-        };
-        // A short list of well-formed names is one.
-        Capabilities::of(names).unwrap_or_default()
+        caps_of(&[(DELEGATE, self.config.delegation.is_some()), (PRESENCE, true)])
     }
 
-    /// The same, and what we can do for our users alone.
-    pub(super) fn caps_for_users(&self) -> Capabilities {
-        let own = self.own_caps();
-        let names: Vec<&str> = own.iter().chain([PRESENCE]).collect();
-        Capabilities::of(&names).unwrap_or_default()
+    /// What we can do for servers.
+    pub(super) fn own_caps_for_servers(&self) -> Capabilities {
+        caps_of(&[
+            (DELEGATE, self.config.delegation.is_some()),
+            (PROOF, self.config.proves),
+        ])
     }
 
     /// What the far end's list makes of a new link.
@@ -101,12 +98,15 @@ impl Server {
         kind: FrameKind,
         caps: Option<&Capabilities>,
     ) -> bool {
-        let had = self.links.get(&link).is_some_and(|link| link.trust().delegates());
-        let has = caps.is_some_and(|caps| caps.has(DELEGATE));
-        if had && !has {
+        let has = |capability| caps.is_some_and(|caps| caps.has(capability));
+        let state = self.links.get(&link);
+        let delegates = state.is_some_and(|link| link.trust().delegates());
+        let has_proved = matches!(state, Some(Link::Peer(peer)) if peer.has_proved);
+        let keeps = (!delegates || has(DELEGATE)) && (!has_proved || has(PROOF));
+        if !keeps {
             self.on_fault(now, link, &Fault::Downgrade { kind });
         }
-        !had || has
+        keeps
     }
 
     /// Has a draft signed and sent: by the delegated key where the link knows that, else by our own.
@@ -170,6 +170,16 @@ pub fn seal_of(frame: &Frame, peer: &ServerId, has_delegate: bool) -> Result<Sea
         (false, true, _) if tells_delegation(&frame.payload) => Ok(Seal::Server),
         (false, true, _) => Err(Fault::Downgrade { kind }),
     }
+}
+
+fn caps_of(names: &[(&str, bool)]) -> Capabilities {
+    let names: Vec<&str> = names
+        .iter()
+        .filter(|(_, is_able)| *is_able)
+        .map(|(name, _)| *name)
+        .collect();
+    // A short list of well-formed names is one.
+    Capabilities::of(&names).unwrap_or_default()
 }
 
 fn tells_delegation(payload: &Payload) -> bool {

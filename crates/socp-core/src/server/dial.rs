@@ -59,11 +59,14 @@ impl Dials {
         dial
     }
 
-    /// Whether a bootstrap entry has this address. An address that another server had before is another matter.
-    fn is_wanted(&self, host: &str, port: u16) -> bool {
+    /// Whether a bootstrap entry has this address, and no other key. An address that another server had before is
+    /// another matter.
+    fn is_wanted(&self, host: &str, port: u16, key: &KeyText) -> bool {
+        let is_it = |target: &Target| target.host == host && target.port == port;
+        let is_open_to = |target: &Target| target.key.as_ref().is_none_or(|told| told == key);
         self.targets
             .values()
-            .any(|target| target.is_introducer && target.host == host && target.port == port)
+            .any(|target| target.is_introducer && is_it(target) && is_open_to(target))
     }
 
     /// Dials a server no more, unless a bootstrap entry says to: which ones do.
@@ -182,7 +185,7 @@ impl Server {
             (target.host, target.port) = (host, port);
             return;
         }
-        if self.dials.is_wanted(&host, port) {
+        if self.dials.is_wanted(&host, port, &key) {
             return; // A bootstrap entry: dialled anyway.
         }
         if self.dials.targets.len() >= SERVERS_COUNT_MAX || known.len() >= ADDRESSES_PER_SERVER_COUNT_MAX {

@@ -78,7 +78,8 @@ impl Server {
             ));
         }
         let is_server = self.pins.contains_key(&ServerId::from(socp_proto::Id::from(user)));
-        if is_server || socp_proto::Id::from(user) == self.config.server_id {
+        let is_promised = self.is_promised(&ServerId::from(socp_proto::Id::from(user)));
+        if is_server || is_promised || socp_proto::Id::from(user) == self.config.server_id {
             return Err(Refusal(ErrorCode::NameInUse, "this is a server's id"));
         }
         let enc_pubkey = hello.enc_pubkey.as_ref().unwrap_or(&hello.pubkey);
@@ -281,7 +282,7 @@ impl Server {
             server_id: Some(self.config.server_id.clone()),
             server_pub: Some(self.config.key.clone()),
             server_name: self.config.name.clone(),
-            caps: Some(self.caps_for_users()),
+            caps: Some(self.own_caps()),
         };
         self.send(&[link], now, user, &Payload::Ack(ack));
     }

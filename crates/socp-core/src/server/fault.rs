@@ -93,8 +93,14 @@ pub enum Fault {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// A proof that is missing, or is not the one that was asked for (PROTOCOL II.2).
+    #[error("PROOF: {reason}")]
+    Proof {
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// A capability that is taken back in the middle of a link, or a frame that does without it.
-    #[error("{}: this link began with delegate/1 and must go on with it", kind.name())]
+    #[error("{}: this link began with more capabilities and must go on with them", kind.name())]
     Downgrade {
         /// The frame's type.
         kind: FrameKind,
@@ -160,6 +166,7 @@ impl Fault {
             Self::NotYours { .. } => "not_yours",
             Self::OutOfPlace { .. } => "out_of_place",
             Self::Delegation { .. } => "delegation",
+            Self::Proof { .. } => "proof",
             Self::Downgrade { .. } => "downgrade",
             Self::Clock { .. } => "clock",
             Self::Stale { .. } => "stale",
@@ -183,6 +190,7 @@ impl Fault {
             | Self::NotYours { .. }
             | Self::OutOfPlace { .. }
             | Self::Delegation { .. }
+            | Self::Proof { .. }
             | Self::Downgrade { .. }
             | Self::Stale { .. }
             | Self::TooLongToRelay { .. }
@@ -198,6 +206,7 @@ impl Fault {
             Self::Signature { .. }
             | Self::UnknownOrigin { .. }
             | Self::Delegation { .. }
+            | Self::Proof { .. }
             | Self::Downgrade { .. }
             | Self::Content { .. }
             | Self::NotYours { .. } => ErrorCode::InvalidSig,
@@ -223,6 +232,7 @@ impl Fault {
             | Self::TooLongToRelay { kind, .. }
             | Self::Clock { kind } => Some(*kind),
             Self::Content { .. } => Some(FrameKind::MsgDirect),
+            Self::Proof { .. } => Some(FrameKind::Proof),
             Self::Frame(_)
             | Self::Key(_)
             | Self::Binary
@@ -249,6 +259,7 @@ impl Fault {
             | Self::NotYours { .. }
             | Self::OutOfPlace { .. }
             | Self::Delegation { .. }
+            | Self::Proof { .. }
             | Self::Downgrade { .. }
             | Self::Clock { .. } => None,
         }
@@ -344,6 +355,7 @@ fn close_reason(fault: &Fault) -> &'static str {
         | Fault::NotYours { .. }
         | Fault::OutOfPlace { .. }
         | Fault::Delegation { .. }
+        | Fault::Proof { .. }
         | Fault::Downgrade { .. }
         | Fault::Stale { .. }
         | Fault::TooLongToRelay { .. }

@@ -1,7 +1,7 @@
 //! Signs of life (SOCP §8.4, §11).
 
 use super::Server;
-use super::fault::CloseCode;
+use super::fault::{CloseCode, Fault};
 use super::io::{LinkId, Note, Output};
 use super::link::Link;
 use super::timers::Timer;
@@ -13,6 +13,10 @@ impl Server {
         let Some(Link::New { .. }) = self.links.get(&link) else {
             return;
         };
+        if self.proving.contains(&link) {
+            let reason = "none came in time";
+            return self.on_fault(now, link, &Fault::Proof { reason });
+        }
         self.note(Note::Refused {
             link,
             class: "hello",

@@ -71,6 +71,8 @@ pub struct Config {
     pub clock_ahead_ms: u64,
     /// The first key to sign frames with in our name, if there is to be one (PROTOCOL II.3).
     pub delegation: Option<Delegation>,
+    /// Whether we prove to peers who we are and ask them to (PROTOCOL II.2); a server that does not is one of before.
+    pub proves: bool,
     /// Where all randomness comes from.
     pub seed: [u8; 32],
 }
@@ -93,6 +95,8 @@ pub struct ServerPin {
     pub port: u16,
     /// Its name for people.
     pub name: Option<String>,
+    /// It has proved once that it holds the key, and must on every link since (PROTOCOL II.2).
+    pub has_proved: bool,
 }
 
 /// What was durable when the server began, read back from the store.
@@ -136,12 +140,13 @@ pub struct UserRecord {
     pub directory_sig: Base64Url,
 }
 
-/// The first frame of a link, or a further try at it; it may be unsigned, so it never passes for a verified one.
+/// The first frame of a link, a further try at it, or the proof after it; it may be unsigned, so it never passes for a verified one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FirstFrame {
     /// What was said.
     pub frame: Frame,
-    /// The key that the frame offers (`payload.pubkey`, else the one the link was dialled with), if it is acceptable.
+    /// The key that the frame offers (`payload.pubkey`, else the one the link was dialled with), if it is acceptable; of
+    /// a `PROOF` the key that the introduction before it on this link offered.
     pub key: Option<KeyText>,
     /// The key that verified `sig`; none if the frame is unsigned. A wrong `sig` is a [`Fault`] instead.
     pub signer: Option<Fingerprint>,
@@ -431,6 +436,8 @@ pub enum Note {
         expected: Fingerprint,
         offered: Fingerprint,
     },
+    /// A server that has proved its key before introduced itself without.
+    ProofWithheld { server: ServerId },
     /// An introducer gave us another id.
     IdAssigned { wished: ServerId, assigned: ServerId },
     /// An introducer wanted to give us another id while we are already linked under ours.

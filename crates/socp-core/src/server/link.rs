@@ -2,6 +2,7 @@
 
 use super::fault::FaultCount;
 use super::io::{DialId, LinkId};
+use super::proof::{Prover, Said};
 use crate::clock::Mono;
 use socp_proto::limits::FORWARD_SETTLE_MS;
 use socp_proto::{Address, ServerId, UserId};
@@ -17,11 +18,24 @@ pub(super) enum Link {
         tries: u32,
         /// A first frame waits for its answer.
         is_busy: bool,
+        /// How far it has come.
+        stage: Stage,
     },
     /// A peer's.
     Peer(PeerLink),
     /// A user's.
     User(UserLink),
+}
+
+/// How far a link without a role has come.
+#[derive(Debug)]
+pub(super) enum Stage {
+    /// Nobody has introduced anybody.
+    Silent,
+    /// We have introduced ourselves, and can be asked for a proof.
+    Introduced(Said),
+    /// The far end has introduced itself and must prove it (PROTOCOL II.2).
+    AwaitsProof(Box<Prover>),
 }
 
 /// How much of what goes beyond SOCP v1.3 a link can do.
@@ -54,6 +68,8 @@ pub(super) struct PeerLink {
     pub(super) server: ServerId,
     pub(super) dial: Option<DialId>,
     pub(super) trust: Trust,
+    /// Whether the far end has proved on it that it holds the peer's key (PROTOCOL II.2).
+    pub(super) has_proved: bool,
     /// Whether our `SERVER_ANNOUNCE` went out on it.
     pub(super) is_announced: bool,
     /// Whether the far end has had our answer to its first frame; nothing else may go out before.
@@ -112,6 +128,22 @@ impl Link {
             Self::Peer(peer) => Address::from(&peer.server),
             Self::User(user) => Address::from(&user.user),
             Self::New { .. } => Address::everyone(),
+        }
+    }
+
+    /// The server that has introduced itself on it and must prove that.
+    pub(super) fn prover(&self) -> Option<&Prover> {
+        match self {
+            Self::New {
+                stage: Stage::AwaitsProof(prover),
+                ..
+            } => Some(prover),
+            Self::New {
+                stage: Stage::Silent | Stage::Introduced(_),
+                ..
+            }
+            | Self::Peer(_)
+            | Self::User(_) => None,
         }
     }
 

@@ -1,8 +1,8 @@
 //! The server: links, presence, routing, directory, health.
 //!
 //! [`Server`] owns everything that the network tells it and decides everything that the network is told. One section
-//! of the specification is one module: `bootstrap` §8.1, `presence` §8.2, `route` §8.3 and §10, `health` §8.4 and §11,
-//! `directory` §9.1 and §13. A link begins [`Link::New`]; its first frame makes it a peer's or a user's for good.
+//! of the specification is one module: `bootstrap` and `proof` §8.1, `presence` §8.2, `route` §8.3 and §10, `health`
+//! §8.4 and §11, `directory` §9.1 and §13. A link begins [`Link::New`]; its first frame makes it a peer's or a user's for good.
 
 mod bootstrap;
 mod channel;
@@ -22,6 +22,7 @@ mod offer;
 mod passed;
 mod people;
 mod presence;
+mod proof;
 mod quota;
 mod relay;
 mod roster;
@@ -52,7 +53,7 @@ use dial::Dials;
 use forward::Forwarding;
 use gossip::{Budget, Departed};
 use io::AfterSave;
-use link::{Link, PeerLink, UserLink};
+use link::{Link, PeerLink, Stage, UserLink};
 use offer::Offers;
 use passed::PassedOn;
 use people::People;
@@ -72,6 +73,8 @@ pub struct Server {
     links: BTreeMap<LinkId, Link>,
     /// Links that are being closed for a fault: what still comes on them is ignored.
     given_up: BTreeSet<LinkId>,
+    /// Links on which a server has introduced itself and must prove it.
+    proving: BTreeSet<LinkId>,
     /// The link in use to each linked peer.
     peers: BTreeMap<ServerId, LinkId>,
     /// Keys and addresses of every server ever met; for life (SOCP §8.1).
@@ -125,6 +128,7 @@ impl Server {
             config,
             links: BTreeMap::new(),
             given_up: BTreeSet::new(),
+            proving: BTreeSet::new(),
             peers: BTreeMap::new(),
             pins: BTreeMap::new(),
             records: users
@@ -179,6 +183,10 @@ impl Server {
         | Input::Refused { link, .. } = &input
             && self.given_up.contains(link)
         {
+            if matches!(input, Input::First { .. }) {
+                // Behind what is ignored the end of the link may come.
+                self.outputs.push_back(Output::Proceed { link: *link });
+            }
             return;
         }
         match input {
@@ -246,6 +254,7 @@ impl Server {
                 dial,
                 tries: 0,
                 is_busy: false,
+                stage: Stage::Silent,
             },
         );
         self.timers.set(
@@ -300,6 +309,7 @@ impl Server {
             | Payload::FileEnd(_) => self.on_authored_elsewhere(now, link, &server, envelope, &payload),
             Payload::ServerHelloJoin(_)
             | Payload::ServerWelcome(_)
+            | Payload::Proof(_)
             | Payload::UserHello(_)
             | Payload::ListRequest(_)
             | Payload::ListResponse(_)
@@ -341,6 +351,7 @@ impl Server {
             | Payload::ServerHelloLink(_)
             | Payload::ServerWelcome(_)
             | Payload::ServerAnnounce(_)
+            | Payload::Proof(_)
             | Payload::UserAdvertise(_)
             | Payload::UserRemove(_)
             | Payload::Presence(_)
@@ -368,6 +379,7 @@ impl Server {
     fn lose_link(&mut self, now: Now, link: LinkId) {
         self.tellings.remove(&link);
         self.roster.forget(link);
+        self.proving.remove(&link);
         self.forwarding.forget(link);
         match self.links.remove(&link) {
             Some(Link::User(UserLink { user, .. })) => self.detach_user(now, link, &user),

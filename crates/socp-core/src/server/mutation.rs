@@ -5,7 +5,7 @@
 
 use super::Server;
 
-/// One rule of PROTOCOL part I that a mutated server breaks.
+/// One rule of the protocol that a mutated server breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mutation {
     /// Nothing is ever a duplicate (PROTOCOL I.7).
@@ -16,6 +16,8 @@ pub enum Mutation {
     NoPinCheck,
     /// A removal counts whatever the user's mapping says (SOCP §8.2).
     RemoveWithoutMapping,
+    /// Introductions count without proof (PROTOCOL II.2).
+    NoProofCheck,
     /// Gossip about a local user counts (PROTOCOL I.5).
     GossipBeatsLocal,
 }

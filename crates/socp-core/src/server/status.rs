@@ -31,7 +31,7 @@ pub struct Status {
 /// Whose link it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LinkWho {
-    /// Nobody has said a valid first frame yet.
+    /// Nobody has said a valid first frame yet, or proved what it says.
     New,
     /// A peer's.
     Peer(ServerId),

@@ -13,6 +13,7 @@ mod hello;
 mod join;
 mod passed;
 mod presence;
+mod proof;
 mod quota;
 mod roster;
 mod route;

@@ -5,6 +5,7 @@ use crate::caps::Capabilities;
 use crate::id::{ServerId, UserId};
 use crate::key::KeyText;
 use crate::limits::HOST_BYTES_MAX;
+use crate::proof::Bytes32;
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// Who and where a server is: `SERVER_HELLO_JOIN`, `SERVER_ANNOUNCE`, `SERVER_HELLO_LINK`.
@@ -23,6 +24,9 @@ pub struct ServerIdentity {
     /// What it can do beyond SOCP v1.3.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caps: Option<Capabilities>,
+    /// What the far end's proof must name (PROTOCOL II.2).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nonce: Option<Bytes32>,
 }
 
 impl Shape for ServerIdentity {
@@ -64,6 +68,9 @@ pub struct ServerWelcome {
     /// What the introducer can do beyond SOCP v1.3.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caps: Option<Capabilities>,
+    /// What the far end's proof must name (PROTOCOL II.2).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nonce: Option<Bytes32>,
 }
 
 impl Shape for ServerWelcome {

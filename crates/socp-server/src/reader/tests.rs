@@ -221,3 +221,37 @@ fn a_peers_frame_needs_the_signature_of_who_answers_for_it() {
         Err(Fault::Signature { .. })
     ));
 }
+
+#[test]
+fn a_proof_is_signed_by_the_key_of_the_introduction_and_as_a_proof() {
+    let proof = Payload::Proof(socp_proto::Proof {
+        nonce: [1; 32].into(),
+        server_id: "srv-a".try_into().unwrap(),
+        key: text_of(&MALLORY).fingerprint().into(),
+        by: "srv-m".try_into().unwrap(),
+        hello: [2; 32].into(),
+        ts: TS,
+    });
+    let from: ServerId = "srv-m".try_into().unwrap();
+    let draft = Draft::new(&from, socp_proto::Address::everyone(), TS, &proof);
+    let signed = |key: &PrivateKey, text: &str| {
+        let sig = key.sign(text.as_bytes()).unwrap();
+        Frame::parse(&draft.clone().sign(&sig).to_text()).unwrap()
+    };
+    let as_proof = draft.signed_text();
+    let plain = utf8_form(&draft.payload);
+    let alice = text_of(&ALICE);
+    let checked = check_first(signed(&ALICE, &as_proof), Some(alice.clone())).unwrap();
+    assert_eq!(checked.signer, Some(alice.fingerprint()));
+    for (what, frame) in [
+        ("another's", signed(&MALLORY, &as_proof)),
+        ("signed as any payload", signed(&ALICE, &plain)),
+    ] {
+        let fault = check_first(frame, Some(alice.clone())).unwrap_err();
+        assert!(matches!(fault, Fault::Signature { .. }), "{what}: {fault:?}");
+    }
+    // Before any introduction there is no key.
+    let checked = check_first(signed(&ALICE, &as_proof), None).unwrap();
+    assert_eq!((checked.key, checked.signer), (None, None));
+    assert_eq!(offered_key(&proof, Some(alice)), None);
+}

@@ -57,6 +57,10 @@ pub(super) const STEPS: &[&str] = &[
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX delivered_by_age ON delivered (at);
 ",
+    "
+    -- PROTOCOL II.2: who has proved the pinned key once must always.
+    ALTER TABLE server_pins ADD COLUMN has_proved INTEGER NOT NULL DEFAULT 0 CHECK (has_proved IN (0, 1));
+",
 ];
 
 /// Brings the database to the newest version and sets how it syncs.

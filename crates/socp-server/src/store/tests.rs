@@ -26,6 +26,7 @@ fn pin(id: &str, number: u8) -> ServerPin {
         host: "127.0.0.1".to_owned(),
         port: 1,
         name: Some(id.to_owned()),
+        has_proved: false,
     }
 }
 
@@ -81,7 +82,7 @@ fn a_database_of_version_1_keeps_its_rows_and_gets_the_public_channel() {
         .connection
         .query_row("PRAGMA user_version", [], |row| row.get(0))
         .unwrap();
-    assert_eq!(version, 2);
+    assert_eq!(version, 3);
     let channel: (String, i64) = database
         .connection
         .query_row(
@@ -91,6 +92,43 @@ fn a_database_of_version_1_keeps_its_rows_and_gets_the_public_channel() {
         )
         .unwrap();
     assert_eq!(channel, ("system".to_owned(), 0));
+}
+
+#[test]
+fn a_database_of_version_2_knows_of_no_proof_and_a_proof_is_never_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("server.db");
+    let connection = Connection::open(&path).unwrap();
+    for step in &migrations::STEPS[..2] {
+        connection.execute_batch(step).unwrap();
+    }
+    connection.pragma_update(None, "user_version", 2).unwrap();
+    connection
+        .execute(
+            "INSERT INTO server_pins VALUES ('srv-b', ?1, '127.0.0.1', 1, 'srv-b')",
+            [key(2).as_str()],
+        )
+        .unwrap();
+    drop(connection);
+    assert_eq!(reopened(&path).pins, [pin("srv-b", 2)]);
+
+    let proved = |host: &str, has_proved| ServerPin {
+        host: host.to_owned(),
+        has_proved,
+        ..pin("srv-b", 2)
+    };
+    let mut database = Database::open(&path).unwrap();
+    commit(&mut database, &path, [Record::Pin(proved("here", true))]);
+    assert_eq!(reopened(&path).pins, [proved("here", true)]);
+    // Whoever writes the address alone does not take it back.
+    commit(&mut database, &path, [Record::Pin(proved("there", false))]);
+    assert_eq!(reopened(&path).pins, [proved("there", true)]);
+    let again = [
+        Record::Unpinned("srv-b".try_into().unwrap()),
+        Record::Pin(pin("srv-b", 9)),
+    ];
+    commit(&mut database, &path, again);
+    assert_eq!(reopened(&path).pins, [pin("srv-b", 9)]);
 }
 
 #[test]

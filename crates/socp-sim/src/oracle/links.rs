@@ -75,7 +75,14 @@ impl Oracle {
     /// An honest server closes a link.
     pub(crate) fn on_close(&mut self, _at: Time, host: Host, far: Party, is_far_gone: bool, code: u16, reason: &str) {
         self.stats.closes += 1;
-        let is_usual = reason == "a second link to the same server" || reason == "closed at your request";
+        // Whom a liar sent to another server's address loses nobody: it never took that link for its own.
+        let is_usual = matches!(
+            reason,
+            "a second link to the same server"
+                | "closed at your request"
+                | "not the server that was dialled"
+                | "our introduction was refused"
+        );
         let is_honest = match far {
             // Who was talked into dialling itself loses nobody.
             Party::Host(far) => far < self.honest && far != host,

@@ -129,6 +129,7 @@ fn a_lie_about_a_known_servers_address_does_not_hide_it() {
         port: None,
         name: None,
         caps: None,
+        nonce: None,
     };
     welcome.servers.push(socp_proto::payload::WelcomeServer {
         server_id: server_id("b"),

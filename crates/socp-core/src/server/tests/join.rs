@@ -20,6 +20,7 @@ fn welcome(by: &str, assigned: &str) -> ServerWelcome {
         port: Some(1),
         name: None,
         caps: None,
+        nonce: None,
     }
 }
 

@@ -117,7 +117,12 @@ impl Said {
         };
         let payload = object(&mut self.payload.clone().into_iter());
         // What is not JSON is refused before anybody looks at signatures.
-        let covered = parse_object(&payload).map_or(String::new(), |payload| utf8_form(&payload));
+        let domain = match self.envelope.get("type") == Some(&quoted("PROOF")) {
+            true => "socp-proof-v1\0",
+            false => "",
+        };
+        let covered =
+            parse_object(&payload).map_or(String::new(), |payload| format!("{domain}{}", utf8_form(&payload)));
         let sig = self
             .signer
             .map(|name| toy_sig(&key(name), &covered))

@@ -107,6 +107,7 @@ pub(super) fn every_kind(who: &str) -> BTreeMap<FrameKind, Said> {
         port: None,
         name: None,
         caps: None,
+        nonce: None,
     };
     let response = PubkeyResponse {
         user_id: user_id("alice"),
@@ -152,12 +153,21 @@ pub(super) fn every_kind(who: &str) -> BTreeMap<FrameKind, Said> {
         content_sig: deliver.content_sig.clone(),
         ts: deliver.ts,
     };
+    let proof = socp_proto::Proof {
+        nonce: [7; 32].into(),
+        server_id: server_id("a"),
+        key: key("a").fingerprint().into(),
+        by: server_id(who),
+        hello: [7; 32].into(),
+        ts: NOW,
+    };
     let user_id = user_id("alice");
     let payloads = [
         Payload::ServerHelloJoin(identity.clone()),
         Payload::ServerHelloLink(identity.clone()),
         Payload::ServerWelcome(welcome),
         Payload::ServerAnnounce(identity),
+        Payload::Proof(proof),
         advert("eve", who),
         remove("alice", "a"),
         Payload::Presence(presence),

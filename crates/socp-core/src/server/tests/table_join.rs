@@ -64,6 +64,7 @@ fn welcome_of_n(assigned: &str) -> ServerWelcome {
         port: Some(1),
         name: None,
         caps: None,
+        nonce: None,
     }
 }
 

@@ -57,6 +57,8 @@ struct End {
     /// The delegation that came on it.
     delegation: Option<Delegation>,
     expected_key: Option<KeyText>,
+    /// The key of the introduction that came on it.
+    introduced: Option<KeyText>,
     inbox: VecDeque<Item>,
     /// A first frame waits for its answer.
     is_waiting: bool,
@@ -199,6 +201,7 @@ pub(super) fn config(name: &'static str) -> Config {
         verify_content: true,
         allow_unsigned_join: false,
         delegation: None,
+        proves: true,
         clock_behind_ms,
         clock_ahead_ms,
         seed: socp_proto::sha256(name.as_bytes()),
@@ -402,6 +405,7 @@ impl World {
             role: None,
             delegation: None,
             expected_key,
+            introduced: None,
             inbox: VecDeque::new(),
             is_waiting: false,
             has_permit: false,
@@ -636,7 +640,13 @@ impl World {
             (Err(error), _) => Err(Fault::Frame(error)),
             (Ok(frame), None) => {
                 end.is_waiting = !std::mem::take(&mut end.has_permit);
-                check_first(frame, end.expected_key.clone()).map(|first| Input::First { link, first })
+                let introduced = end.introduced.clone();
+                let first = check_first(frame, end.expected_key.clone(), introduced);
+                end.introduced = end
+                    .introduced
+                    .take()
+                    .or(first.as_ref().ok().and_then(|first| first.key.clone()));
+                first.map(|first| Input::First { link, first })
             }
             (Ok(frame), Some(Role::Peer(peer))) => {
                 let delegation = end.delegation.as_ref();
@@ -811,13 +821,14 @@ impl Node {
     }
 }
 
-fn check_first(frame: Frame, expected: Option<KeyText>) -> Result<FirstFrame, Fault> {
+fn check_first(frame: Frame, expected: Option<KeyText>, introduced: Option<KeyText>) -> Result<FirstFrame, Fault> {
     let offered = match &frame.payload {
         Payload::UserHello(hello) => Some(hello.pubkey.clone()),
         Payload::ServerHelloJoin(identity) | Payload::ServerAnnounce(identity) | Payload::ServerHelloLink(identity) => {
             Some(identity.pubkey.clone())
         }
         Payload::ServerWelcome(welcome) => welcome.pubkey.clone().or(expected),
+        Payload::Proof(_) => introduced,
         _ => None,
     };
     let signer = match &offered {
@@ -1027,6 +1038,7 @@ pub(super) fn identity(name: &str) -> socp_proto::payload::ServerIdentity {
         pubkey: key(name),
         name: None,
         caps: None,
+        nonce: None,
     }
 }
 

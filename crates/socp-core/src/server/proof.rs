@@ -1,0 +1,327 @@
+//! Who is speaking (PROTOCOL II.2): a link belongs to the server that holds the key now.
+//!
+//! The signature of an introduction covers neither its time nor its reader, so whoever has recorded one can say it
+//! again. Where both ends can, an introduction therefore carries a nonce, and a link has no role before the far end has
+//! signed ours. Whoever was dialled proves itself first, right behind its own introduction; whoever dialled then.
+
+use super::Server;
+use super::fault::{CloseCode, Fault};
+use super::io::{DialId, FirstFrame, LinkId, Note, Reply};
+use super::link::{Link, Stage};
+use super::mutation::Mutation;
+use crate::clock::Now;
+use rand_core::Rng;
+use socp_proto::payload::{ServerIdentity, ServerWelcome, WelcomeServer};
+use socp_proto::{
+    Address, Bytes32, Capabilities, Envelope, Fingerprint, Frame, KeyText, PROOF, Payload, Proof, ServerId,
+    hello_digest,
+};
+
+/// How we introduced ourselves on a link.
+#[derive(Debug, Clone)]
+pub(super) struct Said {
+    /// What the far end's proof must name.
+    nonce: Bytes32,
+    /// What ours must.
+    hello: Bytes32,
+    /// Who we said that we are.
+    us: ServerId,
+}
+
+/// How a server introduced itself to us, and what that leads to.
+#[derive(Debug, Clone)]
+pub(super) struct Introduction {
+    pub(super) server: ServerId,
+    pub(super) identity: ServerIdentity,
+    pub(super) reply: Reply,
+    /// It lets us in.
+    pub(super) welcome: Option<ServerWelcome>,
+}
+
+/// A server that must prove what it said of itself.
+#[derive(Debug, Clone)]
+pub(super) struct Prover {
+    introduction: Introduction,
+    /// What our proof must name.
+    nonce: Bytes32,
+    /// The digest of its introduction, which its proof must name.
+    hello: Bytes32,
+    said: Said,
+    /// It was given its id by us, and may have made that its own.
+    is_promised: bool,
+    /// Our announcement was our answer.
+    pub(super) is_announced: bool,
+}
+
+impl Introduction {
+    pub(super) fn of(server: ServerId, identity: ServerIdentity, reply: Reply) -> Self {
+        Self {
+            server,
+            identity,
+            reply,
+            welcome: None,
+        }
+    }
+
+    fn is_of(&self, server: &ServerId) -> bool {
+        self.server == *server
+    }
+}
+
+impl Prover {
+    /// Who it says it is.
+    pub(super) fn server(&self) -> &ServerId {
+        &self.introduction.server
+    }
+
+    /// What others may hear of it meanwhile: where to ask.
+    pub(super) fn as_heard(&self) -> WelcomeServer {
+        let Introduction { server, identity, .. } = &self.introduction;
+        WelcomeServer {
+            server_id: server.clone(),
+            host: identity.host.clone(),
+            port: identity.port,
+            pubkey: identity.pubkey.clone(),
+        }
+    }
+
+    /// Whether this is the proof that was asked for, but for its time.
+    fn check(&self, proof: &Proof, own_key: &KeyText) -> Result<(), Fault> {
+        let table = [
+            (proof.nonce == self.said.nonce, "it names another nonce"),
+            (proof.server_id == self.said.us, "it is for another server"),
+            (proof.key == own_key.fingerprint().into(), "it is for another key"),
+            (proof.by == self.introduction.server, "it is by another server"),
+            (proof.hello == self.hello, "it is of another introduction"),
+        ];
+        let wrong = table.into_iter().find(|(is_right, _)| !is_right);
+        wrong.map_or(Ok(()), |(_, reason)| Err(Fault::Proof { reason }))
+    }
+}
+
+impl Server {
+    pub(super) fn fresh_nonce(&mut self) -> Bytes32 {
+        let mut bytes = [0; 32];
+        self.rng.fill_bytes(&mut bytes);
+        Bytes32::from(bytes)
+    }
+
+    /// What is to be remembered of an introduction of ours; nothing where it asks for no proof.
+    pub(super) fn said(&self, payload: &Payload) -> Option<Said> {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "nothing else introduces us")]
+        let nonce = match payload {
+            Payload::ServerHelloJoin(identity) | Payload::ServerAnnounce(identity) => identity.nonce?,
+            Payload::ServerWelcome(welcome) => welcome.nonce?,
+            _ => return None,
+        };
+        Some(Said {
+            nonce,
+            hello: hello_digest(&payload.to_object()),
+            us: self.config.server_id.clone(),
+        })
+    }
+
+    /// Whether this id has proved its key before, so that nothing less is believed.
+    pub(super) fn must_prove(&self, server: &ServerId) -> bool {
+        let has_proved = self.pins.get(server).is_some_and(|pin| pin.has_proved);
+        has_proved && self.asks_for_proofs()
+    }
+
+    fn asks_for_proofs(&self) -> bool {
+        self.config.proves && !self.is_mutated(Mutation::NoProofCheck)
+    }
+
+    /// Whether a server with these capabilities must prove itself.
+    pub(super) fn can_prove(&self, caps: Option<&Capabilities>) -> bool {
+        self.asks_for_proofs() && caps.is_some_and(|caps| caps.has(PROOF))
+    }
+
+    /// A server has said who it is: it is met, once it has proved that where both can.
+    pub(super) fn on_introduced(&mut self, now: Now, link: LinkId, envelope: &Envelope, introduction: Introduction) {
+        if !self.can_prove(introduction.identity.caps.as_ref()) {
+            return self.enter(now, link, introduction);
+        }
+        let Some(nonce) = introduction.identity.nonce else {
+            let reason = "an introduction with proof/1 needs a nonce";
+            return self.on_fault(now, link, &Fault::Proof { reason });
+        };
+        let (server, key) = (introduction.server.clone(), introduction.identity.pubkey.clone());
+        if !self.is_acceptable(now, link, &server, &key, true) {
+            return;
+        }
+        self.ask_for_proof(now, link, introduction, nonce, hello_digest(&envelope.payload));
+    }
+
+    /// Introduces us too, unless we dialled, and proves it.
+    fn ask_for_proof(
+        &mut self,
+        now: Now,
+        link: LinkId,
+        mut introduction: Introduction,
+        nonce: Bytes32,
+        hello: Bytes32,
+    ) {
+        let Some(Link::New { stage, .. }) = self.links.get(&link) else {
+            return;
+        };
+        let said = match stage {
+            Stage::Introduced(said) => Some(said.clone()),
+            Stage::Silent | Stage::AwaitsProof(_) => None,
+        };
+        let answer = std::mem::replace(&mut introduction.reply, Reply::Nothing);
+        let (is_promised, is_announced) = (matches!(answer, Reply::Welcome { .. }), answer == Reply::Announce);
+        let is_dialled = said.is_some();
+        let Some(mut said) = said.or_else(|| self.answer_with_nonce(now, link, answer)) else {
+            // Whom we dialled we asked for a proof.
+            return self.give_up(now, link, CloseCode::InternalError, "not introduced");
+        };
+        if let Some(welcome) = &introduction.welcome {
+            said.us = welcome.assigned_id.clone();
+        }
+        // It may be kept for a while.
+        let name = introduction.identity.name.take();
+        introduction.identity.name = name.map(|name| name.chars().take(64).collect());
+        let prover = Prover {
+            introduction,
+            nonce,
+            hello,
+            said,
+            is_promised,
+            is_announced,
+        };
+        if let Some(Link::New { stage, .. }) = self.links.get_mut(&link) {
+            *stage = Stage::AwaitsProof(Box::new(prover));
+            self.proving.insert(link);
+        }
+        if !is_dialled {
+            self.prove_ourselves(now, link);
+        }
+    }
+
+    /// Answers an introduction with ours.
+    fn answer_with_nonce(&mut self, now: Now, link: LinkId, answer: Reply) -> Option<Said> {
+        let nonce = Some(self.fresh_nonce());
+        let (to, payload) = match answer {
+            Reply::Welcome { assigned_id, to } => {
+                let welcome = ServerWelcome {
+                    nonce,
+                    ..self.welcome(assigned_id)
+                };
+                (Address::from(&to), Payload::ServerWelcome(welcome))
+            }
+            Reply::Announce => {
+                let identity = ServerIdentity {
+                    nonce,
+                    ..self.identity()
+                };
+                (Address::everyone(), Payload::ServerAnnounce(identity))
+            }
+            Reply::Nothing => return None,
+        };
+        self.send(&[link], now, to, &payload);
+        self.said(&payload)
+    }
+
+    /// Shows the server at the far end that we hold the key that we introduced ourselves with.
+    pub(super) fn prove_ourselves(&mut self, now: Now, link: LinkId) {
+        let Some(prover) = self.links.get(&link).and_then(Link::prover) else {
+            return;
+        };
+        let Introduction { server, identity, .. } = &prover.introduction;
+        let proof = Proof {
+            nonce: prover.nonce,
+            server_id: server.clone(),
+            key: identity.pubkey.fingerprint().into(),
+            by: self.config.server_id.clone(),
+            hello: prover.said.hello,
+            ts: now.unix,
+        };
+        let to = Address::from(server);
+        self.send(&[link], now, to, &Payload::Proof(proof));
+    }
+
+    /// Gives up a link on which a server answered that we are linked to and did not look for at this address. Whoever
+    /// is there might pass every word on between us and it; and it has given up nothing before our proof.
+    pub(super) fn is_found_elsewhere(&mut self, now: Now, link: LinkId, server: &ServerId, key: &KeyText) -> bool {
+        let is_linked = self.peers.contains_key(server);
+        let dial = self.links.get(&link).and_then(Link::dial);
+        let Some(target) = dial.and_then(|dial| self.dials.get_mut(dial)).filter(|_| is_linked) else {
+            return false;
+        };
+        if target.key.as_ref() == Some(key) || target.server.as_ref() == Some(server) {
+            return false;
+        }
+        target.server = Some(server.clone());
+        self.note(Note::DuplicateLink {
+            server: server.clone(),
+            link,
+        });
+        self.give_up(now, link, CloseCode::Normal, "a second link to the same server");
+        true
+    }
+
+    /// A frame on a link that wants a proof: that, or a refusal.
+    pub(super) fn on_frame_of_prover(&mut self, now: Now, link: LinkId, dial: Option<DialId>, first: FirstFrame) {
+        let FirstFrame {
+            frame: Frame { envelope, payload },
+            signer,
+            ..
+        } = first;
+        let kind = envelope.kind;
+        #[expect(clippy::wildcard_enum_match_arm, reason = "any other kind is out of place")]
+        match payload {
+            Payload::Proof(proof) => self.on_proof(now, link, &proof, signer),
+            Payload::Error(notice) => self.on_rejected(now, link, dial, notice),
+            _ => self.on_fault(now, link, &Fault::OutOfPlace { kind }),
+        }
+    }
+
+    fn on_proof(&mut self, now: Now, link: LinkId, proof: &Proof, signer: Option<Fingerprint>) {
+        let Some(prover) = self.links.get(&link).and_then(Link::prover) else {
+            return;
+        };
+        if signer != Some(prover.introduction.identity.pubkey.fingerprint()) {
+            let reason = "it is not signed by the key of the introduction";
+            return self.on_fault(now, link, &Fault::Proof { reason });
+        }
+        if let Err(fault) = prover.check(proof, &self.config.key) {
+            return self.on_fault(now, link, &fault);
+        }
+        let introduction = prover.introduction.clone();
+        if !self.is_fresh(now, proof.ts) {
+            let reason = "its time is too far from this server's clock";
+            return self.on_fault(now, link, &Fault::Proof { reason });
+        }
+        self.enter(now, link, introduction);
+    }
+
+    pub(super) fn provers(&self) -> impl Iterator<Item = &Prover> {
+        let links = self.proving.iter().filter_map(|link| self.links.get(link));
+        links.filter_map(Link::prover)
+    }
+
+    /// The id that a server with this key was just given by us.
+    pub(super) fn promised_to(&self, key: &KeyText) -> Option<ServerId> {
+        let mut promised = self.provers().filter(|prover| prover.is_promised);
+        let found = promised.find(|prover| prover.introduction.identity.pubkey == *key)?;
+        Some(found.introduction.server.clone())
+    }
+
+    /// Whether a server was just given this id by us, and may have made it its own.
+    pub(super) fn is_promised(&self, server: &ServerId) -> bool {
+        let mut promised = self.provers().filter(|prover| prover.is_promised);
+        promised.any(|prover| prover.introduction.is_of(server))
+    }
+
+    /// The same, of a server with another key.
+    pub(super) fn is_promised_to_another(&self, server: &ServerId, key: &KeyText) -> bool {
+        let mut promised = self.provers().filter(|prover| prover.is_promised);
+        promised.any(|prover| prover.introduction.is_of(server) && prover.introduction.identity.pubkey != *key)
+    }
+
+    /// Whether a server with another key is about to prove that this id is its own.
+    pub(super) fn is_claimed_by_another(&self, server: &ServerId, key: &KeyText) -> bool {
+        let mut claims = self.provers().map(|prover| &prover.introduction);
+        claims.any(|claim| claim.is_of(server) && claim.identity.pubkey != *key)
+    }
+}
