@@ -1,12 +1,19 @@
 //! What a peer server gets for breaking the protocol, by the section of docs/PROTOCOL.md that it breaks: an answer or a
 //! close, and another peer, its users and ours notice nothing.
 
+use crate::data_dirs::with_key;
 use crate::hostile_stage::Answer::{Closed, Ended, Nothing, Refused};
 use crate::hostile_stage::{Answer, BYSTANDER, HONEST, HOSTILE, MAL, PIA, Stage};
-use crate::letter_client::{LetterClient, decode, encode, key_case, now_ms, sign, test_key};
+use crate::letter_client::{LetterClient, decode, encode, key_case, now_ms, sign, test_key, verifies};
 use crate::letter_server::{advertisement, delivery, identity, join};
+use crate::process::{socp, stdout_of};
+use crate::sites::{Site, Talker, everyone_talks, expected, site_id};
+use crate::wires::Wires;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
 
 fn envelope(kind: &str, from: &str, payload: &Value, sig: &str) -> String {
@@ -731,4 +738,176 @@ fn delegations_and_delegated_frames_that_are_refused() {
     for (what, act, answer) in rows {
         stage.play(what, act, &answer);
     }
+}
+
+/// Two servers that are linked through gates, and what the second said first to the first: its introductions, by type.
+struct Recorded {
+    sites: Vec<Site>,
+    people: Vec<Talker>,
+    wires: Wires,
+    introductions: Arc<Mutex<BTreeMap<String, Value>>>,
+    dir: tempfile::TempDir,
+}
+
+/// Starts them; the second has a key that the test has too.
+fn recorded() -> Recorded {
+    let dir = tempfile::tempdir().unwrap();
+    with_key(&dir.path().join("b"), "server");
+    let wires = Wires::new();
+    let introductions = Arc::<Mutex<BTreeMap<String, Value>>>::default();
+    let recorder = Arc::clone(&introductions);
+    wires.alter(move |from, _, text| {
+        let frame: Value = serde_json::from_str(text).unwrap();
+        let kind = frame["type"].as_str().unwrap().to_owned();
+        if from == site_id("b") && frame["payload"].get("nonce").is_some() && kind != "PROOF" {
+            recorder.lock().unwrap().insert(kind, frame);
+        }
+        vec![text.to_owned()]
+    });
+    let mut sites = vec![Site::start(&wires, dir.path(), "a", &[])];
+    let introducer = sites[0].bootstrap();
+    sites.push(Site::start(&wires, dir.path(), "b", &[introducer]));
+    let mut people: Vec<Talker> = Vec::new();
+    for site in &sites {
+        people.push(Talker::register(
+            dir.path(),
+            &format!("at-{}", site.name),
+            &site.served.url,
+        ));
+    }
+    let everyone = expected(&sites, &people);
+    for talker in &mut people {
+        talker.sees(&everyone);
+    }
+    Recorded {
+        sites,
+        people,
+        wires,
+        introductions,
+        dir,
+    }
+}
+
+#[test]
+fn what_a_linked_server_once_said_of_itself_takes_nothing_over() {
+    let Recorded {
+        sites,
+        mut people,
+        wires,
+        introductions,
+        dir: _dir,
+    } = recorded();
+    let mut recorded = introductions.lock().unwrap().clone();
+    assert!(recorded.contains_key("SERVER_HELLO_JOIN"), "{recorded:?}");
+    // `sig` does not cover the type either.
+    for kind in ["SERVER_ANNOUNCE", "SERVER_HELLO_LINK"] {
+        let mut other = recorded["SERVER_HELLO_JOIN"].clone();
+        other["type"] = kind.into();
+        recorded.entry(kind.to_owned()).or_insert(other);
+    }
+    let begun = Instant::now();
+    let linked = wires.open();
+    let (one, two) = (&sites[0], &sites[1]);
+    let mut silent = Vec::new();
+    for (kind, mut frame) in recorded {
+        println!("II.2 {kind} said again");
+        frame["ts"] = now_ms().into();
+        let answer = if kind == "SERVER_HELLO_JOIN" {
+            "SERVER_WELCOME"
+        } else {
+            "SERVER_ANNOUNCE"
+        };
+        let connect = || LetterClient::connect(one.served.address(), &two.id, test_key("bob"), 32);
+        // Without a word more.
+        let mut thief = connect();
+        thief.send_text(&frame.to_string());
+        let introduction = thief.receive();
+        assert_eq!(introduction["type"], answer);
+        let own = thief.receive();
+        assert_eq!(own["type"], "PROOF");
+        let signed = format!("socp-proof-v1\0{}", own["payload"]);
+        let sig = own["sig"].as_str().unwrap();
+        assert!(verifies(&one.served.pubkey, signed.as_bytes(), sig));
+        assert_eq!(own["payload"]["server_id"], two.id.as_str());
+        assert_eq!(own["payload"]["nonce"], frame["payload"]["nonce"]);
+        silent.push(thief);
+        // With a proof that another key signs, and with gossip instead.
+        let proof = |introduction: &Value| {
+            let text = |value: &Value| encode(&Sha256::digest(value.to_string().as_bytes()));
+            json!({
+                "nonce": introduction["payload"]["nonce"], "server_id": one.id, "by": two.id, "ts": now_ms(),
+                "key": encode(&Sha256::digest(decode(&one.served.pubkey))), "hello": text(&frame["payload"]),
+            })
+        };
+        for (what, code) in [("PROOF", "INVALID_SIG"), ("HEARTBEAT", "UNKNOWN_TYPE")] {
+            let mut thief = connect();
+            thief.send_text(&frame.to_string());
+            let introduction = thief.receive();
+            let payload = if what == "PROOF" {
+                proof(&introduction)
+            } else {
+                json!({})
+            };
+            thief.send_text(&signed_proof(what, &two.id, &payload, "bob"));
+            let error = thief.receive_type("ERROR");
+            assert_eq!(error["payload"]["code"], code, "{kind}, {what}: {error}");
+            assert_eq!(thief.receive_close(), 1002, "{kind}, {what}");
+        }
+        let mut talkers: Vec<&mut Talker> = people.iter_mut().collect();
+        assert_eq!(everyone_talks(&mut talkers, &kind).0, 2);
+    }
+    for mut thief in silent {
+        let error = thief.receive();
+        assert_eq!(
+            (&error["type"], &error["payload"]["code"]),
+            (&json!("ERROR"), &json!("INVALID_SIG"))
+        );
+        assert_eq!(thief.receive_close(), 1002);
+    }
+    assert_eq!(wires.open(), linked, "the same connection");
+    assert!(one.lost(begun, two).is_none() && two.lost(begun, one).is_none());
+    let mut talkers: Vec<&mut Talker> = people.iter_mut().collect();
+    assert_eq!(everyone_talks(&mut talkers, "after all that").0, 2);
+}
+
+/// A frame signed as a proof is.
+fn signed_proof(kind: &str, from: &str, payload: &Value, key: &str) -> String {
+    let domain = if kind == "PROOF" { "socp-proof-v1\0" } else { "" };
+    let sig = sign(&test_key(key).private, 32, format!("{domain}{payload}").as_bytes());
+    envelope(kind, from, payload, &sig)
+}
+
+#[test]
+fn a_server_that_has_proved_itself_comes_without_proof_only_once_it_is_unpinned() {
+    let Recorded {
+        mut sites, people, dir, ..
+    } = recorded();
+    drop(people);
+    let (one, two) = (sites.remove(0), sites.remove(0));
+    let id = two.id.clone();
+    two.served.stop();
+    let begun = Instant::now();
+    let by_letter = || LetterClient::connect(one.served.address(), &id, test_key("server"), 32);
+    let own = identity(&test_key("server").spki);
+    for kind in ["SERVER_HELLO_JOIN", "SERVER_ANNOUNCE"] {
+        let mut old = by_letter();
+        old.send(kind, "*", own.clone());
+        let error = old.receive();
+        assert_eq!(error["payload"]["code"], "INVALID_SIG", "{error}");
+        let detail = error["payload"]["detail"].as_str().unwrap();
+        assert!(
+            detail.contains("proof/1") && detail.contains("socp admin unpin"),
+            "{detail}"
+        );
+        assert_eq!(old.receive_close(), 1008);
+    }
+    let words = ["without proof", &id, "socp admin unpin"];
+    assert!(one.served.process.logged(begun, &words).is_some());
+    let mut unpin = socp();
+    unpin
+        .args(["admin", "unpin", &id, "--yes", "--data"])
+        .arg(dir.path().join("a"));
+    stdout_of(&mut unpin);
+    let joined = join(one.served.address(), &id, "server");
+    assert_eq!(joined.user, id);
 }

@@ -132,7 +132,7 @@ fn serve(dir: &Path, name: &str, listen: &str, gate: &Gate, introducers: &[Strin
 }
 
 /// A UUID that shows whose it is; `name` is one hexadecimal digit.
-fn site_id(name: &str) -> String {
+pub(crate) fn site_id(name: &str) -> String {
     format!("{}-0000-4000-8000-000000000000", name.repeat(8))
 }
 
