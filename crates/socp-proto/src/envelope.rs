@@ -35,14 +35,19 @@ impl Envelope {
     /// The text that goes over the wire.
     #[must_use]
     pub fn to_text(&self) -> String {
-        let mut object = self.extra.clone();
-        object.insert("type".to_owned(), Value::from(self.kind.name()));
-        object.insert("from".to_owned(), Value::from(self.from.as_str()));
-        object.insert("to".to_owned(), Value::from(self.to.as_str()));
-        object.insert("ts".to_owned(), Value::from(self.ts));
-        object.insert("payload".to_owned(), Value::Object(self.payload.clone()));
-        object.insert("sig".to_owned(), Value::from(self.sig.as_str()));
-        utf8_form(&object)
+        let fields = self.fields();
+        let (head, tail) = fields.around(&utf8_form(&self.payload));
+        with_sig(&head, self.sig.as_str(), &tail)
+    }
+
+    fn fields(&self) -> Fields<'_> {
+        Fields {
+            kind: self.kind,
+            from: &self.from,
+            to: &self.to,
+            ts: self.ts,
+            extra: &self.extra,
+        }
     }
 
     /// What `sig` covers: the canonical payload (SOCP §12), behind its domain where it is a proof (PROTOCOL II.2).
@@ -60,13 +65,8 @@ impl Envelope {
     /// The canonical envelope without its signature, which a delegated `sig` covers (PROTOCOL II.3).
     #[must_use]
     pub fn delegated_text(&self) -> Vec<u8> {
-        let mut object = self.extra.clone();
-        object.insert("type".to_owned(), Value::from(self.kind.name()));
-        object.insert("from".to_owned(), Value::from(self.from.as_str()));
-        object.insert("to".to_owned(), Value::from(self.to.as_str()));
-        object.insert("ts".to_owned(), Value::from(self.ts));
-        object.insert("payload".to_owned(), Value::Object(self.payload.clone()));
-        [FRAME_DOMAIN, utf8_form(&object).as_bytes()].concat()
+        let (head, tail) = self.fields().around(&utf8_form(&self.payload));
+        delegated(&head, &tail)
     }
 
     /// Whose `sig` it must be on a link to the server `peer`: the peer's where the author's `from` is kept, else that
@@ -132,6 +132,19 @@ impl Draft {
         signed_text(self.kind, &self.payload)
     }
 
+    /// With its payload in the form that is signed and sent, so that it is written once for both.
+    #[must_use]
+    pub fn write(self) -> WrittenDraft {
+        WrittenDraft {
+            from: self.from,
+            to: self.to,
+            ts: self.ts,
+            kind: self.kind,
+            payload: utf8_form(&self.payload),
+            extra: self.extra,
+        }
+    }
+
     /// The finished envelope, of which `sign` signs the canonical form without `sig` (PROTOCOL II.3).
     ///
     /// # Errors
@@ -155,6 +168,128 @@ impl Draft {
             extra: self.extra,
         }
     }
+}
+
+/// A draft whose payload is written already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WrittenDraft {
+    from: Id,
+    to: Address,
+    ts: u64,
+    kind: FrameKind,
+    payload: String,
+    extra: Object,
+}
+
+impl WrittenDraft {
+    /// The canonical payload, which the signature must cover (SOCP §12).
+    #[must_use]
+    pub fn signed_text(&self) -> &str {
+        &self.payload
+    }
+
+    /// The text that goes over the wire with this signature: that of [`Draft::sign`].
+    #[must_use]
+    pub fn sign(&self, sig: &[u8]) -> String {
+        let (head, tail) = self.fields().around(&self.payload);
+        with_sig(&head, Base64Url::encode(sig).as_str(), &tail)
+    }
+
+    /// The text that goes over the wire, of which `sign` signs the form without `sig`: that of [`Draft::sign_whole`].
+    ///
+    /// # Errors
+    /// Those of `sign`.
+    pub fn sign_whole<E>(&self, sign: impl FnOnce(&[u8]) -> Result<Vec<u8>, E>) -> Result<String, E> {
+        let (head, tail) = self.fields().around(&self.payload);
+        let sig = Base64Url::encode(&sign(&delegated(&head, &tail))?);
+        Ok(with_sig(&head, sig.as_str(), &tail))
+    }
+
+    fn fields(&self) -> Fields<'_> {
+        Fields {
+            kind: self.kind,
+            from: &self.from,
+            to: &self.to,
+            ts: self.ts,
+            extra: &self.extra,
+        }
+    }
+}
+
+/// The fields of an envelope but its payload and signature.
+struct Fields<'a> {
+    kind: FrameKind,
+    from: &'a Id,
+    to: &'a Address,
+    ts: u64,
+    extra: &'a Object,
+}
+
+/// The key whose place is between the two halves of an envelope's text.
+const SIG: &str = "sig";
+
+impl Fields<'_> {
+    /// The canonical envelope without its signature, cut where that belongs: the first half ends with a comma, and the
+    /// second begins without one.
+    fn around(&self, payload: &str) -> (String, String) {
+        // Names, punctuation, numbers.
+        const BYTES_BESIDE: usize = 64;
+        let ids = self.from.as_str().len().saturating_add(self.to.as_str().len());
+        let (mut head, mut tail) = (
+            String::with_capacity(payload.len().saturating_add(ids).saturating_add(BYTES_BESIDE)),
+            String::with_capacity(ids.saturating_add(BYTES_BESIDE)),
+        );
+        let (to, from) = (quoted(self.to.as_str()), quoted(self.from.as_str()));
+        let (ts, kind) = (self.ts.to_string(), quoted(self.kind.name()));
+        let known = [
+            ("from", &*from),
+            ("payload", payload),
+            ("to", &*to),
+            ("ts", &*ts),
+            ("type", &*kind),
+        ];
+        // Both are in code point order of their keys.
+        let is_unknown = |(key, _): &(&String, &Value)| *key != SIG && known.iter().all(|(known, _)| key != known);
+        let mut extra = self.extra.iter().filter(is_unknown).peekable();
+        let mut put = |key: &str, value: &str| {
+            let half = if key < SIG { &mut head } else { &mut tail };
+            half.push_str(&quoted(key));
+            half.push(':');
+            half.push_str(value);
+            half.push(',');
+        };
+        for (key, value) in known {
+            while let Some((unknown, value)) = extra.next_if(|(unknown, _)| unknown.as_str() < key) {
+                put(unknown, &value.to_string());
+            }
+            put(key, value);
+        }
+        for (unknown, value) in extra {
+            put(unknown, &value.to_string());
+        }
+        // `type` is always there, and behind `sig`.
+        tail.pop();
+        (head, tail)
+    }
+}
+
+/// A JSON string. Few texts need an escape.
+fn quoted(text: &str) -> String {
+    if text.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\') {
+        ["\"", text, "\""].concat()
+    } else {
+        Value::from(text).to_string()
+    }
+}
+
+/// What a delegated key signs.
+fn delegated(head: &str, tail: &str) -> Vec<u8> {
+    [FRAME_DOMAIN, b"{", head.as_bytes(), tail.as_bytes(), b"}"].concat()
+}
+
+/// The whole envelope. The signature's text needs no escapes.
+fn with_sig(head: &str, sig: &str, tail: &str) -> String {
+    ["{", head, "\"sig\":\"", sig, "\",", tail, "}"].concat()
 }
 
 /// An envelope together with its payload as a type.
@@ -326,6 +461,58 @@ mod tests {
         assert!(read.is_delegated());
         assert_eq!(read.delegated_text(), text);
         assert!(!Frame::parse(ADVERTISE).unwrap().envelope.is_delegated());
+    }
+
+    /// What the text must be: all fields in one object, written by the JSON library.
+    fn in_one_object(envelope: &Envelope, sig: Option<&str>) -> String {
+        let mut object = envelope.extra.clone();
+        object.insert("type".to_owned(), envelope.kind.name().into());
+        object.insert("from".to_owned(), envelope.from.as_str().into());
+        object.insert("to".to_owned(), envelope.to.as_str().into());
+        object.insert("ts".to_owned(), envelope.ts.into());
+        object.insert("payload".to_owned(), Value::Object(envelope.payload.clone()));
+        if let Some(sig) = sig {
+            object.insert("sig".to_owned(), sig.into());
+        }
+        utf8_form(&object)
+    }
+
+    #[test]
+    fn texts_are_canonical_wherever_unknown_fields_stand() {
+        let extras = [
+            "",
+            r#""a":1,"g":"x\"y\u0001é","pay":null,"payloads":[],"si":{},"sih":[1,{"b":2,"a":1}],"tt":true,"u":"\\""#,
+            r#""":-1,"fro":"","froma":0,"sig ":1,"t":[],"typ":{},"typed":"z","~":1,"é":"\n","\"":1,"\u0000":2"#,
+        ];
+        for extra in extras {
+            let text = format!(
+                r#"{{{}{}"type":"HEARTBEAT","from":"a\"b\\","to":"h:1","ts":18446744073709551615,"payload":{{"z":"é","a":{{}}}},"sig":"AAAA"}}"#,
+                extra,
+                if extra.is_empty() { "" } else { "," }
+            );
+            let envelope = Frame::parse(&text).unwrap().envelope;
+            assert_eq!(envelope.to_text(), in_one_object(&envelope, Some("AAAA")));
+            let delegated = String::from_utf8(envelope.delegated_text()).unwrap();
+            assert_eq!(delegated, format!("socp-frame-v1\0{}", in_one_object(&envelope, None)));
+
+            let draft = envelope.into_draft();
+            let written = draft.clone().write();
+            assert_eq!(written.signed_text(), draft.signed_text());
+            assert_eq!(written.sign(&[1, 2]), draft.clone().sign(&[1, 2]).to_text());
+            let sign = |text: &[u8]| Ok::<_, ()>(text.iter().rev().take(64).copied().collect());
+            let whole = draft.sign_whole(sign).unwrap().to_text();
+            assert_eq!(written.sign_whole(sign), Ok(whole));
+        }
+    }
+
+    #[test]
+    fn unknown_fields_with_known_names_are_left_out() {
+        let mut envelope = Frame::parse(ADVERTISE).unwrap().envelope;
+        let text = envelope.to_text();
+        for name in ["from", "payload", "sig", "to", "ts", "type"] {
+            envelope.extra.insert(name.to_owned(), Value::from("other"));
+        }
+        assert_eq!(envelope.to_text(), text);
     }
 
     #[test]

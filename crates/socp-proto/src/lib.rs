@@ -22,7 +22,7 @@ pub mod proof;
 pub use canonical::{escaped_form, utf8_form};
 pub use caps::Capabilities;
 pub use delegation::{DELEGATE, DELEGATE_KEY_BYTES, DELEGATE_SIGNATURE_BYTES, Delegation, InvalidDelegation};
-pub use envelope::{Draft, Envelope, Frame, FrameError};
+pub use envelope::{Draft, Envelope, Frame, FrameError, WrittenDraft};
 pub use id::{Address, Id, InvalidId, ServerId, UserId};
 pub use json::{JsonFault, Object};
 pub use key::{Base64Url, Fingerprint, KeyText};
