@@ -61,6 +61,17 @@ pub(super) const STEPS: &[&str] = &[
     -- PROTOCOL II.2: who has proved the pinned key once must always.
     ALTER TABLE server_pins ADD COLUMN has_proved INTEGER NOT NULL DEFAULT 0 CHECK (has_proved IN (0, 1));
 ",
+    "
+    -- PROTOCOL I.7: rows in the order in which they came. A message adds to the last page, where a table ordered by
+    -- hash, and an index, changed one page each. The server itself knows what it has; the same twice does no harm.
+    CREATE TABLE delivered_in_order (
+        content BLOB NOT NULL,
+        at INTEGER NOT NULL
+    ) STRICT;
+    INSERT INTO delivered_in_order (content, at) SELECT content, at FROM delivered ORDER BY at;
+    DROP TABLE delivered;
+    ALTER TABLE delivered_in_order RENAME TO delivered;
+",
 ];
 
 /// Brings the database to the newest version and sets how it syncs.

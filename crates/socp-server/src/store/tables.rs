@@ -26,7 +26,7 @@ pub(super) fn read(connection: &Connection) -> Result<Remembered> {
     let members = members
         .query_map([], |row| text(row, 0))?
         .collect::<Result<Vec<UserId>>>()?;
-    let mut delivered = connection.prepare("SELECT content, at FROM delivered ORDER BY at DESC LIMIT ?1")?;
+    let mut delivered = connection.prepare("SELECT content, at FROM delivered ORDER BY rowid DESC LIMIT ?1")?;
     let delivered = delivered
         .query_map([clamp_count(DELIVERED_COUNT_MAX)], read_delivered)?
         .collect::<Result<Vec<Delivered>>>()?;
@@ -125,7 +125,7 @@ fn write(connection: &Connection, record: &Record) -> Result<()> {
         }
         Record::ChannelVersion(version) => write_version(connection, *version),
         Record::Delivered(delivered) => {
-            let sql = "INSERT INTO delivered (content, at) VALUES (?1, ?2) ON CONFLICT (content) DO NOTHING";
+            let sql = "INSERT INTO delivered (content, at) VALUES (?1, ?2)";
             execute(connection, sql, params![delivered.content, clamp(delivered.at)])
         }
     }
@@ -140,13 +140,13 @@ fn execute(connection: &Connection, sql: &str, row: impl Params) -> Result<()> {
 /// `kept_max`; how many that were.
 pub(super) fn prune(connection: &Connection, now: u64, kept_max: usize, rows_max: usize) -> Result<usize> {
     let old =
-        "DELETE FROM delivered WHERE content IN (SELECT content FROM delivered WHERE at < ?1 ORDER BY at LIMIT ?2)";
+        "DELETE FROM delivered WHERE rowid IN (SELECT rowid FROM delivered WHERE at < ?1 ORDER BY rowid LIMIT ?2)";
     let since = clamp(now.saturating_sub(CONTENT_REMEMBERED_MS));
     let old = connection
         .prepare_cached(old)?
         .execute([since, clamp_count(rows_max)])?;
     let left = rows_max.saturating_sub(old);
-    let many = "DELETE FROM delivered WHERE content IN (SELECT content FROM delivered ORDER BY at
+    let many = "DELETE FROM delivered WHERE rowid IN (SELECT rowid FROM delivered ORDER BY rowid
                 LIMIT max(0, min(?2, (SELECT count(*) FROM delivered) - ?1)))";
     let many = connection
         .prepare_cached(many)?

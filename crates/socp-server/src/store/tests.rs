@@ -82,7 +82,7 @@ fn a_database_of_version_1_keeps_its_rows_and_gets_the_public_channel() {
         .connection
         .query_row("PRAGMA user_version", [], |row| row.get(0))
         .unwrap();
-    assert_eq!(version, 3);
+    assert_eq!(version, 4);
     let channel: (String, i64) = database
         .connection
         .query_row(
@@ -132,6 +132,35 @@ fn a_database_of_version_2_knows_of_no_proof_and_a_proof_is_never_forgotten() {
 }
 
 #[test]
+fn a_database_of_version_2_keeps_what_was_delivered() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("server.db");
+    let connection = Connection::open(&path).unwrap();
+    for step in &migrations::STEPS[..2] {
+        connection.execute_batch(step).unwrap();
+    }
+    connection.pragma_update(None, "user_version", 2).unwrap();
+    let rows = [delivered(3, NOW + 1), delivered(2, NOW + 2), delivered(1, NOW)];
+    for row in rows {
+        let at = i64::try_from(row.at).unwrap();
+        let sql = "INSERT INTO delivered (content, at) VALUES (?1, ?2)";
+        connection.execute(sql, rusqlite::params![row.content, at]).unwrap();
+    }
+    drop(connection);
+
+    let mut database = Database::open(&path).unwrap();
+    commit(&mut database, &path, [Record::Delivered(delivered(4, NOW + 3))]);
+    let [third, second, first] = rows;
+    assert_eq!(
+        database.read(&path).unwrap().memory.delivered,
+        [delivered(4, NOW + 3), second, third, first]
+    );
+    // The oldest goes first, as before.
+    assert_eq!(tables::prune(&database.connection, NOW, 3, 100).unwrap(), 1);
+    assert!(!database.read(&path).unwrap().memory.delivered.contains(&first));
+}
+
+#[test]
 fn members_version_delivered_and_unpinned_survive_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("server.db");
@@ -151,7 +180,6 @@ fn members_version_delivered_and_unpinned_survive_a_restart() {
         Record::ChannelVersion(7),
         Record::ChannelVersion(5),
         Record::Delivered(delivered(1, NOW)),
-        Record::Delivered(delivered(1, NOW + 1)),
         Record::Delivered(delivered(2, NOW + 2)),
         Record::Unpinned("srv-b".try_into().unwrap()),
     ];
