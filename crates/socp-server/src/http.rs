@@ -1,6 +1,7 @@
 //! The listener: WebSocket on any path, health, metrics, and a page that says what this is.
 
 use crate::Ready;
+use crate::corked::Corked;
 use crate::link::{self, Origin, Wiring};
 use crate::metrics::{self, Loss, Metrics};
 use crate::pending::{PendingCounts, PendingPlace};
@@ -9,13 +10,14 @@ use crate::settings::Settings;
 use crate::socket;
 use crate::store::StoreHealth;
 use axum::Router;
-use axum::extract::ws::WebSocketUpgrade;
-use axum::extract::{Extension, FromRequestParts, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::body::Body;
+use axum::extract::{Extension, Request, State};
+use axum::http::{HeaderMap, HeaderName, Method, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socp_proto::limits::HELLO_WAIT_MAX_MS;
 use std::net::IpAddr;
@@ -23,6 +25,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::Role;
 use tower::ServiceExt as _;
 
 /// A pause after a failed accept, so that a full machine is not made busier.
@@ -104,7 +109,7 @@ async fn serve_connection(stream: TcpStream, router: Router, place: PendingPlace
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(Duration::from_millis(HELLO_WAIT_MAX_MS))
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(Corked::new(stream)), service)
         .with_upgrades();
     if let Err(error) = connection.await {
         tracing::debug!(%error, "a connection ended before it was a link");
@@ -132,31 +137,80 @@ async fn plain_answer(path: &str, front: &Front) -> Response {
 }
 
 /// A WebSocket may come on any path, even those of health.
-async fn upgrade_or_page(State(front): State<Front>, Extension(place): Extension<Place>, request: Request) -> Response {
-    let (mut parts, _) = request.into_parts();
-    let is_upgrade = parts.headers.contains_key(header::SEC_WEBSOCKET_KEY);
-    if !is_upgrade {
-        return plain_answer(parts.uri.path(), &front).await;
-    }
-    if !is_allowed(&parts.headers, &front.allow_origin, front.public_host.as_deref()) {
+async fn upgrade_or_page(
+    State(front): State<Front>,
+    Extension(place): Extension<Place>,
+    mut request: Request,
+) -> Response {
+    let Some(key) = request.headers().get(header::SEC_WEBSOCKET_KEY) else {
+        return plain_answer(request.uri().path(), &front).await;
+    };
+    let accept = derive_accept_key(key.as_bytes());
+    if !is_allowed(request.headers(), &front.allow_origin, front.public_host.as_deref()) {
         return (
             StatusCode::FORBIDDEN,
             "this web origin may not connect; see --allow-origin\n",
         )
             .into_response();
     }
-    let upgrade = match WebSocketUpgrade::from_request_parts(&mut parts, &front).await {
-        Ok(upgrade) => upgrade,
-        Err(rejection) => return rejection.into_response(),
-    };
+    if let Some(reason) = not_a_websocket(&request) {
+        return (StatusCode::BAD_REQUEST, reason).into_response();
+    }
     let Some(place) = place.0.lock().unwrap_or_else(PoisonError::into_inner).take() else {
         return (StatusCode::BAD_REQUEST, "this connection is a link already\n").into_response();
     };
-    let wiring = Arc::clone(&front.wiring);
-    socket::configure(upgrade).on_upgrade(move |socket| async move {
-        let (sink, stream) = socket::accepted(socket);
-        link::run(wiring, Origin::Accepted(place), sink, stream).await;
-    })
+    let upgrade = hyper::upgrade::on(&mut request);
+    tokio::spawn(run_upgraded(upgrade, Arc::clone(&front.wiring), place));
+    let headers = [
+        (header::CONNECTION, "upgrade"),
+        (header::UPGRADE, "websocket"),
+        (header::SEC_WEBSOCKET_ACCEPT, accept.as_str()),
+    ];
+    (StatusCode::SWITCHING_PROTOCOLS, headers, Body::empty()).into_response()
+}
+
+/// What keeps a request with a key from being a WebSocket's (RFC 6455 §4.2.1).
+fn not_a_websocket(request: &Request) -> Option<&'static str> {
+    let headers = request.headers();
+    if request.method() != Method::GET {
+        Some("a WebSocket begins with GET\n")
+    } else if !has_token(headers, header::CONNECTION, "upgrade") || !has_token(headers, header::UPGRADE, "websocket") {
+        Some("a WebSocket asks for an upgrade\n")
+    } else if headers
+        .get(header::SEC_WEBSOCKET_VERSION)
+        .map(|version| version.as_bytes())
+        != Some(b"13")
+    {
+        Some("only version 13 of WebSocket is spoken here\n")
+    } else {
+        None
+    }
+}
+
+/// Whether a list in a header has this word.
+fn has_token(headers: &HeaderMap, name: HeaderName, word: &str) -> bool {
+    let texts = headers
+        .get_all(name)
+        .into_iter()
+        .filter_map(|value| value.to_str().ok());
+    texts
+        .flat_map(|text| text.split(','))
+        .any(|token| token.trim().eq_ignore_ascii_case(word))
+}
+
+/// Runs the link over the connection's own stream: what the listener needed to read a request is given back.
+async fn run_upgraded(upgrade: OnUpgrade, wiring: Arc<Wiring>, place: PendingPlace) {
+    let upgraded = match upgrade.await {
+        Ok(upgraded) => upgraded,
+        Err(error) => return tracing::debug!(%error, "a connection ended before it was a link"),
+    };
+    let Ok(parts) = upgraded.downcast::<TokioIo<Corked<TcpStream>>>() else {
+        return tracing::error!("a connection is not of the listener's kind");
+    };
+    let (stream, read) = (parts.io.into_inner(), parts.read_buf.to_vec());
+    let socket = WebSocketStream::from_partially_read(stream, read, Role::Server, Some(socket::config())).await;
+    let (sink, stream) = socket::split(socket);
+    link::run(wiring, Origin::Accepted(place), sink, stream).await;
 }
 
 /// A browser says where its page came from: that must be this server, or a place the operator allows.

@@ -12,6 +12,7 @@ use crate::metrics::{Direction, Loss, Metrics, Outcome};
 use crate::outbox::{Outbox, Pending};
 use crate::settings::Settings;
 use crate::signer::{NewDelegate, Signer, new_delegate};
+use crate::socket::Utf8Bytes;
 use crate::store::Store;
 use answers::{Question, Unpinning};
 use socp_core::Now;
@@ -265,15 +266,16 @@ impl Hub {
         while let Some(output) = self.core.poll_output() {
             match output {
                 Output::Send { to, draft, by } => {
-                    let bytes = draft.signed_text().len().saturating_add(ENVELOPE_BYTES);
                     let kind = draft.kind;
+                    let draft = draft.write();
+                    let bytes = draft.signed_text().len().saturating_add(ENVELOPE_BYTES);
                     self.enqueue(&to, kind, bytes, &mut slow, |hub| match by {
                         Seal::Server => hub.signer.sign(draft),
                         Seal::Delegate => hub.signer.sign_by_delegate(draft),
                     });
                 }
                 Output::Forward { to, envelope } => {
-                    let text: Arc<str> = Arc::from(envelope.to_text());
+                    let text = Utf8Bytes::from(envelope.to_text());
                     let bytes = text.len();
                     self.enqueue(&to, envelope.kind, bytes, &mut slow, |_| Pending::Ready(text));
                 }

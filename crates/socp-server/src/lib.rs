@@ -11,6 +11,7 @@
 //! Every queue is bounded. A link that does not read fills its own outbox and is closed; nobody waits for it.
 
 pub mod admin;
+mod corked;
 mod data_dir;
 mod dial;
 mod error;

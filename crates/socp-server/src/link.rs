@@ -1,15 +1,15 @@
 //! One link: a task that reads, a task that writes, and what they share.
 
+use crate::corked::GATHERED_BYTES_MAX;
 use crate::hub::HubMessage;
 use crate::keyring::Keyring;
 use crate::metrics::Metrics;
-use crate::outbox::{Outbox, OutboxReader, Outgoing, outbox};
+use crate::outbox::{Outbox, OutboxReader, Outgoing, Pending, outbox};
 use crate::pending::{PendingCounts, PendingPlace};
 use crate::pool::Pool;
 use crate::reader;
 use crate::settings::{Budgets, Settings};
-use crate::socket::{Sent, SocketSink, SocketStream};
-use futures_util::SinkExt as _;
+use crate::socket::{Broken, Sent, SocketSink, SocketStream};
 use socp_core::server::{DialId, Input, LinkId};
 use socp_crypto::{DelegatePublicKey, PublicKey};
 use socp_proto::limits::STOP_FLUSH_MAX_MS;
@@ -17,6 +17,7 @@ use socp_proto::{Delegation, Fingerprint, KeyText, ServerId};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 
 /// How long the far end may take to answer our close before the connection is cut.
@@ -201,7 +202,7 @@ async fn turned_true(flag: &mut watch::Receiver<bool>) {
 
 /// Sends what the outbox holds, in order.
 async fn write(
-    mut sink: SocketSink,
+    sink: SocketSink,
     mut queue: OutboxReader,
     mut killed: watch::Receiver<bool>,
     closing: watch::Sender<bool>,
@@ -209,9 +210,17 @@ async fn write(
     link: LinkId,
     state: Arc<LinkState>,
 ) {
+    let mut writer = Writer {
+        sink,
+        hub,
+        link,
+        state,
+        unflushed_frames: 0,
+        unflushed_bytes: 0,
+    };
     let mut farewell = (1001, "the link ends");
     let ended = tokio::select! {
-        ended = write_queue(&mut sink, &mut queue, &hub, link, &state) => Some(ended),
+        ended = writer.run(&mut queue) => Some(ended),
         () = turned_true(&mut killed) => None,
     };
     match ended {
@@ -229,7 +238,7 @@ async fn write(
             farewell = (code.number(), reason);
         }
     }
-    let say_why = sink.send(Sent::Close(farewell.0, farewell.1));
+    let say_why = writer.sink.send(Sent::Close(farewell.0, farewell.1));
     let _unheard = tokio::time::timeout(CLOSE_ANSWER_MAX, say_why).await;
 }
 
@@ -240,43 +249,83 @@ enum Ended {
     Broken,
 }
 
-async fn write_queue(
-    sink: &mut SocketSink,
-    queue: &mut OutboxReader,
-    hub: &mpsc::Sender<HubMessage>,
+/// Empties an outbox. What waits there goes out together; nothing waits for more to come.
+struct Writer {
+    sink: SocketSink,
+    hub: mpsc::Sender<HubMessage>,
     link: LinkId,
-    state: &LinkState,
-) -> Ended {
-    while let Some(next) = queue.next().await {
-        let sent = match next {
-            Outgoing::Frame(text, bytes) => {
-                let text = text.text().await;
-                let sent = match text {
-                    Some(text) => sink.send(Sent::Text((*text).to_owned())).await,
-                    None => Err("a frame could not be signed".to_owned()),
-                };
-                queue.sent(bytes);
-                state.frames_out.fetch_add(1, Ordering::Relaxed);
-                sent
-            }
-            Outgoing::Ping => sink.send(Sent::Ping).await,
-            Outgoing::Fence => {
-                // In a task of its own, so that a busy hub and a full outbox cannot wait for each other.
-                let hub = hub.clone();
-                tokio::spawn(async move {
-                    let _stopping = hub.send(HubMessage::core(Input::Flushed { link })).await;
-                });
-                Ok(())
-            }
-            Outgoing::Close(code, reason) => {
-                let flushed = sink.send(Sent::Close(code.number(), reason));
-                let _slow = tokio::time::timeout(Duration::from_millis(STOP_FLUSH_MAX_MS), flushed).await;
-                return Ended::Closed;
-            }
-        };
-        if sent.is_err() {
-            return Ended::Broken;
+    state: Arc<LinkState>,
+    /// Frames in line for the next flush, and what the outbox counts them with.
+    unflushed_frames: u64,
+    unflushed_bytes: usize,
+}
+
+impl Writer {
+    async fn run(&mut self, queue: &mut OutboxReader) -> Ended {
+        match self.send_all(queue).await {
+            Ok(()) => Ended::Closed,
+            Err(Broken) => Ended::Broken,
         }
     }
-    Ended::Broken
+
+    /// Sends until our close frame is out.
+    async fn send_all(&mut self, queue: &mut OutboxReader) -> Result<(), Broken> {
+        loop {
+            let next = match queue.try_next() {
+                Some(next) => next,
+                None => {
+                    self.flush(queue).await?;
+                    queue.next().await.ok_or(Broken)?
+                }
+            };
+            match next {
+                Outgoing::Frame(text, bytes) => self.put(text, bytes, queue).await?,
+                Outgoing::Ping => self.sink.feed(Sent::Ping).await?,
+                Outgoing::Fence => {
+                    self.flush(queue).await?;
+                    self.tell_hub(HubMessage::core(Input::Flushed { link: self.link }));
+                }
+                Outgoing::Close(code, reason) => {
+                    let flushed = self.sink.send(Sent::Close(code.number(), reason));
+                    let _slow = tokio::time::timeout(Duration::from_millis(STOP_FLUSH_MAX_MS), flushed).await;
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Puts a frame in line for the next flush.
+    async fn put(&mut self, text: Pending, bytes: usize, queue: &OutboxReader) -> Result<(), Broken> {
+        if matches!(text, Pending::Signing(_)) {
+            // What is ready does not wait for that.
+            self.flush(queue).await?;
+        }
+        let text = text.text().await.ok_or(Broken)?;
+        self.sink.feed(Sent::Text(text)).await?;
+        self.unflushed_frames = self.unflushed_frames.saturating_add(1);
+        self.unflushed_bytes = self.unflushed_bytes.saturating_add(bytes);
+        if self.unflushed_bytes >= GATHERED_BYTES_MAX {
+            self.flush(queue).await?;
+        }
+        Ok(())
+    }
+
+    /// Hands everything in line to the system; its room in the outbox is free again.
+    async fn flush(&mut self, queue: &OutboxReader) -> Result<(), Broken> {
+        self.sink.flush().await?;
+        queue.sent(std::mem::take(&mut self.unflushed_bytes));
+        let frames = std::mem::take(&mut self.unflushed_frames);
+        self.state.frames_out.fetch_add(frames, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// A busy hub and a full outbox must not wait for each other: where there is no room, a task of its own waits.
+    fn tell_hub(&self, message: HubMessage) {
+        if let Err(TrySendError::Full(message)) = self.hub.try_send(message) {
+            let hub = self.hub.clone();
+            tokio::spawn(async move {
+                let _stopping = hub.send(message).await;
+            });
+        }
+    }
 }

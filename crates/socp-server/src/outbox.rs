@@ -1,5 +1,6 @@
 //! What waits to be sent on one link: in order, and bounded (PROTOCOL I.11).
 
+use crate::socket::Utf8Bytes;
 use futures_util::future::{BoxFuture, Shared};
 use socp_core::server::CloseCode;
 use socp_proto::limits::{OUTBOUND_BYTES_MAX, OUTBOUND_FRAMES_COUNT_MAX};
@@ -11,24 +12,24 @@ use tokio::sync::{Notify, mpsc, watch};
 #[derive(Clone)]
 pub(crate) enum Pending {
     /// As it came.
-    Ready(Arc<str>),
+    Ready(Utf8Bytes),
     /// On the pool.
-    Signing(Shared<BoxFuture<'static, Option<Arc<str>>>>),
+    Signing(Shared<BoxFuture<'static, Option<Utf8Bytes>>>),
     /// So cheap to sign that the first writer does it.
     Lazy(Arc<LazyText>),
 }
 
 /// A text that is made once, when it is first needed.
 pub(crate) struct LazyText {
-    text: OnceLock<Option<Arc<str>>>,
+    text: OnceLock<Option<Utf8Bytes>>,
     make: Mutex<Option<MakeText>>,
 }
 
-type MakeText = Box<dyn FnOnce() -> Option<Arc<str>> + Send>;
+type MakeText = Box<dyn FnOnce() -> Option<Utf8Bytes> + Send>;
 
 impl Pending {
     /// A text that `make` makes, or nothing if it fails.
-    pub(crate) fn lazy(make: impl FnOnce() -> Option<Arc<str>> + Send + 'static) -> Self {
+    pub(crate) fn lazy(make: impl FnOnce() -> Option<Utf8Bytes> + Send + 'static) -> Self {
         Self::Lazy(Arc::new(LazyText {
             text: OnceLock::new(),
             make: Mutex::new(Some(Box::new(make))),
@@ -36,7 +37,7 @@ impl Pending {
     }
 
     /// The text; nothing if it could not be signed.
-    pub(crate) async fn text(self) -> Option<Arc<str>> {
+    pub(crate) async fn text(self) -> Option<Utf8Bytes> {
         match self {
             Self::Ready(text) => Some(text),
             Self::Signing(text) => text.await,
@@ -46,7 +47,7 @@ impl Pending {
 }
 
 impl LazyText {
-    fn make(&self) -> Option<Arc<str>> {
+    fn make(&self) -> Option<Utf8Bytes> {
         let make = self.make.lock().unwrap_or_else(PoisonError::into_inner).take();
         make.and_then(|make| make())
     }
@@ -178,7 +179,11 @@ impl OutboxReader {
 
     /// The next thing to send, if there is one now.
     pub(crate) fn try_next(&mut self) -> Option<Outgoing> {
-        self.queue.try_recv().ok()
+        let next = self.queue.try_recv().ok();
+        if next.is_some() {
+            self.has_sent.notify_one();
+        }
+        next
     }
 
     /// A frame is on its way: its room is free again.
@@ -191,7 +196,7 @@ impl OutboxReader {
 mod tests {
     use super::*;
     fn frame() -> Pending {
-        Pending::Ready(Arc::from("x"))
+        Pending::Ready(Utf8Bytes::from_static("x"))
     }
 
     #[test]
@@ -213,10 +218,10 @@ mod tests {
         let counted = Arc::clone(&count);
         let text = Pending::lazy(move || {
             counted.fetch_add(1, Ordering::Relaxed);
-            Some(Arc::from("signed"))
+            Some(Utf8Bytes::from_static("signed"))
         });
         for _ in 0..3 {
-            assert_eq!(text.clone().text().await.as_deref(), Some("signed"));
+            assert_eq!(text.clone().text().await.unwrap().as_str(), "signed");
         }
         assert_eq!(count.load(Ordering::Relaxed), 1);
     }

@@ -5,7 +5,6 @@ use crate::link::{Delegate, LinkRole, LinkState, Wiring};
 use crate::metrics::{Loss, Metrics};
 use crate::outbox::Outbox;
 use crate::socket::{Received, SocketStream};
-use futures_util::StreamExt as _;
 use socp_core::Verified;
 use socp_core::server::{Bucket, Fault, FirstFrame, Input, LinkId, Seal, seal_of};
 use socp_crypto::frame_content::signature_of;

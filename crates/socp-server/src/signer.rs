@@ -3,10 +3,11 @@
 use crate::metrics::{Loss, Metrics};
 use crate::outbox::Pending;
 use crate::pool::Pool;
+use crate::socket::Utf8Bytes;
 use futures_util::FutureExt as _;
 use socp_crypto::{CryptoError, DelegateKey, PrivateKey};
 use socp_proto::limits::{CLOCK_BEHIND_MAX_MS, DELEGATION_LASTS_MS};
-use socp_proto::{Base64Url, Delegation, Draft, Object, ServerId, utf8_form};
+use socp_proto::{Base64Url, Delegation, Object, ServerId, WrittenDraft, utf8_form};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::oneshot;
@@ -62,14 +63,14 @@ impl Signer {
     }
 
     /// Signs the whole envelope with the delegated key, when the first link needs it.
-    pub(crate) fn sign_by_delegate(&self, draft: Draft) -> Pending {
+    pub(crate) fn sign_by_delegate(&self, draft: WrittenDraft) -> Pending {
         let (delegate, metrics) = (self.delegate.clone(), Arc::clone(&self.metrics));
         Pending::lazy(move || {
             // The core asks for this only once it has been given a delegation.
             let delegate = delegate?;
             let sign = |text: &[u8]| delegate.sign(text).map(|sig| sig.to_vec());
             match draft.sign_whole(sign) {
-                Ok(envelope) => Some(Arc::from(envelope.to_text())),
+                Ok(text) => Some(Utf8Bytes::from(text)),
                 Err(error) => {
                     tracing::error!(%error, "signing failed");
                     metrics.dropped(Loss::Signing);
@@ -90,7 +91,7 @@ impl Signer {
     }
 
     /// Starts to sign; whoever awaits the result gets the text that goes over the wire, or nothing if signing failed.
-    pub(crate) fn sign(&self, draft: Draft) -> Pending {
+    pub(crate) fn sign(&self, draft: WrittenDraft) -> Pending {
         let (key, kept, metrics) = (self.key.clone(), Arc::clone(&self.kept), Arc::clone(&self.metrics));
         let done = self.pool.run(move || {
             let payload = draft.signed_text();
@@ -108,7 +109,7 @@ impl Signer {
             if known.is_none() {
                 kept.lock().unwrap_or_else(PoisonError::into_inner).insert(digest, sig);
             }
-            Some(Arc::from(draft.sign(&sig).to_text()))
+            Some(Utf8Bytes::from(draft.sign(&sig)))
         });
         Pending::Signing(done.map(|text| text.ok().flatten()).boxed().shared())
     }

@@ -1,14 +1,17 @@
-//! One face for both WebSocket ends: accepted ones (axum) and dialled ones (tungstenite).
+//! One WebSocket, accepted or dialled: what comes and what goes.
 
-use axum::extract::ws::{CloseFrame, Message as AxumMessage, WebSocket};
-use futures_util::stream::BoxStream;
-use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
+use crate::corked::Corked;
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{SinkExt as _, StreamExt as _};
 use socp_core::server::Fault;
 use socp_proto::limits::FRAME_BYTES_MAX;
-use std::pin::Pin;
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::{Error as WsError, Message, protocol::WebSocketConfig};
+use tokio_tungstenite::tungstenite::error::ProtocolError;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Error as WsError, Message};
+
+pub(crate) use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 /// How much a connection buffers for reading: small, since most links are idle.
 const READ_BUFFER_BYTES: usize = 4096;
@@ -19,7 +22,7 @@ const READ_BYTES_MAX: usize = 2 * FRAME_BYTES_MAX;
 #[derive(Debug)]
 pub(crate) enum Received {
     /// A text message within the limit.
-    Text(String),
+    Text(Utf8Bytes),
     /// An answered ping.
     Pong,
     /// Nothing for us.
@@ -34,19 +37,27 @@ pub(crate) enum Received {
 #[derive(Debug)]
 pub(crate) enum Sent {
     /// A text message.
-    Text(String),
+    Text(Utf8Bytes),
     /// A ping.
     Ping,
     /// A close frame.
     Close(u16, &'static str),
 }
 
-/// The sending half.
-pub(crate) type SocketSink = Pin<Box<dyn Sink<Sent, Error = String> + Send>>;
-/// The receiving half.
-pub(crate) type SocketStream = BoxStream<'static, Received>;
+/// A connection over which nothing more can be sent; its receiving half says why.
+#[derive(Debug)]
+pub(crate) struct Broken;
 
-/// The WebSocket settings of both ends.
+/// What carries a link's frames.
+pub(crate) type Socket = WebSocketStream<Corked<TcpStream>>;
+
+/// The sending half.
+pub(crate) struct SocketSink(SplitSink<Socket, Message>);
+
+/// The receiving half.
+pub(crate) struct SocketStream(SplitStream<Socket>);
+
+/// The WebSocket settings of both ends. Frames are gathered below, in a buffer that an idle connection does not keep.
 pub(crate) fn config() -> WebSocketConfig {
     WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER_BYTES)
@@ -56,88 +67,55 @@ pub(crate) fn config() -> WebSocketConfig {
         .max_frame_size(Some(READ_BYTES_MAX))
 }
 
-/// The same settings for an accepted socket.
-pub(crate) fn configure(upgrade: axum::extract::ws::WebSocketUpgrade) -> axum::extract::ws::WebSocketUpgrade {
-    upgrade
-        .read_buffer_size(READ_BUFFER_BYTES)
-        .write_buffer_size(0)
-        .max_write_buffer_size(READ_BYTES_MAX)
-        .max_message_size(READ_BYTES_MAX)
-        .max_frame_size(READ_BYTES_MAX)
+/// The two halves.
+pub(crate) fn split(socket: Socket) -> (SocketSink, SocketStream) {
+    let (sink, stream) = socket.split();
+    (SocketSink(sink), SocketStream(stream))
 }
 
-/// Splits an accepted socket.
-pub(crate) fn accepted(socket: WebSocket) -> (SocketSink, SocketStream) {
-    let (sink, stream) = socket.split();
-    let to_wire = |sent| async move {
-        Ok::<_, axum::Error>(match sent {
-            Sent::Text(text) => AxumMessage::text(text),
-            Sent::Ping => AxumMessage::Ping(Vec::new().into()),
-            Sent::Close(code, reason) => AxumMessage::Close(Some(CloseFrame {
-                code,
-                reason: reason.into(),
-            })),
-        })
-    };
-    let sink = sink.with(to_wire).sink_map_err(|error| error.to_string());
-    (
-        Box::pin(sink),
-        received(stream, |message| match message {
-            Ok(AxumMessage::Text(text)) => text_or_fault(text.as_str()),
-            Ok(AxumMessage::Binary(_)) => Received::Fault(Fault::Binary),
-            Ok(AxumMessage::Pong(_)) => Received::Pong,
-            Ok(AxumMessage::Ping(_)) => Received::Nothing,
-            Ok(AxumMessage::Close(_)) => Received::Closed,
-            Err(error) => match error.into_inner().downcast::<WsError>() {
-                Ok(error) => from_error(&error),
-                Err(_) => Received::Closed,
-            },
-        }),
-    )
-}
-
-/// Splits a dialled socket.
-pub(crate) fn dialled(socket: WebSocketStream<TcpStream>) -> (SocketSink, SocketStream) {
-    let (sink, stream) = socket.split();
-    let to_wire = |sent| async move {
-        Ok::<_, WsError>(match sent {
-            Sent::Text(text) => Message::text(text),
+impl SocketSink {
+    /// Puts a message in line for the next flush.
+    pub(crate) async fn feed(&mut self, sent: Sent) -> Result<(), Broken> {
+        let message = match sent {
+            Sent::Text(text) => Message::Text(text),
             Sent::Ping => Message::Ping(Vec::new().into()),
-            Sent::Close(code, reason) => {
-                let frame = tokio_tungstenite::tungstenite::protocol::CloseFrame {
-                    code: code.into(),
-                    reason: reason.into(),
-                };
-                Message::Close(Some(frame))
-            }
-        })
-    };
-    let sink = sink.with(to_wire).sink_map_err(|error| error.to_string());
-    (
-        Box::pin(sink),
-        received(stream, |message| match message {
-            Ok(Message::Text(text)) => text_or_fault(text.as_str()),
-            Ok(Message::Binary(_)) => Received::Fault(Fault::Binary),
-            Ok(Message::Pong(_)) => Received::Pong,
-            Ok(Message::Ping(_) | Message::Frame(_)) => Received::Nothing,
-            Ok(Message::Close(_)) => Received::Closed,
-            Err(error) => from_error(&error),
-        }),
-    )
-}
-
-fn received<T: 'static>(
-    stream: impl Stream<Item = T> + Send + 'static,
-    read: impl Fn(T) -> Received + Send + 'static,
-) -> SocketStream {
-    stream.map(read).boxed()
-}
-
-fn text_or_fault(text: &str) -> Received {
-    if text.len() > FRAME_BYTES_MAX {
-        return Received::Fault(Fault::TooLong);
+            Sent::Close(code, reason) => Message::Close(Some(CloseFrame {
+                code: code.into(),
+                reason: Utf8Bytes::from_static(reason),
+            })),
+        };
+        self.0.feed(message).await.map_err(|_| Broken)
     }
-    Received::Text(text.to_owned())
+
+    /// Hands everything in line to the system.
+    pub(crate) async fn flush(&mut self) -> Result<(), Broken> {
+        self.0.flush().await.map_err(|_| Broken)
+    }
+
+    /// Sends a message, and what was in line before it.
+    pub(crate) async fn send(&mut self, sent: Sent) -> Result<(), Broken> {
+        self.feed(sent).await?;
+        self.flush().await
+    }
+}
+
+impl SocketStream {
+    /// What comes next; nothing after the end.
+    pub(crate) async fn next(&mut self) -> Option<Received> {
+        self.0.next().await.map(received)
+    }
+}
+
+fn received(message: Result<Message, WsError>) -> Received {
+    match message {
+        Ok(Message::Text(text)) if text.len() > FRAME_BYTES_MAX => Received::Fault(Fault::TooLong),
+        Ok(Message::Text(text)) => Received::Text(text),
+        Ok(Message::Binary(_)) => Received::Fault(Fault::Binary),
+        Ok(Message::Pong(_)) => Received::Pong,
+        Ok(Message::Ping(_) | Message::Frame(_)) => Received::Nothing,
+        Ok(Message::Close(_)) => Received::Closed,
+        Err(error) => from_error(&error),
+    }
 }
 
 fn from_error(error: &WsError) -> Received {
@@ -154,8 +132,7 @@ fn from_error(error: &WsError) -> Received {
 }
 
 /// A connection that broke off is nobody's fault.
-fn is_gone(error: &tokio_tungstenite::tungstenite::error::ProtocolError) -> bool {
-    use tokio_tungstenite::tungstenite::error::ProtocolError;
+fn is_gone(error: &ProtocolError) -> bool {
     matches!(
         error,
         ProtocolError::ResetWithoutClosingHandshake
