@@ -159,21 +159,14 @@ impl Server {
         self.send_error(now, passed.came_on, notice.code, detail, Some(msg_ref));
     }
 
-    /// What was delivered to our users, so that it is not taken again.
-    fn remember_delivered(&mut self, now: Now, author: &UserId, content_sig: &Base64Url) {
-        let delivered = Delivered {
-            content: content_hash(author, &content_sig.decode()),
-            at: now.unix,
-        };
-        self.delivered.insert(delivered);
-        self.save(Record::Delivered(delivered), AfterSave::Nothing);
-    }
-
     /// Whether content that is about to reach a user of ours has done so before; it has, from now on.
     pub(super) fn is_delivered_before(&mut self, now: Now, author: &UserId, content_sig: &Base64Url) -> bool {
-        let is_known = self.delivered.contains(content_hash(author, &content_sig.decode()));
+        let content = content_hash(author, &content_sig.decode());
+        let is_known = self.delivered.contains(content);
         if !is_known {
-            self.remember_delivered(now, author, content_sig);
+            let delivered = Delivered { content, at: now.unix };
+            self.delivered.insert(delivered);
+            self.save(Record::Delivered(delivered), AfterSave::Nothing);
         }
         is_known && !self.is_mutated(Mutation::NoSeenCache)
     }
