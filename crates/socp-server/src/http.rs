@@ -17,7 +17,7 @@ use axum::response::{Html, IntoResponse, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::upgrade::OnUpgrade;
+use hyper::upgrade::{OnUpgrade, Parts};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socp_proto::limits::HELLO_WAIT_MAX_MS;
 use std::net::IpAddr;
@@ -207,8 +207,12 @@ async fn run_upgraded(upgrade: OnUpgrade, wiring: Arc<Wiring>, place: PendingPla
     let Ok(parts) = upgraded.downcast::<TokioIo<Corked<TcpStream>>>() else {
         return tracing::error!("a connection is not of the listener's kind");
     };
-    let (stream, read) = (parts.io.into_inner(), parts.read_buf.to_vec());
-    let socket = WebSocketStream::from_partially_read(stream, read, Role::Server, Some(socket::config())).await;
+    let Parts { io, read_buf, .. } = parts;
+    // A copy, as short as it is: the listener's buffer must not live as long as the link.
+    let read = read_buf.to_vec();
+    drop(read_buf);
+    let socket =
+        WebSocketStream::from_partially_read(io.into_inner(), read, Role::Server, Some(socket::config())).await;
     let (sink, stream) = socket::split(socket);
     link::run(wiring, Origin::Accepted(place), sink, stream).await;
 }

@@ -10,6 +10,7 @@ use crate::link::{LinkHandle, LinkRole, Wiring};
 use crate::log;
 use crate::metrics::{Direction, Loss, Metrics, Outcome};
 use crate::outbox::{Outbox, Pending};
+use crate::pool::Line;
 use crate::settings::Settings;
 use crate::signer::{NewDelegate, Signer, new_delegate};
 use crate::socket::Utf8Bytes;
@@ -73,6 +74,8 @@ pub(crate) struct Hub {
     links: HashMap<LinkId, LinkHandle>,
     epoch: Instant,
     peers: watch::Sender<usize>,
+    /// Who causes what is done now.
+    cause: Option<LinkId>,
     /// What becomes of the frame that is being handled.
     handling: Option<Outcome>,
     /// Links without room, of which the core is still to be told.
@@ -146,6 +149,7 @@ impl Hub {
             links: HashMap::new(),
             epoch,
             peers: watch::Sender::new(0),
+            cause: None,
             handling: None,
             slow: BTreeSet::new(),
             is_giving_up: false,
@@ -212,7 +216,9 @@ impl Hub {
         }
         let frame = frame_of(&input);
         self.handling = frame.map(|(_, unless_told)| unless_told);
+        self.cause = link_of(&input);
         self.handle(input);
+        self.cause = None;
         if let (Some((kind, _)), Some(outcome)) = (frame, self.handling.take()) {
             self.wiring.metrics.frame(Direction::In, kind, outcome);
         }
@@ -270,7 +276,7 @@ impl Hub {
                     let draft = draft.write();
                     let bytes = draft.signed_text().len().saturating_add(ENVELOPE_BYTES);
                     self.enqueue(&to, kind, bytes, &mut slow, |hub| match by {
-                        Seal::Server => hub.signer.sign(draft),
+                        Seal::Server => hub.signer.sign(hub.line(), draft),
                         Seal::Delegate => hub.signer.sign_by_delegate(draft),
                     });
                 }
@@ -378,6 +384,12 @@ impl Hub {
         }
     }
 
+    /// The line of the link that causes what is done now.
+    fn line(&self) -> Option<&Arc<Line>> {
+        let handle = self.links.get(&self.cause?)?;
+        Some(&handle.state.line)
+    }
+
     fn metrics(&self) -> &Metrics {
         &self.wiring.metrics
     }
@@ -412,7 +424,7 @@ impl Hub {
     }
 
     fn endorse(&self, user: UserId, statement: Object) {
-        let signed = self.signer.endorse(statement);
+        let signed = self.signer.endorse(self.line(), statement);
         let hub = self.wiring.hub.clone();
         tokio::spawn(async move {
             let sig = signed.await.ok().flatten().unwrap_or_else(|| Base64Url::encode(&[]));
@@ -463,6 +475,28 @@ fn frame_of(input: &Input) -> Option<(Option<FrameKind>, Outcome)> {
         | Input::Flushed { .. }
         | Input::Alive { .. }
         | Input::Closed { .. }
+        | Input::Endorsed { .. }
+        | Input::Saved { .. }
+        | Input::SaveFailed { .. }
+        | Input::Delegated { .. }
+        | Input::Unpin { .. }
+        | Input::Stop => None,
+    }
+}
+
+/// The link from which an input comes.
+fn link_of(input: &Input) -> Option<LinkId> {
+    match input {
+        Input::Accepted { link }
+        | Input::Dialled { link, .. }
+        | Input::First { link, .. }
+        | Input::Peer { link, .. }
+        | Input::User { link, .. }
+        | Input::Refused { link, .. }
+        | Input::Flushed { link }
+        | Input::Alive { link }
+        | Input::Closed { link } => Some(*link),
+        Input::DialFailed { .. }
         | Input::Endorsed { .. }
         | Input::Saved { .. }
         | Input::SaveFailed { .. }

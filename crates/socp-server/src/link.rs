@@ -6,7 +6,7 @@ use crate::keyring::Keyring;
 use crate::metrics::Metrics;
 use crate::outbox::{Outbox, OutboxReader, Outgoing, Pending, outbox};
 use crate::pending::{PendingCounts, PendingPlace};
-use crate::pool::Pool;
+use crate::pool::{Line, Pool};
 use crate::reader;
 use crate::settings::{Budgets, Settings};
 use crate::socket::{Broken, Sent, SocketSink, SocketStream};
@@ -91,6 +91,8 @@ pub(crate) struct LinkState {
     pub(crate) was_dialled: bool,
     /// The key that a dialled server must have.
     pub(crate) expected_key: Option<KeyText>,
+    /// What it has the pool do.
+    pub(crate) line: Arc<Line>,
     pub(crate) opened: Instant,
     pub(crate) frames_in: AtomicU64,
     pub(crate) frames_out: AtomicU64,
@@ -147,6 +149,7 @@ pub(crate) async fn run(wiring: Arc<Wiring>, origin: Origin, sink: SocketSink, s
         proceed: Notify::new(),
         was_dialled: dial.is_some(),
         expected_key,
+        line: Arc::default(),
         opened: Instant::now(),
         frames_in: AtomicU64::new(0),
         frames_out: AtomicU64::new(0),
@@ -215,7 +218,6 @@ async fn write(
         hub,
         link,
         state,
-        unflushed_frames: 0,
         unflushed_bytes: 0,
     };
     let mut farewell = (1001, "the link ends");
@@ -255,8 +257,7 @@ struct Writer {
     hub: mpsc::Sender<HubMessage>,
     link: LinkId,
     state: Arc<LinkState>,
-    /// Frames in line for the next flush, and what the outbox counts them with.
-    unflushed_frames: u64,
+    /// What the outbox counts the frames with that are in line for the next flush.
     unflushed_bytes: usize,
 }
 
@@ -275,7 +276,7 @@ impl Writer {
                 Some(next) => next,
                 None => {
                     self.flush(queue).await?;
-                    queue.next().await.ok_or(Broken)?
+                    queue.next().await
                 }
             };
             match next {
@@ -301,8 +302,9 @@ impl Writer {
             self.flush(queue).await?;
         }
         let text = text.text().await.ok_or(Broken)?;
+        // Before the far end can have it and say so.
+        self.state.frames_out.fetch_add(1, Ordering::Relaxed);
         self.sink.feed(Sent::Text(text)).await?;
-        self.unflushed_frames = self.unflushed_frames.saturating_add(1);
         self.unflushed_bytes = self.unflushed_bytes.saturating_add(bytes);
         if self.unflushed_bytes >= GATHERED_BYTES_MAX {
             self.flush(queue).await?;
@@ -314,8 +316,6 @@ impl Writer {
     async fn flush(&mut self, queue: &OutboxReader) -> Result<(), Broken> {
         self.sink.flush().await?;
         queue.sent(std::mem::take(&mut self.unflushed_bytes));
-        let frames = std::mem::take(&mut self.unflushed_frames);
-        self.state.frames_out.fetch_add(frames, Ordering::Relaxed);
         Ok(())
     }
 

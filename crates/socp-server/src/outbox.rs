@@ -4,9 +4,11 @@ use crate::socket::Utf8Bytes;
 use futures_util::future::{BoxFuture, Shared};
 use socp_core::server::CloseCode;
 use socp_proto::limits::{OUTBOUND_BYTES_MAX, OUTBOUND_FRAMES_COUNT_MAX};
+use std::collections::VecDeque;
+use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use tokio::sync::{Notify, mpsc, watch};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use tokio::sync::{Notify, watch};
 
 /// A text for one link or many, that there is already, or is being signed, or is signed by whoever needs it first.
 #[derive(Clone)]
@@ -71,18 +73,69 @@ pub(crate) enum Outgoing {
 /// The sending half of a link.
 #[derive(Debug, Clone)]
 pub(crate) struct Outbox {
-    queue: mpsc::Sender<Outgoing>,
-    bytes: Arc<AtomicUsize>,
+    queue: Arc<Queue>,
     kill: watch::Sender<bool>,
-    has_sent: Arc<Notify>,
 }
 
 /// The writer's half.
 #[derive(Debug)]
 pub(crate) struct OutboxReader {
-    queue: mpsc::Receiver<Outgoing>,
-    bytes: Arc<AtomicUsize>,
-    has_sent: Arc<Notify>,
+    queue: Arc<Queue>,
+}
+
+/// What waits. The hub adds to it, the writer takes from it; nobody holds the lock for longer than that. While nothing
+/// waits it takes no memory, as on most links most of the time.
+#[derive(Default)]
+struct Queue {
+    line: Mutex<Line>,
+    has_more: Notify,
+    has_sent: Notify,
+    /// Bytes of frames that wait or are being sent.
+    bytes: AtomicUsize,
+}
+
+#[derive(Default)]
+struct Line {
+    waiting: VecDeque<Outgoing>,
+    /// Nobody takes anything any more.
+    is_closed: bool,
+}
+
+impl fmt::Debug for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Queue({} waiting)", self.len())
+    }
+}
+
+impl Queue {
+    fn line(&self) -> MutexGuard<'_, Line> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn len(&self) -> usize {
+        self.line().waiting.len()
+    }
+
+    /// Puts something in line if not more than so much is there.
+    fn put(&self, next: Outgoing, count_max: usize) -> Result<(), Full> {
+        let mut line = self.line();
+        if line.is_closed || line.waiting.len() >= count_max {
+            return Err(Full);
+        }
+        line.waiting.push_back(next);
+        drop(line);
+        self.has_more.notify_one();
+        Ok(())
+    }
+
+    fn take(&self) -> Option<Outgoing> {
+        let mut line = self.line();
+        let next = line.waiting.pop_front();
+        if line.waiting.is_empty() {
+            line.waiting = VecDeque::new();
+        }
+        next
+    }
 }
 
 /// The outbox has no room left.
@@ -91,31 +144,21 @@ pub(crate) struct Full;
 
 /// A new outbox; the watch turns true when the link must end without waiting for the far end.
 pub(crate) fn outbox() -> (Outbox, OutboxReader, watch::Receiver<bool>) {
-    // Room for the close and a ping behind a full queue.
-    let (sender, receiver) = mpsc::channel(OUTBOUND_FRAMES_COUNT_MAX.saturating_add(2));
     let (kill, killed) = watch::channel(false);
-    let bytes = Arc::new(AtomicUsize::new(0));
-    let has_sent = Arc::new(Notify::new());
+    let queue = Arc::<Queue>::default();
     let reader = OutboxReader {
-        queue: receiver,
-        bytes: Arc::clone(&bytes),
-        has_sent: Arc::clone(&has_sent),
+        queue: Arc::clone(&queue),
     };
-    let outbox = Outbox {
-        queue: sender,
-        bytes,
-        kill,
-        has_sent,
-    };
-    (outbox, reader, killed)
+    (Outbox { queue, kill }, reader, killed)
 }
 
 impl Outbox {
     /// Whether there is no room for so many bytes more.
     pub(crate) fn is_full(&self, bytes: usize) -> bool {
-        let queued = self.bytes.load(Ordering::Relaxed);
+        let queued = self.queue.bytes.load(Ordering::Relaxed);
         // A single frame always fits, however large.
-        self.queue.capacity() <= 2 || (queued > 0 && queued.saturating_add(bytes) > OUTBOUND_BYTES_MAX)
+        let is_too_much = queued > 0 && queued.saturating_add(bytes) > OUTBOUND_BYTES_MAX;
+        is_too_much || self.waiting() >= OUTBOUND_FRAMES_COUNT_MAX
     }
 
     /// Puts a frame in line.
@@ -123,41 +166,46 @@ impl Outbox {
         if self.is_full(bytes) {
             return Err(Full);
         }
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.queue.try_send(Outgoing::Frame(frame, bytes)).map_err(|_| Full)
+        // Before the writer can take it, and with it these.
+        self.queue.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let put = self.queue.put(Outgoing::Frame(frame, bytes), OUTBOUND_FRAMES_COUNT_MAX);
+        if put.is_err() {
+            self.queue.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        put
     }
 
     /// Puts a ping in line; a full line is proof enough of life or death by itself.
     pub(crate) fn ping(&self) {
-        let _full_or_gone = self.queue.try_send(Outgoing::Ping);
+        let _full_or_gone = self.queue.put(Outgoing::Ping, COUNT_MAX);
     }
 
     /// Puts a fence in line; a line without room is about to be closed anyway.
     pub(crate) fn fence(&self) {
-        let _full_or_gone = self.queue.try_send(Outgoing::Fence);
+        let _full_or_gone = self.queue.put(Outgoing::Fence, COUNT_MAX);
     }
 
     /// Frames and bytes that wait.
     pub(crate) fn depth(&self) -> (usize, usize) {
-        (self.waiting(), self.bytes.load(Ordering::Relaxed))
+        (self.waiting(), self.queue.bytes.load(Ordering::Relaxed))
     }
 
     /// How many things wait.
     fn waiting(&self) -> usize {
-        self.queue.max_capacity().saturating_sub(self.queue.capacity())
+        self.queue.len()
     }
 
     /// Ready when few enough answers wait: whoever makes us sign waits for the signatures before asking for more.
     pub(crate) async fn room_for_answers(&self) {
         while self.waiting() > UNSENT_ANSWERS_MAX {
-            self.has_sent.notified().await;
+            self.queue.has_sent.notified().await;
         }
     }
 
     /// Ends the link once everything before is out; at once if there is no room even for that.
     pub(crate) fn close(&self, code: CloseCode, reason: &'static str) {
         let is_stuck = code == CloseCode::TryAgainLater;
-        if self.queue.try_send(Outgoing::Close(code, reason)).is_err() || is_stuck {
+        if self.queue.put(Outgoing::Close(code, reason), COUNT_MAX).is_err() || is_stuck {
             self.kill();
         }
     }
@@ -169,28 +217,42 @@ impl Outbox {
 }
 
 impl OutboxReader {
-    /// The next thing to send; none when nobody can send any more.
-    pub(crate) async fn next(&mut self) -> Option<Outgoing> {
-        let next = self.queue.recv().await;
-        // Only the link's own reader waits for this; a permit is kept if it is not waiting yet.
-        self.has_sent.notify_one();
-        next
+    /// The next thing to send. For one task at a time.
+    pub(crate) async fn next(&mut self) -> Outgoing {
+        loop {
+            if let Some(next) = self.try_next() {
+                return next;
+            }
+            self.queue.has_more.notified().await;
+        }
     }
 
     /// The next thing to send, if there is one now.
     pub(crate) fn try_next(&mut self) -> Option<Outgoing> {
-        let next = self.queue.try_recv().ok();
+        let next = self.queue.take();
         if next.is_some() {
-            self.has_sent.notify_one();
+            // Only the link's own reader waits for this; a permit is kept if it is not waiting yet.
+            self.queue.has_sent.notify_one();
         }
         next
     }
 
-    /// A frame is on its way: its room is free again.
+    /// Frames are on their way: their room is free again.
     pub(crate) fn sent(&self, bytes: usize) {
-        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.queue.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
+
+impl Drop for OutboxReader {
+    fn drop(&mut self) {
+        let mut line = self.queue.line();
+        line.is_closed = true;
+        line.waiting = VecDeque::new();
+    }
+}
+
+/// Room for a fence, a ping and the close behind a full queue of frames.
+const COUNT_MAX: usize = OUTBOUND_FRAMES_COUNT_MAX + 3;
 
 #[cfg(test)]
 mod tests {
@@ -224,6 +286,23 @@ mod tests {
             assert_eq!(text.clone().text().await.unwrap().as_str(), "signed");
         }
         assert_eq!(count.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_kept_where_nothing_waits_or_nobody_sends() {
+        let (outbox, mut reader, _killed) = outbox();
+        for _ in 0..100 {
+            outbox.push(frame(), 1).unwrap();
+        }
+        for _ in 0..100 {
+            let _frame = reader.next().await;
+        }
+        assert_eq!(outbox.queue.line().waiting.capacity(), 0);
+        assert_eq!(outbox.depth(), (0, 100));
+        reader.sent(100);
+        outbox.push(frame(), OUTBOUND_BYTES_MAX).unwrap();
+        drop(reader);
+        assert_eq!((outbox.depth().0, outbox.push(frame(), 0)), (0, Err(Full)));
     }
 
     #[test]

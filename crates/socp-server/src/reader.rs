@@ -1,12 +1,15 @@
 //! Reading a link: parse, verify on the pool, hand to the hub in the order in which frames came.
 
+mod budget;
+
 use crate::hub::HubMessage;
 use crate::link::{Delegate, LinkRole, LinkState, Wiring};
 use crate::metrics::{Loss, Metrics};
 use crate::outbox::Outbox;
 use crate::socket::{Received, SocketStream};
+use budget::Budget;
 use socp_core::Verified;
-use socp_core::server::{Bucket, Fault, FirstFrame, Input, LinkId, Seal, seal_of};
+use socp_core::server::{Fault, FirstFrame, Input, LinkId, Seal, seal_of};
 use socp_crypto::frame_content::signature_of;
 use socp_crypto::{ContentCheck, DelegatePublicKey, PublicKey, check_content};
 use socp_proto::limits::FIRST_FRAME_BYTES_MAX;
@@ -36,6 +39,19 @@ impl Checked {
     }
 }
 
+/// A peer's frame: one like others, or one after which the next may be signed by another key.
+enum PeerFrame {
+    Checked(Checked),
+    Delegation(Box<ToldDelegation>),
+}
+
+/// A frame that tells of a delegation, and the key that must have signed both.
+struct ToldDelegation {
+    frame: Frame,
+    key: PublicKey,
+    delegation: Delegation,
+}
+
 /// Reads until the connection ends.
 pub(crate) async fn read(wiring: &Wiring, link: LinkId, state: &LinkState, outbox: &Outbox, stream: SocketStream) {
     let (in_order, mut checked) = mpsc::channel::<Checked>(IN_VERIFICATION_MAX);
@@ -63,8 +79,7 @@ pub(crate) async fn read(wiring: &Wiring, link: LinkId, state: &LinkState, outbo
         outbox,
         in_order,
         introduced: None,
-        frames: None,
-        verifications: None,
+        budget: Budget::default(),
         epoch: Instant::now(),
         alive_at: None,
     };
@@ -79,8 +94,7 @@ struct Reader<'a> {
     in_order: mpsc::Sender<Checked>,
     /// The key that a server introduced itself with on this link, which its proof must verify with.
     introduced: Option<KeyText>,
-    frames: Option<Bucket>,
-    verifications: Option<Bucket>,
+    budget: Budget,
     epoch: Instant,
     alive_at: Option<u64>,
 }
@@ -121,7 +135,11 @@ impl Reader<'_> {
     }
 
     async fn refuse(&self, fault: Fault) -> bool {
-        self.pass(Checked::now(Input::Refused { link: self.link, fault })).await
+        self.pass(self.refused(fault)).await
+    }
+
+    fn refused(&self, fault: Fault) -> Checked {
+        Checked::now(Input::Refused { link: self.link, fault })
     }
 
     /// One text message; false when the hub is gone.
@@ -135,54 +153,38 @@ impl Reader<'_> {
         if matches!(role, Some(LinkRole::User(_))) {
             self.outbox.room_for_answers().await;
         }
+        self.state.line.room().await;
         self.wait_for_budget(role.as_ref(), text.len()).await;
         let frame = match Frame::parse(text) {
             Ok(frame) => frame,
             Err(error) => return self.refuse(Fault::Frame(error)).await,
         };
         match role {
-            None => self.on_first(frame).await,
-            Some(LinkRole::Peer(server)) => self.on_peer_frame(frame, &server).await,
-            Some(LinkRole::User(key)) => self.on_user_frame(frame, key).await,
+            // Boxed, so that every link need not have room for what it does once.
+            None => Box::pin(self.on_first(frame)).await,
+            Some(LinkRole::Peer(server)) => match self.on_peer_frame(frame, &server) {
+                PeerFrame::Checked(checked) => self.pass(checked).await,
+                PeerFrame::Delegation(told) => Box::pin(self.on_delegation(*told, &server)).await,
+            },
+            Some(LinkRole::User(key)) => {
+                let checked = self.on_user_frame(frame, key);
+                self.pass(checked).await
+            }
         }
     }
 
     /// Where a link sends faster than it may, it is read more slowly: nothing is lost and nobody else waits.
     async fn wait_for_budget(&mut self, role: Option<&LinkRole>, bytes: usize) {
-        let now = self.now_ms();
-        let budgets = self.wiring.budgets;
-        if self.frames.is_none() {
-            let budget = match role {
-                Some(LinkRole::Peer(_)) => budgets.peer,
-                Some(LinkRole::User(_)) => budgets.user,
-                None => None,
-            };
-            self.frames = budget.map(|(per_second, burst)| Bucket::new(now, per_second, burst));
-            let per_second = budgets.verifications.filter(|_| role.is_some());
-            self.verifications = per_second.map(|per_second| Bucket::new(now, per_second, per_second));
-        }
-        let wait = [&mut self.frames, &mut self.verifications]
-            .into_iter()
-            .flatten()
-            .map(|b| b.wait_ms(now))
-            .max();
-        if let Some(wait) = wait.filter(|wait| *wait > 0) {
+        let wait = self.budget.wait_ms(self.now_ms(), role, &self.wiring.budgets);
+        if wait > 0 {
             tokio::time::sleep(Duration::from_millis(wait)).await;
         }
-        let now = self.now_ms();
-        if let Some(frames) = &mut self.frames {
-            // A long frame of a user fills others' queues as many short ones do.
-            let is_user = matches!(role, Some(LinkRole::User(_)));
-            let parts = if is_user { bytes.saturating_sub(4096) / 1024 } else { 0 };
-            frames.charge(now, u32::try_from(parts).unwrap_or(u32::MAX).saturating_add(1));
-        }
+        self.budget.charge_frame(self.now_ms(), bytes);
     }
 
     fn count_verifications(&mut self, count: u32) {
         let now = self.now_ms();
-        if let Some(verifications) = &mut self.verifications {
-            verifications.charge(now, count);
-        }
+        self.budget.charge_verifications(now, count);
     }
 
     fn now_ms(&self) -> u64 {
@@ -199,27 +201,26 @@ impl Reader<'_> {
         };
         self.introduced.clone_from(&key);
         let metrics = Arc::clone(&self.wiring.metrics);
-        let checked = self
-            .wiring
-            .pool
-            .run(move || match metrics.time_verifying(|| check_first(frame, key)) {
+        let checked = self.wiring.pool.run(&self.state.line, move || {
+            match metrics.time_verifying(|| check_first(frame, key)) {
                 Ok(first) => Input::First { link, first },
                 Err(fault) => Input::Refused { link, fault },
-            });
+            }
+        });
         let is_taken = self.pass(Checked::Later(checked)).await;
         self.state.proceed.notified().await;
         is_taken
     }
 
-    async fn on_peer_frame(&mut self, frame: Frame, peer: &ServerId) -> bool {
+    fn on_peer_frame(&mut self, frame: Frame, peer: &ServerId) -> PeerFrame {
         let delegate = self.state.delegate();
         let delegate = match seal_of(&frame, peer, delegate.is_some()) {
             Ok(Seal::Delegate) => delegate,
             Ok(Seal::Server) => None,
-            Err(fault) => return self.refuse(fault).await,
+            Err(fault) => return PeerFrame::Checked(self.refused(fault)),
         };
         if let Some(delegate) = delegate {
-            return self.on_delegated_frame(frame, &delegate).await;
+            return PeerFrame::Checked(self.on_delegated_frame(frame, &delegate));
         }
         let origin = frame.envelope.signer(peer);
         let kind = frame.envelope.kind;
@@ -227,54 +228,54 @@ impl Reader<'_> {
         let is_own = origin == *peer;
         let blame = move |fault: Fault| if is_own { fault } else { Fault::UnknownOrigin { kind } };
         let Some(key) = self.wiring.keyring.server(&origin) else {
-            return self.refuse(blame(Fault::Signature { kind })).await;
+            return PeerFrame::Checked(self.refused(blame(Fault::Signature { kind })));
         };
         self.count_verifications(if vouches(&frame.payload) { 2 } else { 1 });
         if let Payload::Heartbeat(heartbeat) = &frame.payload
             && let Some(delegation) = heartbeat.delegation.clone()
         {
-            return self.on_delegation(frame, peer, key, delegation).await;
+            return PeerFrame::Delegation(Box::new(ToldDelegation { frame, key, delegation }));
         }
         let link = self.link;
         let metrics = Arc::clone(&self.wiring.metrics);
-        let checked =
-            self.wiring.pool.run(
-                move || match metrics.time_verifying(|| check_peer(frame, &key, &metrics)) {
-                    Ok(frame) => Input::Peer {
-                        link,
-                        frame: Verified::checked(frame, Fingerprint::from_bytes(key.fingerprint())),
-                    },
-                    Err(fault) => Input::Refused {
-                        link,
-                        fault: blame(fault),
-                    },
+        let checked = self.wiring.pool.run(&self.state.line, move || {
+            match metrics.time_verifying(|| check_peer(frame, &key, &metrics)) {
+                Ok(frame) => Input::Peer {
+                    link,
+                    frame: Verified::checked(frame, Fingerprint::from_bytes(key.fingerprint())),
                 },
-            );
-        self.pass(Checked::Later(checked)).await
+                Err(fault) => Input::Refused {
+                    link,
+                    fault: blame(fault),
+                },
+            }
+        });
+        PeerFrame::Checked(Checked::Later(checked))
     }
 
     /// A frame signed by the key that a peer's own key vouches for: so cheap to check that it is done at once.
-    async fn on_delegated_frame(&mut self, frame: Frame, delegate: &Delegate) -> bool {
+    fn on_delegated_frame(&self, frame: Frame, delegate: &Delegate) -> Checked {
         let kind = frame.envelope.kind;
         if !delegate.delegation.holds_at(unix_ms(), self.wiring.clock_tolerance_ms) {
             let reason = "the delegation that came on this link has ended";
-            return self.refuse(Fault::Delegation { kind, reason }).await;
+            return self.refused(Fault::Delegation { kind, reason });
         }
         let sig = frame.envelope.sig.decode();
         let verify = || delegate.key.verify(&frame.envelope.delegated_text(), &sig);
         if self.wiring.metrics.time_verifying(verify).is_err() {
-            return self.refuse(Fault::Signature { kind }).await;
+            return self.refused(Fault::Signature { kind });
         }
         if let Err(fault) = check_gossiped_keys(&frame.payload) {
-            return self.refuse(fault).await;
+            return self.refused(fault);
         }
         let (link, frame) = (self.link, Verified::checked(frame, delegate.server));
-        self.pass(Checked::now(Input::Peer { link, frame })).await
+        Checked::now(Input::Peer { link, frame })
     }
 
     /// A peer tells which key signs its frames from now on, signed by its own key twice: the frame and the delegation.
     /// Nothing more is read until that is checked.
-    async fn on_delegation(&mut self, frame: Frame, peer: &ServerId, key: PublicKey, delegation: Delegation) -> bool {
+    async fn on_delegation(&mut self, told: ToldDelegation, peer: &ServerId) -> bool {
+        let ToldDelegation { frame, key, delegation } = told;
         self.count_verifications(1);
         let link = self.link;
         let kind = frame.envelope.kind;
@@ -286,7 +287,7 @@ impl Reader<'_> {
             return self.refuse(refused("the delegation does not hold at this time")).await;
         }
         let metrics = Arc::clone(&self.wiring.metrics);
-        let checked = self.wiring.pool.run(move || {
+        let checked = self.wiring.pool.run(&self.state.line, move || {
             metrics.time_verifying(|| {
                 let frame = check_peer(frame, &key, &metrics)?;
                 let public = DelegatePublicKey::of(&delegation, &key);
@@ -310,18 +311,16 @@ impl Reader<'_> {
         }
     }
 
-    async fn on_user_frame(&mut self, frame: Frame, key: PublicKey) -> bool {
+    fn on_user_frame(&mut self, frame: Frame, key: PublicKey) -> Checked {
         let has_sig = !frame.envelope.sig.is_empty();
         let has_content = self.wiring.verify_content && signature_of(&frame.payload).is_some();
         let link = self.link;
         if !has_sig && !has_content {
-            return self
-                .pass(Checked::now(Input::User {
-                    link,
-                    frame,
-                    content: None,
-                }))
-                .await;
+            return Checked::now(Input::User {
+                link,
+                frame,
+                content: None,
+            });
         }
         let content_cost = match (has_content, frame.envelope.kind) {
             (true, FrameKind::MsgDirect) => CONTENT_VERIFICATIONS,
@@ -329,13 +328,13 @@ impl Reader<'_> {
         };
         self.count_verifications(content_cost.saturating_add(u32::from(has_sig)));
         let metrics = Arc::clone(&self.wiring.metrics);
-        let checked = self.wiring.pool.run(move || {
+        let checked = self.wiring.pool.run(&self.state.line, move || {
             match metrics.time_verifying(|| check_user(&frame, &key, has_sig, has_content)) {
                 Ok(content) => Input::User { link, frame, content },
                 Err(fault) => Input::Refused { link, fault },
             }
         });
-        self.pass(Checked::Later(checked)).await
+        Checked::Later(checked)
     }
 }
 

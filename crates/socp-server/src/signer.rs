@@ -2,7 +2,7 @@
 
 use crate::metrics::{Loss, Metrics};
 use crate::outbox::Pending;
-use crate::pool::Pool;
+use crate::pool::{Line, Pool};
 use crate::socket::Utf8Bytes;
 use futures_util::FutureExt as _;
 use socp_crypto::{CryptoError, DelegateKey, PrivateKey};
@@ -20,6 +20,8 @@ const SIGNATURES_KEPT_MAX: usize = 4096;
 pub(crate) struct Signer {
     key: PrivateKey,
     pool: Pool,
+    /// What nobody causes: heartbeats, and new keys.
+    own_line: Arc<Line>,
     metrics: Arc<Metrics>,
     kept: Arc<Mutex<Kept>>,
     /// The key that signs where the server's own need not (PROTOCOL II.3).
@@ -51,6 +53,7 @@ impl Signer {
         Self {
             key,
             pool,
+            own_line: Arc::default(),
             metrics,
             kept: Arc::default(),
             delegate: None,
@@ -83,17 +86,17 @@ impl Signer {
     /// Has the server's key sign for another: a new delegation, on the pool.
     pub(crate) fn delegate(&self, server_id: ServerId, unix: u64) -> oneshot::Receiver<Option<NewDelegate>> {
         let key = self.key.clone();
-        self.pool.run(move || {
+        self.pool.run(&self.own_line, move || {
             new_delegate(&key, &server_id, unix)
                 .inspect_err(|error| tracing::error!(%error, "a key to sign frames with could not be made"))
                 .ok()
         })
     }
 
-    /// Starts to sign; whoever awaits the result gets the text that goes over the wire, or nothing if signing failed.
-    pub(crate) fn sign(&self, draft: WrittenDraft) -> Pending {
+    /// Starts to sign in the line of whoever causes it, or in our own; whoever awaits the result gets the text that goes over the wire, or nothing if signing failed.
+    pub(crate) fn sign(&self, cause: Option<&Arc<Line>>, draft: WrittenDraft) -> Pending {
         let (key, kept, metrics) = (self.key.clone(), Arc::clone(&self.kept), Arc::clone(&self.metrics));
-        let done = self.pool.run(move || {
+        let done = self.pool.run(cause.unwrap_or(&self.own_line), move || {
             let payload = draft.signed_text();
             let digest = socp_proto::sha256(payload.as_bytes());
             let known = kept
@@ -115,10 +118,11 @@ impl Signer {
     }
 
     /// Signs a directory statement.
-    pub(crate) fn endorse(&self, statement: Object) -> oneshot::Receiver<Option<Base64Url>> {
+    pub(crate) fn endorse(&self, cause: Option<&Arc<Line>>, statement: Object) -> oneshot::Receiver<Option<Base64Url>> {
         let (key, metrics) = (self.key.clone(), Arc::clone(&self.metrics));
-        self.pool
-            .run(move || sign(&key, utf8_form(&statement).as_bytes(), &metrics).map(|sig| Base64Url::encode(&sig)))
+        self.pool.run(cause.unwrap_or(&self.own_line), move || {
+            sign(&key, utf8_form(&statement).as_bytes(), &metrics).map(|sig| Base64Url::encode(&sig))
+        })
     }
 }
 
