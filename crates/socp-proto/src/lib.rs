@@ -33,6 +33,15 @@ pub use proof::{Bytes32, PROOF, Proof, hello_digest};
 /// SHA-256, for seen caches and references; keys and signatures are `socp-crypto`'s.
 #[must_use]
 pub fn sha256(bytes: &[u8]) -> [u8; 32] {
+    sha256_of(&[bytes])
+}
+
+/// SHA-256 of what these are together.
+fn sha256_of(parts: &[&[u8]]) -> [u8; 32] {
     use sha2::Digest as _;
-    sha2::Sha256::digest(bytes).into()
+    let mut digest = sha2::Sha256::new();
+    for part in parts {
+        digest.update(part);
+    }
+    digest.finalize().into()
 }
