@@ -9,6 +9,7 @@ use crate::payload::{ErrorCode, FrameKind, InvalidPayload, Payload};
 use crate::proof::PROOF_DOMAIN;
 use crate::sha256_of;
 use serde_json::Value;
+use std::borrow::Cow;
 
 /// What stands before an envelope where a delegated key signs it (PROTOCOL II.3).
 const FRAME_DOMAIN: &[u8] = b"socp-frame-v1\0";
@@ -184,10 +185,10 @@ pub struct WrittenDraft {
 }
 
 impl WrittenDraft {
-    /// The canonical payload, which the signature must cover (SOCP §12).
+    /// What the signature must cover: that of [`Draft::signed_text`].
     #[must_use]
-    pub fn signed_text(&self) -> &str {
-        &self.payload
+    pub fn signed_text(&self) -> Cow<'_, str> {
+        with_domain(self.kind, Cow::Borrowed(&self.payload))
     }
 
     /// The text that goes over the wire with this signature: that of [`Draft::sign`].
@@ -373,9 +374,13 @@ impl Frame {
 }
 
 fn signed_text(kind: FrameKind, payload: &Object) -> String {
-    let payload = utf8_form(payload);
+    with_domain(kind, Cow::Owned(utf8_form(payload))).into_owned()
+}
+
+/// A canonical payload with what stands before it where it is signed.
+fn with_domain(kind: FrameKind, payload: Cow<'_, str>) -> Cow<'_, str> {
     if kind == FrameKind::Proof {
-        return format!("{PROOF_DOMAIN}{payload}");
+        return Cow::Owned([PROOF_DOMAIN, &payload].concat());
     }
     payload
 }

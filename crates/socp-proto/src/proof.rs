@@ -103,6 +103,7 @@ mod tests {
         let from = ServerId::try_from("srv-a").unwrap();
         let draft = Draft::new(&from, Address::everyone(), 8, &Payload::Proof(proof()));
         assert_eq!(draft.signed_text(), format!("socp-proof-v1\0{payload}"));
+        assert_eq!(draft.clone().write().signed_text(), draft.signed_text());
         let read = Frame::parse(&draft.sign(&[]).to_text()).unwrap();
         assert_eq!(read.envelope.signed_text(), format!("socp-proof-v1\0{payload}"));
         assert_eq!(read.payload, Payload::Proof(proof()));

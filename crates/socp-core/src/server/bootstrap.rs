@@ -361,7 +361,11 @@ impl Server {
                 self.want_address(now, (host, port), pubkey, server_id, true);
             }
         }
-        for client in welcome.clients.into_iter().take(WELCOME_CLIENTS_COUNT_MAX) {
+        // A welcome that waited for a proof is old: whoever left meanwhile was not taken back on this link. One of ours
+        // advertises everyone anyway.
+        let is_old = self.can_prove(welcome.caps.as_ref());
+        let clients = welcome.clients.into_iter().filter(|_| !is_old);
+        for client in clients.take(WELCOME_CLIENTS_COUNT_MAX) {
             if client.server_id.as_ref().is_none_or(|server| server == introducer) {
                 self.learn_user(now, link, introducer, client.user_id, client.pubkey);
             }

@@ -2,7 +2,7 @@
 
 use super::super::*;
 use super::world::*;
-use socp_proto::payload::{Heartbeat, ServerIdentity, ServerWelcome};
+use socp_proto::payload::{Heartbeat, ServerIdentity, ServerWelcome, WelcomeClient, WelcomeServer};
 use socp_proto::{Bytes32, Capabilities, Envelope, PROOF, Proof, hello_digest};
 
 fn caps() -> Option<Capabilities> {
@@ -220,11 +220,18 @@ fn a_welcome_counts_once_the_introducer_has_proved_itself() {
     let (mut world, wire, hello) = dialling(false);
     assert_eq!(hello.envelope.kind, FrameKind::ServerHelloJoin);
     let mut payload = welcome("x", "given", 9);
-    payload.servers = vec![socp_proto::payload::WelcomeServer {
+    payload.servers = vec![WelcomeServer {
         server_id: server_id("third"),
         host: "third".to_owned(),
         port: 1,
         pubkey: key("third"),
+    }];
+    payload.clients = vec![WelcomeClient {
+        user_id: user_id("u"),
+        pubkey: Some(key("u")),
+        host: None,
+        port: None,
+        server_id: Some(server_id("x")),
     }];
     let answer = said(&world, "x", &Payload::ServerWelcome(payload));
     world.send(wire, &answer);
@@ -246,6 +253,8 @@ fn a_welcome_counts_once_the_introducer_has_proved_itself() {
     assert_eq!(kinds(&frames), [FrameKind::Proof, FrameKind::ServerAnnounce]);
     let own = proof_in(&frames[0]);
     assert_eq!((own.by, own.nonce), (server_id("given"), nonce(9)));
+    // Whom it named before may have left since; it names everyone anew.
+    assert!(world.list("a").is_empty());
     assert!(world.node("a").pins[&server_id("x")].has_proved);
 }
 
