@@ -558,10 +558,24 @@ impl World {
 
     /// What servers have told their observers of the group agrees.
     pub(crate) fn audit_versions(&mut self) {
+        let told = self.versions();
+        self.oracle.on_versions(&told);
+    }
+
+    /// Whether servers have told their observers different versions of the group.
+    pub(crate) fn versions_differ(&self) -> bool {
+        let told = self.versions();
+        let mut versions = told.values();
+        versions
+            .next()
+            .is_some_and(|first| versions.any(|other| other != first))
+    }
+
+    fn versions(&self) -> BTreeMap<Host, u64> {
         let observers = self.users.iter().filter(|user| user.is_observer);
         let sessions = observers.filter_map(|user| user.session.as_ref());
         let told = sessions.filter_map(|session| Some((session.host, session.channel_version?)));
-        self.oracle.on_versions(&told.collect());
+        told.collect()
     }
 }
 

@@ -40,6 +40,8 @@ pub(crate) struct World {
     events: u64,
     /// The observers have asked for their lists; so many lists had been judged before.
     has_asked: bool,
+    /// How often the end may still wait for versions of the group to be told.
+    waits_for_versions: u32,
     lists_before_audit: u64,
 }
 
@@ -66,6 +68,8 @@ const STORY_COUNT_MAX: usize = 50_000;
 const STORY_SHOWN_COUNT: usize = 40;
 /// The servers start within this time, ms.
 const START_MS: u64 = 4_000;
+/// How long a version of the group may take to reach everyone, ms.
+const VERSIONS_MS: u64 = 5_000;
 /// Users come from then on, ms.
 const USERS_MS: u64 = 10_000;
 
@@ -112,6 +116,7 @@ impl World {
             trace: 0xcbf2_9ce4_8422_2325,
             events: 0,
             has_asked: false,
+            waits_for_versions: 3,
             lists_before_audit: 0,
             options,
         };
@@ -408,14 +413,24 @@ impl World {
         self.oracle.on_fault_ends();
     }
 
+    fn topology_tells_versions(&self) -> bool {
+        self.options.topology == Topology::Mesh
+    }
+
     /// The end is near: observers ask for lists, then the run is over.
     fn on_audit(&mut self) -> bool {
         let observers: Vec<usize> = (0..self.users.len())
             .filter(|user| self.users[*user].is_observer)
             .collect();
         if self.has_asked {
+            // A liar may have come as a user a moment ago; that is still being told.
+            if self.topology_tells_versions() && self.versions_differ() && self.waits_for_versions > 0 {
+                self.waits_for_versions -= 1;
+                self.queue.after(VERSIONS_MS, Event::Audit);
+                return false;
+            }
             self.audit_views();
-            if self.options.topology == Topology::Mesh {
+            if self.topology_tells_versions() {
                 self.audit_versions();
             }
             self.oracle
