@@ -897,6 +897,43 @@ def check_refs(cases, publics):
     checker(directory_preimage)([case for case in cases if case["kind"] == "directory"], publics)
 
 
+# --- safety.json -----------------------------------------------------------------------------------------------------
+
+def safety_half(party):
+    enc = party.get("enc_b64u", party["spki_b64u"])
+    return hashlib.pbkdf2_hmac("sha512", unb64u(party["spki_b64u"]) + unb64u(enc),
+                               b"socp-safety-v1\0" + party["user_id"].encode("ascii"), 100_000, 32)
+
+
+def safety_code(one, other):
+    first, second = sorted((one, other), key=lambda party: party["user_id"].encode("ascii"))
+    halves = [safety_half(first), safety_half(second)]
+    bits = ["".join(f"{byte:08b}" for byte in half) for half in halves]
+    return {"word_indices": [int(text[at * 11:at * 11 + 11], 2) for text in bits for at in range(8)],
+            "digits": [f"{int.from_bytes(half[at * 5:at * 5 + 5], 'big') % 100_000:05}" for half in halves for at in range(6)],
+            "qr": "socp-safety:v1:" + ":".join(f"{b64u(party['user_id'].encode('ascii'))}:{half.hex()}"
+                                               for party, half in zip((first, second), halves))}
+
+
+def safety_cases(keys):
+    spki = {name: b64u(spki_of(key.public_key())) for name, key in keys.items()}
+    alice, bob = {"user_id": ALICE, "spki_b64u": spki["alice"]}, {"user_id": BOB, "spki_b64u": spki["bob"]}
+    pairs = [("two people", alice, bob), ("in the other order", bob, alice),
+             ("one key swapped", alice, bob | {"spki_b64u": spki["exponent_65539"]}),
+             ("another key for encryption", alice | {"enc_b64u": spki["server"]}, bob),
+             ("upper case sorts before lower", {"user_id": "b", "spki_b64u": spki["bob"]},
+              {"user_id": "Z!", "spki_b64u": spki["alice"]})]
+    return [{"name": name, "one": one, "other": other} | safety_code(one, other) for name, one, other in pairs]
+
+
+def check_safety(cases, _):
+    by_name = {case["name"]: case for case in cases}
+    for case in cases:
+        assert safety_code(case["other"], case["one"]) == {key: case[key] for key in ("word_indices", "digits", "qr")}, case["name"]
+    plain, swapped = by_name["two people"], by_name["one key swapped"]
+    assert plain["word_indices"] == by_name["in the other order"]["word_indices"] != swapped["word_indices"]
+
+
 # --- all of it -------------------------------------------------------------------------------------------------------
 
 def write(name, about, cases):
@@ -940,12 +977,13 @@ def main():
     write("channel.json", "Content signatures of public channel messages and key shares.", channel_cases(keys, sealed))
     write("files.json", "Content signatures of file starts and file chunks.", file_cases(keys, sealed))
     write("refs.json", "Message references, key fingerprints and directory statements.", ref_cases(keys, content))
+    write("safety.json", "What two people compare to know each other's keys.", safety_cases(keys))
 
     publics, privates = check_keys(read("keys.json"))
     checks = [("canonical.json", check_canonical, None), ("transport.json", check_transport, publics),
               ("oaep.json", check_oaep, privates), ("content.json", check_content, publics),
               ("channel.json", checker(channel_preimage), publics), ("files.json", checker(files_preimage), publics),
-              ("refs.json", check_refs, publics)]
+              ("refs.json", check_refs, publics), ("safety.json", check_safety, None)]
     for name, check, known in checks:
         check(read(name), known)
     total = 0

@@ -14,6 +14,7 @@
 //! | [`content`] | what end-to-end signatures cover (SOCP §9.2 to §9.4, §12) |
 //! | [`frame_content`] | the same, read off whole frames |
 //! | [`delegate`] | Ed25519 keys that sign in a server's name for a while (PROTOCOL II.3) |
+//! | [`safety`] | what two people compare to know each other's keys (PROTOCOL II.10) |
 //! | [`keyfile`] | a private key at rest, under a password or a secret |
 //! | [`secret`], [`random`], [`digest`] | values that forget themselves, randomness, SHA-256 |
 
@@ -27,6 +28,7 @@ pub mod keyfile;
 pub mod private_key;
 pub mod public_key;
 pub mod random;
+pub mod safety;
 pub mod secret;
 
 pub use content::{ContentFamily, ContentParts, ContentScheme, sign_content, verify_content};
@@ -37,4 +39,5 @@ pub use keyfile::{SealedKey, UnlockSecret};
 pub use private_key::PrivateKey;
 pub use public_key::{PublicKey, SIGNATURE_BYTES};
 pub use random::random_bytes;
+pub use safety::{SafetyCode, SafetyParty};
 pub use secret::{Password, SecretBytes};

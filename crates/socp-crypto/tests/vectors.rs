@@ -18,7 +18,8 @@ use socp_crypto::content::{
     file_start_preimage, key_share_preimage, verify_content,
 };
 use socp_crypto::digest::sha256;
-use socp_crypto::{CryptoError, KeyFault, PrivateKey, PublicKey};
+use socp_crypto::{CryptoError, KeyFault, PrivateKey, PublicKey, SafetyCode, SafetyParty};
+use socp_proto::{KeyText, UserId};
 
 #[test]
 fn keys_json() {
@@ -189,6 +190,48 @@ fn refs_json() {
                 check_signature(&keys, &case, serde_json::to_string(&statement).unwrap().as_bytes());
             }
             other => panic!("{other}"),
+        }
+    }
+}
+
+#[test]
+fn safety_json() {
+    for case in cases("safety.json") {
+        let (one, other) = (SafetyPerson::read(&case["one"]), SafetyPerson::read(&case["other"]));
+        let code = SafetyCode::new(one.party(), other.party());
+        let list = bip39::Language::English.word_list();
+        let indices: Vec<_> = case["word_indices"].as_array().unwrap().iter().collect();
+        let words: Vec<_> = indices
+            .iter()
+            .map(|index| list[usize::try_from(index.as_u64().unwrap()).unwrap()])
+            .collect();
+        assert_eq!(code.words(), words, "{}", case["name"]);
+        assert_eq!(serde_json::to_value(code.digits()).unwrap(), case["digits"], "{}", case["name"]);
+        assert_eq!(code.qr_text(), text(&case, "qr"), "{}", case["name"]);
+    }
+}
+
+struct SafetyPerson {
+    user: UserId,
+    pubkey: KeyText,
+    enc_pubkey: Option<KeyText>,
+}
+
+impl SafetyPerson {
+    fn read(case: &Value) -> Self {
+        let key = |field: &str| case[field].as_str().map(|text| KeyText::try_from(text.to_owned()).unwrap());
+        Self {
+            user: UserId::try_from(case["user_id"].as_str().unwrap()).unwrap(),
+            pubkey: key("spki_b64u").unwrap(),
+            enc_pubkey: key("enc_b64u"),
+        }
+    }
+
+    fn party(&self) -> SafetyParty<'_> {
+        SafetyParty {
+            user: &self.user,
+            pubkey: &self.pubkey,
+            enc_pubkey: self.enc_pubkey.as_ref(),
         }
     }
 }
