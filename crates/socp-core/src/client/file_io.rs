@@ -238,6 +238,9 @@ pub enum SendFault {
     /// As with messages.
     #[error(transparent)]
     Tell(#[from] TellFault),
+    /// The receiver left while it was under way.
+    #[error("the receiver left meanwhile")]
+    Left,
     /// The receiver's program gave it up.
     #[error("the receiver's program gave it up: {0}")]
     GivenUp(String),

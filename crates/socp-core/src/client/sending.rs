@@ -103,6 +103,8 @@ struct Transfer {
     sent: u64,
     fenced: u64,
     last_fence: u64,
+    /// What a refusal of its manifest would name.
+    start_ref: Option<String>,
     /// What a program of the receiver gave it up for, and until when another may say otherwise.
     given_up: Option<(String, Mono)>,
 }
@@ -125,6 +127,20 @@ impl Transfer {
         paced
             .min(self.fenced.saturating_add(UNFENCED_CHUNKS_MAX))
             .min(self.total)
+    }
+
+    /// Why it ends where nobody is there to take what was refused, or we do not know what.
+    fn absence(&self, refused: Option<&str>) -> SendFault {
+        // The receiver was there for the manifest if only what came behind it was refused.
+        let was_there = match refused {
+            Some(refused) => self.start_ref.as_deref().is_some_and(|start| start != refused),
+            None => self.fenced > 0 || matches!(self.pace, Pace::Reported { .. }),
+        };
+        if was_there {
+            SendFault::Left
+        } else {
+            TellFault::NotOnline(self.to.clone()).into()
+        }
     }
 
     /// When something has to be done although nothing arrives.
@@ -339,6 +355,7 @@ impl Sending {
             sent: 0,
             fenced: 0,
             last_fence: 0,
+            start_ref: None,
             given_up: None,
         });
         self.start(ticket, around);
@@ -383,6 +400,9 @@ impl Sending {
 
     /// The manifest was sent; the server's word on it is waited for.
     pub(super) fn on_started(&mut self, ticket: Ticket, msg_ref: String, around: &mut Around<'_>) {
+        if let Some(transfer) = self.get_mut(ticket) {
+            transfer.start_ref = Some(msg_ref.clone());
+        }
         self.remember(msg_ref, Some(ticket));
         self.fence(ticket, around);
     }
@@ -613,8 +633,11 @@ impl Sending {
         if let Some(ticket) = *ticket
             && let Some(transfer) = self.transfers.iter().find(|it| it.ticket == ticket)
         {
-            let why = TellFault::of(error, &transfer.to);
-            self.end(ticket, Err(why.into()));
+            let why = match TellFault::of(error, &transfer.to) {
+                TellFault::NotOnline(_) => transfer.absence(Some(refused)),
+                other => other.into(),
+            };
+            self.end(ticket, Err(why));
         }
         true
     }
@@ -624,7 +647,10 @@ impl Sending {
         let tickets = self.tickets(|it| it.to == *user);
         let is_known = !tickets.is_empty();
         for ticket in tickets {
-            self.end(ticket, Err(TellFault::NotOnline(user.clone()).into()));
+            let why = self.get_mut(ticket).map(|transfer| transfer.absence(None));
+            if let Some(why) = why {
+                self.end(ticket, Err(why));
+            }
         }
         is_known
     }
@@ -683,7 +709,7 @@ impl Sending {
         let transfer = self.transfers.remove(index);
         // Who has said why before they left is not just gone.
         let result = match (result, transfer.given_up) {
-            (Err(SendFault::Tell(TellFault::NotOnline(_))), Some((why, _))) => Err(SendFault::GivenUp(why)),
+            (Err(SendFault::Left | SendFault::Tell(TellFault::NotOnline(_))), Some((why, _))) => Err(SendFault::GivenUp(why)),
             (result, _) => result,
         };
         if let Some(job) = self.jobs.iter_mut().find(|job| job.ticket == transfer.job) {
@@ -747,6 +773,7 @@ fn report(results: Vec<(UserId, Result<Verdict, SendFault>)>, around: &Around<'_
         match result {
             Ok(Verdict::Received) => report.received.push(person),
             Ok(Verdict::Unconfirmed) => report.unconfirmed.push(person),
+            Err(SendFault::Left) => report.gone.push(person),
             Err(SendFault::Tell(TellFault::NotOnline(_))) if around.people.get(&user).is_none() => {
                 report.gone.push(person);
             }

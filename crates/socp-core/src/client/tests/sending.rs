@@ -384,9 +384,7 @@ fn what_the_server_refuses_is_not_sent_to_its_end() {
     let not_online: Check = |fault| matches!(fault, SendFault::Tell(TellFault::NotOnline(_)));
     let refused: Check = |fault| matches!(fault, SendFault::Tell(TellFault::Refused { .. }));
     let table = [
-        (error(ErrorCode::UserNotFound, ALICE, chunk_ref()), not_online),
         (error(ErrorCode::UserNotFound, ALICE, start_ref()), not_online),
-        (error(ErrorCode::UserNotFound, ALICE, None), not_online),
         (error(ErrorCode::InvalidSig, "content_sig", chunk_ref()), refused),
         (error(ErrorCode::UnknownType, "FILE_CHUNK", None), refused),
     ];
@@ -399,6 +397,20 @@ fn what_the_server_refuses_is_not_sent_to_its_end() {
         sender.report(16);
         assert_eq!(sender.frames.len(), before);
     }
+}
+
+#[test]
+fn who_took_the_manifest_and_is_not_there_for_the_rest_has_left() {
+    // The server's word on a chunk may come before it says who has left.
+    let mut sender = Sender::send_to_alice(1_000);
+    sender.says(error(ErrorCode::UserNotFound, ALICE, Some(msg_ref(&signature(1, 5)))));
+    let gone = sender.report_at_end().gone;
+    assert_eq!(gone.iter().map(|person| person.user_id.as_str()).collect::<Vec<_>>(), [ALICE]);
+    // It may as well be about nothing in particular.
+    let mut sender = Sender::send_to_alice(1_000);
+    sender.report(16);
+    sender.says(error(ErrorCode::UserNotFound, ALICE, None));
+    assert_eq!(sender.report_at_end().gone.len(), 1);
 }
 
 #[test]
