@@ -43,7 +43,11 @@ impl SafetyCode {
     /// The code of two people; the same whoever comes first. Takes some tenth of a second.
     #[must_use]
     pub fn new(one: SafetyParty<'_>, other: SafetyParty<'_>) -> Self {
-        let (first, second) = if one.user <= other.user { (one, other) } else { (other, one) };
+        let (first, second) = if one.user <= other.user {
+            (one, other)
+        } else {
+            (other, one)
+        };
         Self {
             halves: [first, second].map(|party| (party.user.clone(), half(party))),
         }
@@ -65,7 +69,9 @@ impl SafetyCode {
         let groups = halves.flat_map(|(_, half)| half.as_chunks::<5>().0.iter().take(GROUPS_PER_HALF));
         groups
             .map(|group| {
-                let number = group.iter().fold(0_u64, |number, byte| (number << 8) | u64::from(*byte));
+                let number = group
+                    .iter()
+                    .fold(0_u64, |number, byte| (number << 8) | u64::from(*byte));
                 format!("{:05}", number % 100_000)
             })
             .collect()

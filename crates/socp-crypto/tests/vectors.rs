@@ -206,7 +206,12 @@ fn safety_json() {
             .map(|index| list[usize::try_from(index.as_u64().unwrap()).unwrap()])
             .collect();
         assert_eq!(code.words(), words, "{}", case["name"]);
-        assert_eq!(serde_json::to_value(code.digits()).unwrap(), case["digits"], "{}", case["name"]);
+        assert_eq!(
+            serde_json::to_value(code.digits()).unwrap(),
+            case["digits"],
+            "{}",
+            case["name"]
+        );
         assert_eq!(code.qr_text(), text(&case, "qr"), "{}", case["name"]);
     }
 }
@@ -219,7 +224,11 @@ struct SafetyPerson {
 
 impl SafetyPerson {
     fn read(case: &Value) -> Self {
-        let key = |field: &str| case[field].as_str().map(|text| KeyText::try_from(text.to_owned()).unwrap());
+        let key = |field: &str| {
+            case[field]
+                .as_str()
+                .map(|text| KeyText::try_from(text.to_owned()).unwrap())
+        };
         Self {
             user: UserId::try_from(case["user_id"].as_str().unwrap()).unwrap(),
             pubkey: key("spki_b64u").unwrap(),

@@ -8,6 +8,7 @@ mod commands;
 mod face;
 mod out;
 mod password;
+mod qr;
 mod safe_text;
 mod show;
 mod transfer;

@@ -169,7 +169,8 @@ fn a_first_contact_is_told_once_and_not_to_scripts() {
     assert_eq!(lines.len(), 2, "{stderr}");
     assert!(lines[0].starts_with("socp: first contact with srv-a, key "), "{stderr}");
     let key = text(&key.stdout);
-    let met = format!("socp: first contact with bob@srv-a ({bob_id}), key {}", key.trim());
+    let key = key.lines().next().unwrap();
+    let met = format!("socp: first contact with bob@srv-a ({bob_id}), key {key}");
     assert_eq!(lines[1], met);
     assert_eq!(text(&told.stdout), format!("sent to bob@srv-a ({bob_id})\n"));
     assert_eq!(text(&socp(alice.path(), &["list"], "").stderr), "");

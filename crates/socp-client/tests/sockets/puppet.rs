@@ -92,6 +92,8 @@ pub(crate) fn key_of(user: &str, key: Option<&PrivateKey>) -> Payload {
         server_id: None,
         revoked: false,
         directory_sig: None,
+        meta: None,
+        server_name: None,
     })
 }
 

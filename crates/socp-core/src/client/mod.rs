@@ -69,7 +69,7 @@ use direct::Direct;
 use files::Files;
 use inbox::Inbox;
 use outbox::Outbox;
-use people::People;
+use people::{People, shown_with_key};
 use pins::{Pins, Seen};
 use recent::Recent;
 use session::Session;
@@ -390,7 +390,7 @@ impl Client {
         let user = advert.user_id.clone();
         self.people.on_advertise(advert, &mut self.out);
         if let Some((pubkey, enc_pubkey)) = keys {
-            self.observe(now, &user, pubkey, enc_pubkey);
+            self.observe(now, &user, pubkey, enc_pubkey, None);
         }
     }
 
@@ -400,10 +400,11 @@ impl Client {
 
     fn on_pubkey(&mut self, now: Now, answer: PubkeyResponse) {
         let why = self.asks.on_answer(&answer.user_id);
+        let shown = shown_with_key(&answer);
         let user = answer.user_id;
         let fault = match answer.pubkey {
             Some(_) if answer.revoked => Some(TellFault::Withdrawn(user.clone())),
-            Some(key) => self.observe(now, &user, key, answer.enc_pubkey),
+            Some(key) => self.observe(now, &user, key, answer.enc_pubkey, Some(&shown)),
             None => Some(TellFault::UnknownUser(user.clone())),
         };
         match (why, fault) {
@@ -420,9 +421,17 @@ impl Client {
         }
     }
 
-    /// Compares a key that the network shows with the pinned one; the pinned one stays.
-    fn observe(&mut self, now: Now, user: &UserId, pubkey: KeyText, enc_pubkey: Option<KeyText>) -> Option<TellFault> {
-        match self.pins.observe(user, pubkey, enc_pubkey, self.people.get(user)) {
+    /// Compares a key that the network shows with the pinned one; the pinned one stays. `shown` is what came with it.
+    fn observe(
+        &mut self,
+        now: Now,
+        user: &UserId,
+        pubkey: KeyText,
+        enc_pubkey: Option<KeyText>,
+        shown: Option<&Person>,
+    ) -> Option<TellFault> {
+        let person = self.people.get(user).or(shown);
+        match self.pins.observe(user, pubkey, enc_pubkey, person) {
             Seen::New(pin) => {
                 self.out.push(Output::SaveUser(pin));
                 self.on_key(now, user);

@@ -7,8 +7,8 @@ use super::outbox::Outbox;
 use super::pins::Pins;
 use super::{ANSWER_WAIT_MAX_MS, USERS_COUNT_MAX};
 use crate::clock::{Mono, Now};
-use socp_proto::payload::{ListRequest, ListResponse, OnlineUser, Presence, UserAdvertise, UserRemove};
-use socp_proto::{Payload, UserId};
+use socp_proto::payload::{ListRequest, ListResponse, OnlineUser, Presence, PubkeyResponse, UserAdvertise, UserRemove};
+use socp_proto::{Meta, Payload, UserId};
 use std::collections::BTreeMap;
 
 /// Shortest prefix of an id that may stand for it.
@@ -297,6 +297,16 @@ fn person_of(user: OnlineUser) -> Person {
         server_id: Some(user.server_id),
         server_name: user.server_name,
         online: true,
+    }
+}
+
+/// Whoever the server told of only with a key, having come and gone between two of its batches.
+pub(super) fn shown_with_key(answer: &PubkeyResponse) -> Person {
+    Person {
+        name: answer.meta.as_ref().and_then(Meta::name).map(str::to_owned),
+        server_id: answer.server_id.clone(),
+        server_name: answer.server_name.clone(),
+        ..stranger(answer.user_id.clone())
     }
 }
 

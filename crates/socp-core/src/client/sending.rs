@@ -709,7 +709,9 @@ impl Sending {
         let transfer = self.transfers.remove(index);
         // Who has said why before they left is not just gone.
         let result = match (result, transfer.given_up) {
-            (Err(SendFault::Left | SendFault::Tell(TellFault::NotOnline(_))), Some((why, _))) => Err(SendFault::GivenUp(why)),
+            (Err(SendFault::Left | SendFault::Tell(TellFault::NotOnline(_))), Some((why, _))) => {
+                Err(SendFault::GivenUp(why))
+            }
             (result, _) => result,
         };
         if let Some(job) = self.jobs.iter_mut().find(|job| job.ticket == transfer.job) {

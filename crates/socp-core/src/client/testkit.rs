@@ -194,6 +194,8 @@ pub(super) fn pubkey(id: &str, key_number: Option<u8>) -> Payload {
         server_id: None,
         revoked: false,
         directory_sig: None,
+        meta: None,
+        server_name: None,
     })
 }
 

@@ -184,6 +184,27 @@ fn a_message_is_sent_when_its_fence_is_answered() {
 }
 
 #[test]
+fn who_was_told_of_with_a_key_only_has_a_name_all_the_same() {
+    let mut kit = Kit::online();
+    kit.tell(1, ALICE, "one");
+    let Payload::PubkeyResponse(mut answer) = pubkey(ALICE, Some(2)) else {
+        panic!("an answer is one");
+    };
+    answer.meta = socp_proto::Meta::named(Some("alice"), None).ok();
+    answer.server_id = Some(server("home"));
+    answer.server_name = Some("srv-home".to_owned());
+    let outputs = kit.server_says(Payload::PubkeyResponse(answer));
+    let Some(Output::SaveUser(pin)) = outputs.first() else {
+        panic!("{outputs:?}");
+    };
+    let names = (pin.name.as_deref(), pin.server_name.as_deref());
+    assert_eq!(
+        (names, &pin.server_id),
+        ((Some("alice"), Some("srv-home")), &Some(server("home")))
+    );
+}
+
+#[test]
 fn an_unknown_key_is_asked_for_first() {
     let mut kit = Kit::online();
     assert_eq!(sent(&kit.tell(1, ALICE, "one")), [FrameKind::PubkeyRequest]);

@@ -332,12 +332,15 @@ impl Server {
             server_id: None,
             revoked: false,
             directory_sig: None,
+            meta: None,
+            server_name: None,
         };
         let response = match (self.records.get(user), self.people.get(user)) {
             (
                 _,
                 Some(Person {
                     home: Home::Remote { server, .. },
+                    meta,
                     pubkey,
                     enc_pubkey,
                     version,
@@ -350,6 +353,7 @@ impl Server {
                 version: *version,
                 server_id: Some(server.clone()),
                 directory_sig: directory_sig.clone(),
+                meta: Some(meta.clone()),
                 ..unknown
             },
             (Some(record), Some(_) | None) => PubkeyResponse {
@@ -358,9 +362,15 @@ impl Server {
                 version: Some(record.version),
                 server_id: Some(self.config.server_id.clone()),
                 directory_sig: Some(record.directory_sig.clone()),
+                meta: Some(record.meta.clone()),
                 ..unknown
             },
             (None, Some(_) | None) => self.people.former(user).cloned().unwrap_or(unknown),
+        };
+        let server_name = response.server_id.as_ref().and_then(|server| self.server_name(server));
+        let response = PubkeyResponse {
+            server_name,
+            ..response
         };
         let address = self.links.get(&link).map_or_else(Address::everyone, Link::address);
         self.send(&[link], now, address, &Payload::PubkeyResponse(response));

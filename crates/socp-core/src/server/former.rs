@@ -3,7 +3,7 @@
 use super::people::{Home, Person};
 use socp_proto::limits::{FORMER_KEYS_COUNT_MAX, FORMER_KEYS_PER_SERVER_COUNT_MAX};
 use socp_proto::payload::PubkeyResponse;
-use socp_proto::{ServerId, UserId};
+use socp_proto::{Meta, ServerId, UserId};
 use std::collections::BTreeMap;
 
 /// What was known of those who left last. Full, it forgets the oldest; no server can push out those of others before it
@@ -35,6 +35,9 @@ impl Former {
             server_id: Some(server.clone()),
             revoked: false,
             directory_sig: person.directory_sig.clone(),
+            // A whole profile may have 4 KiB.
+            meta: Meta::named(person.meta.name(), person.meta.display_name()).ok(),
+            server_name: None,
         };
         self.last = self.last.saturating_add(1);
         self.keys.insert(user.clone(), (self.last, keys));

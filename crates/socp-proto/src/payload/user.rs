@@ -111,6 +111,12 @@ pub struct PubkeyResponse {
     /// The home server's signature over [`directory_statement`].
     #[serde(default, deserialize_with = "bounded_sig_if_any")]
     pub directory_sig: Option<Base64Url>,
+    /// The profile, for programs that were told of the user by nothing else (PROTOCOL I.6).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub meta: Option<Meta>,
+    /// The name of the home server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_name: Option<String>,
 }
 
 impl Shape for PubkeyResponse {}

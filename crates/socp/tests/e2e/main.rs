@@ -33,6 +33,7 @@ mod pages;
 mod pictures;
 mod process;
 mod rejoin;
+mod safety;
 mod secrets;
 mod settings;
 mod sites;

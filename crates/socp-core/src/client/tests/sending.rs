@@ -405,7 +405,10 @@ fn who_took_the_manifest_and_is_not_there_for_the_rest_has_left() {
     let mut sender = Sender::send_to_alice(1_000);
     sender.says(error(ErrorCode::UserNotFound, ALICE, Some(msg_ref(&signature(1, 5)))));
     let gone = sender.report_at_end().gone;
-    assert_eq!(gone.iter().map(|person| person.user_id.as_str()).collect::<Vec<_>>(), [ALICE]);
+    assert_eq!(
+        gone.iter().map(|person| person.user_id.as_str()).collect::<Vec<_>>(),
+        [ALICE]
+    );
     // It may as well be about nothing in particular.
     let mut sender = Sender::send_to_alice(1_000);
     sender.report(16);

@@ -349,6 +349,8 @@ fn the_directory_knows_users_here_there_and_gone_with_the_homes_signature() {
         assert_eq!(response.enc_pubkey, Some(key(id)));
         assert_eq!(response.server_id, Some(server_id(home)));
         assert_eq!(response.version, Some(1));
+        assert!(response.meta.is_some(), "{id}");
+        assert_eq!(response.server_name, Some(format!("server {home}")), "{id}");
         let statement = directory_statement(&user_id(id), &key(id), &key(id), 1);
         let payload = Payload::CtrlClose(socp_proto::payload::CtrlClose {});
         let mut vouched = draft(home, "*", 0, &payload);

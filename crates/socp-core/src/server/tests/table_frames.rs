@@ -117,6 +117,8 @@ pub(super) fn every_kind(who: &str) -> BTreeMap<FrameKind, Said> {
         server_id: None,
         revoked: false,
         directory_sig: None,
+        meta: None,
+        server_name: None,
     };
     let online = OnlineUser {
         user_id: user_id("eve"),
