@@ -37,19 +37,19 @@ impl Envelope {
     /// The text that goes over the wire.
     #[must_use]
     pub fn to_text(&self) -> String {
-        let fields = self.fields();
-        let (head, tail) = fields.around(&utf8_form(&self.payload));
+        let (head, tail) = self.halves();
         with_sig(&head, self.sig.as_str(), &tail)
     }
 
-    fn fields(&self) -> Fields<'_> {
-        Fields {
+    fn halves(&self) -> (String, String) {
+        let fields = Fields {
             kind: self.kind,
             from: &self.from,
             to: &self.to,
             ts: self.ts,
-            extra: &self.extra,
-        }
+            extra: &WrittenExtra::of(&self.extra),
+        };
+        fields.around(&utf8_form(&self.payload))
     }
 
     /// What `sig` covers: the canonical payload (SOCP §12), behind its domain where it is a proof (PROTOCOL II.2).
@@ -68,7 +68,7 @@ impl Envelope {
     /// (PROTOCOL II.3).
     #[must_use]
     pub fn delegated_text(&self) -> Vec<u8> {
-        let (head, tail) = self.fields().around(&utf8_form(&self.payload));
+        let (head, tail) = self.halves();
         delegated(&head, &tail)
     }
 
@@ -135,7 +135,8 @@ impl Draft {
         signed_text(self.kind, &self.payload)
     }
 
-    /// With its payload in the form that is signed and sent, so that it is written once for both.
+    /// With its payload in the form that is signed and sent, so that it is written once for both, and everything else
+    /// as text too: what waits for its link is as long in memory as on the wire.
     #[must_use]
     pub fn write(self) -> WrittenDraft {
         WrittenDraft {
@@ -144,7 +145,7 @@ impl Draft {
             ts: self.ts,
             kind: self.kind,
             payload: utf8_form(&self.payload),
-            extra: self.extra,
+            extra: WrittenExtra::of(&self.extra),
         }
     }
 
@@ -173,7 +174,7 @@ impl Draft {
     }
 }
 
-/// A draft whose payload is written already.
+/// A draft whose payload and unknown fields are written already.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WrittenDraft {
     from: Id,
@@ -181,14 +182,24 @@ pub struct WrittenDraft {
     ts: u64,
     kind: FrameKind,
     payload: String,
-    extra: Object,
+    extra: WrittenExtra,
 }
+
+/// Bytes that an envelope adds to its payload and its unknown fields: names, ids, `ts`, and 683 characters of signature.
+const ENVELOPE_BYTES: usize = 1024;
 
 impl WrittenDraft {
     /// What the signature must cover: that of [`Draft::signed_text`].
     #[must_use]
     pub fn signed_text(&self) -> Cow<'_, str> {
         with_domain(self.kind, Cow::Borrowed(&self.payload))
+    }
+
+    /// How many bytes it takes on the wire with the longest signature, more or less: what a sender must count it with.
+    #[must_use]
+    pub fn wire_bytes(&self) -> usize {
+        let fields = self.payload.len().saturating_add(self.extra.text.len());
+        fields.saturating_add(ENVELOPE_BYTES)
     }
 
     /// The text that goes over the wire with this signature: that of [`Draft::sign`].
@@ -225,11 +236,59 @@ struct Fields<'a> {
     from: &'a Id,
     to: &'a Address,
     ts: u64,
-    extra: &'a Object,
+    extra: &'a WrittenExtra,
 }
 
-/// The key whose place is between the two halves of an envelope's text.
+/// The known fields in their order; `sig` has its place between the two halves of an envelope's text.
+const KNOWN: [&str; 6] = ["from", "payload", SIG, "to", "ts", "type"];
 const SIG: &str = "sig";
+
+/// The unknown fields of an envelope as text, each with a comma behind it, in the order of their keys.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct WrittenExtra {
+    text: String,
+    /// Where in it each of the known fields belongs.
+    places: [usize; KNOWN.len()],
+}
+
+impl WrittenExtra {
+    fn of(extra: &Object) -> Self {
+        let mut written = Self::default();
+        let is_unknown = |(key, _): &(&String, &Value)| KNOWN.iter().all(|known| key != known);
+        // Both are in code point order of their keys.
+        let mut unknown = extra.iter().filter(is_unknown).peekable();
+        for (known, place) in KNOWN.iter().zip(&mut written.places) {
+            while let Some((key, value)) = unknown.next_if(|(key, _)| key.as_str() < *known) {
+                put(&mut written.text, key, &value.to_string());
+            }
+            *place = written.text.len();
+        }
+        for (key, value) in unknown {
+            put(&mut written.text, key, &value.to_string());
+        }
+        written
+    }
+
+    /// The text up to the place of each known field, and what stands behind the last.
+    fn pieces(&self) -> ([&str; KNOWN.len()], &str) {
+        let mut rest = self.text.as_str();
+        let mut at = 0_usize;
+        let pieces = self.places.map(|place| {
+            // A place is the end of a field, and not before the place before.
+            let (piece, behind) = rest.split_at_checked(place.saturating_sub(at)).unwrap_or((rest, ""));
+            (rest, at) = (behind, place);
+            piece
+        });
+        (pieces, rest)
+    }
+}
+
+fn put(text: &mut String, key: &str, value: &str) {
+    text.push_str(&quoted(key));
+    text.push(':');
+    text.push_str(value);
+    text.push(',');
+}
 
 impl Fields<'_> {
     /// The canonical envelope without its signature, cut where that belongs: the first half ends with a comma, and the
@@ -238,38 +297,24 @@ impl Fields<'_> {
         // Names, punctuation, numbers.
         const BYTES_BESIDE: usize = 64;
         let ids = self.from.as_str().len().saturating_add(self.to.as_str().len());
+        let beside = ids.saturating_add(BYTES_BESIDE).saturating_add(self.extra.text.len());
         let (mut head, mut tail) = (
-            String::with_capacity(payload.len().saturating_add(ids).saturating_add(BYTES_BESIDE)),
-            String::with_capacity(ids.saturating_add(BYTES_BESIDE)),
+            String::with_capacity(payload.len().saturating_add(beside)),
+            String::with_capacity(beside),
         );
-        let (to, from) = (quoted(self.to.as_str()), quoted(self.from.as_str()));
-        let (ts, kind) = (self.ts.to_string(), quoted(self.kind.name()));
-        let known = [
-            ("from", &*from),
-            ("payload", payload),
-            ("to", &*to),
-            ("ts", &*ts),
-            ("type", &*kind),
-        ];
-        // Both are in code point order of their keys.
-        let is_unknown = |(key, _): &(&String, &Value)| *key != SIG && known.iter().all(|(known, _)| key != known);
-        let mut extra = self.extra.iter().filter(is_unknown).peekable();
-        let mut put = |key: &str, value: &str| {
-            let half = if key < SIG { &mut head } else { &mut tail };
-            half.push_str(&quoted(key));
-            half.push(':');
-            half.push_str(value);
-            half.push(',');
-        };
-        for (key, value) in known {
-            while let Some((unknown, value)) = extra.next_if(|(unknown, _)| unknown.as_str() < key) {
-                put(unknown, &value.to_string());
-            }
-            put(key, value);
-        }
-        for (unknown, value) in extra {
-            put(unknown, &value.to_string());
-        }
+        let ([from, before_payload, before_sig, to, ts, kind], last) = self.extra.pieces();
+        head.push_str(from);
+        put(&mut head, "from", &quoted(self.from.as_str()));
+        head.push_str(before_payload);
+        put(&mut head, "payload", payload);
+        head.push_str(before_sig);
+        tail.push_str(to);
+        put(&mut tail, "to", &quoted(self.to.as_str()));
+        tail.push_str(ts);
+        put(&mut tail, "ts", &self.ts.to_string());
+        tail.push_str(kind);
+        put(&mut tail, "type", &quoted(self.kind.name()));
+        tail.push_str(last);
         // `type` is always there, and behind `sig`.
         tail.pop();
         (head, tail)
@@ -511,6 +556,22 @@ mod tests {
             let sign = |text: &[u8]| Ok::<_, ()>(text.iter().rev().take(64).copied().collect());
             let whole = draft.sign_whole(sign).unwrap().to_text();
             assert_eq!(written.sign_whole(sign), Ok(whole));
+        }
+    }
+
+    #[test]
+    fn what_waits_counts_with_all_its_bytes() {
+        let extras = [
+            String::new(),
+            format!(r#""x":[{}0],"#, "0,".repeat(500_000)),
+            (0..50_000).map(|number| format!(r#""k{number}":0,"#)).collect(),
+        ];
+        for extra in extras {
+            let text = format!(r#"{{{extra}"type":"HEARTBEAT","from":"a","to":"b","ts":1,"payload":{{"z":"é"}}}}"#);
+            let written = Frame::parse(&text).unwrap().envelope.into_draft().write();
+            let sent = written.sign(&[255; 512]).len();
+            let counted = written.wire_bytes();
+            assert!(counted >= sent && counted - sent < 1024, "{counted} for {sent}");
         }
     }
 

@@ -61,9 +61,6 @@ impl HubMessage {
 /// How soon a new key to sign frames with is tried again where it could not be made.
 const DELEGATION_RETRY_MS: u64 = 60_000;
 
-/// Bytes that an envelope adds to its payload: names, ids, `ts`, and 683 characters of signature.
-const ENVELOPE_BYTES: usize = 1024;
-
 pub(crate) struct Hub {
     core: Server,
     wiring: Arc<Wiring>,
@@ -274,7 +271,7 @@ impl Hub {
                 Output::Send { to, draft, by } => {
                     let kind = draft.kind;
                     let draft = draft.write();
-                    let bytes = draft.signed_text().len().saturating_add(ENVELOPE_BYTES);
+                    let bytes = draft.wire_bytes();
                     self.enqueue(&to, kind, bytes, &mut slow, |hub| match by {
                         Seal::Server => hub.signer.sign(hub.line(), draft),
                         Seal::Delegate => hub.signer.sign_by_delegate(draft),
