@@ -288,6 +288,12 @@ impl Metrics {
         self.drops.get_or_create(&Reason { reason: loss.name() }).get()
     }
 
+    /// How often the operator was warned of this.
+    #[cfg(test)]
+    pub(crate) fn warnings_of(&self, kind: &'static str) -> u64 {
+        self.warnings.get_or_create(&Kind { kind }).get()
+    }
+
     /// Whether the last commit failed.
     #[cfg(test)]
     pub(crate) fn store_failing(&self) -> bool {

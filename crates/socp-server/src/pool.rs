@@ -5,6 +5,7 @@ use crate::metrics::Metrics;
 use std::collections::VecDeque;
 use std::fmt;
 use std::num::NonZero;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use tokio::sync::{Notify, oneshot};
@@ -34,6 +35,22 @@ impl Line {
         while lock(&self.jobs).len() > WAITING_COUNT_MAX {
             self.has_room.notified().await;
         }
+    }
+}
+
+/// Counts a job until it is done.
+struct Waiting(Arc<Metrics>);
+
+impl Waiting {
+    fn new(metrics: Arc<Metrics>) -> Self {
+        metrics.pool_queue.inc();
+        Self(metrics)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.pool_queue.dec();
     }
 }
 
@@ -110,12 +127,19 @@ impl Pool {
         job: impl FnOnce() -> T + Send + 'static,
     ) -> oneshot::Receiver<T> {
         let (done, result) = oneshot::channel();
-        let waiting = self.metrics.pool_queue.clone();
-        waiting.inc();
+        let waiting = Waiting::new(Arc::clone(&self.metrics));
         let job = move || {
-            // Nobody waits any more when the link is gone.
-            let _link_gone = done.send(job());
-            waiting.dec();
+            // Nothing of it is used afterwards but what it returns.
+            let outcome = catch_unwind(AssertUnwindSafe(job));
+            if outcome.is_err() {
+                tracing::error!("a job of the signing pool panicked; whoever waits for it is refused");
+                waiting.0.warned("pool_panic");
+            }
+            drop(waiting);
+            if let Ok(outcome) = outcome {
+                // Nobody waits any more when the link is gone.
+                let _link_gone = done.send(outcome);
+            }
         };
         let is_first = {
             let mut jobs = lock(&line.jobs);
@@ -235,6 +259,19 @@ mod tests {
         assert!(idle.room().now_or_never().is_some());
         end.send(()).unwrap();
         busy.room().await;
+    }
+
+    #[tokio::test]
+    async fn a_job_that_panics_ends_no_thread_and_is_counted() {
+        let pool = Pool::with_threads(Arc::new(Metrics::new()), 1).unwrap();
+        let line = Arc::default();
+        let panicking: oneshot::Receiver<()> = pool.run(&line, || std::panic::resume_unwind(Box::new("a bug")));
+        assert!(panicking.await.is_err());
+        assert_eq!(pool.run(&line, || 7).await, Ok(7));
+        assert_eq!(
+            (pool.metrics.pool_queue.get(), pool.metrics.warnings_of("pool_panic")),
+            (0, 1)
+        );
     }
 
     #[test]
