@@ -6,7 +6,7 @@ use crate::admin::{PinRow, Refusal};
 use crate::data_dir::Opened;
 use crate::dial;
 use crate::error::ServerError;
-use crate::link::{LinkHandle, LinkRole, Wiring};
+use crate::link::{LinkHandle, LinkRole, LinkState, Wiring};
 use crate::log;
 use crate::metrics::{Direction, Loss, Metrics, Outcome};
 use crate::outbox::{Outbox, Pending};
@@ -41,6 +41,8 @@ pub(crate) enum HubMessage {
     },
     /// Something for the state machine.
     Core(Box<Input>),
+    /// A directory statement is signed, because of a link.
+    Endorsed(Option<Arc<LinkState>>, UserId, Base64Url),
     /// Another key signs frames in our name.
     Delegated(NewDelegate),
     /// The store has answered, for all that went into one commit.
@@ -61,6 +63,15 @@ impl HubMessage {
 /// How soon a new key to sign frames with is tried again where it could not be made.
 const DELEGATION_RETRY_MS: u64 = 60_000;
 
+/// Who causes something.
+#[derive(Debug)]
+enum Cause {
+    /// A link, as long as it is there.
+    Link(LinkId),
+    /// A link that may be gone since.
+    State(Arc<LinkState>),
+}
+
 pub(crate) struct Hub {
     core: Server,
     wiring: Arc<Wiring>,
@@ -72,7 +83,9 @@ pub(crate) struct Hub {
     epoch: Instant,
     peers: watch::Sender<usize>,
     /// Who causes what is done now.
-    cause: Option<LinkId>,
+    cause: Option<Cause>,
+    /// Who causes what is done once something is on disk. Never iterated.
+    waiting: HashMap<SaveId, Arc<LinkState>>,
     /// What becomes of the frame that is being handled.
     handling: Option<Outcome>,
     /// Links without room, of which the core is still to be told.
@@ -147,6 +160,7 @@ impl Hub {
             epoch,
             peers: watch::Sender::new(0),
             cause: None,
+            waiting: HashMap::new(),
             handling: None,
             slow: BTreeSet::new(),
             is_giving_up: false,
@@ -203,17 +217,18 @@ impl Hub {
                 }
             }
             HubMessage::Core(input) => *input,
+            HubMessage::Endorsed(cause, user, sig) => return self.on_endorsed(cause, user, sig),
             HubMessage::Delegated(new) => return self.on_delegated(new),
             HubMessage::Saved(saves, outcome) => return self.on_saved(&saves, &outcome),
             HubMessage::Asked(question) => return self.on_question(question),
             HubMessage::Stop => Input::Stop,
         };
+        self.cause = link_of(&input).map(Cause::Link);
         if let Input::Closed { link } = &input {
-            self.links.remove(link);
+            self.cause = self.links.remove(link).map(|handle| Cause::State(handle.state));
         }
         let frame = frame_of(&input);
         self.handling = frame.map(|(_, unless_told)| unless_told);
-        self.cause = link_of(&input);
         self.handle(input);
         self.cause = None;
         if let (Some((kind, _)), Some(outcome)) = (frame, self.handling.take()) {
@@ -249,8 +264,17 @@ impl Hub {
         self.perform();
     }
 
+    fn on_endorsed(&mut self, cause: Option<Arc<LinkState>>, user: UserId, sig: Base64Url) {
+        self.cause = cause.map(Cause::State);
+        self.handle(Input::Endorsed { user, sig });
+        self.cause = None;
+    }
+
     fn on_saved(&mut self, saves: &[SaveId], outcome: &Result<(), String>) {
+        // What could not even be queued is answered in the midst of something else.
+        let before = self.cause.take();
         for save in saves {
+            self.cause = self.waiting.remove(save).map(Cause::State);
             self.handle(match outcome {
                 Ok(()) => Input::Saved { save: *save },
                 Err(reason) => Input::SaveFailed {
@@ -260,6 +284,7 @@ impl Hub {
             });
             self.answer_unpinned(*save, outcome);
         }
+        self.cause = before;
     }
 
     /// Does everything that the core wants done.
@@ -273,7 +298,7 @@ impl Hub {
                     let draft = draft.write();
                     let bytes = draft.wire_bytes();
                     self.enqueue(&to, kind, bytes, &mut slow, |hub| match by {
-                        Seal::Server => hub.signer.sign(hub.line(), draft),
+                        Seal::Server => hub.signer.sign(hub.line().as_ref(), draft),
                         Seal::Delegate => hub.signer.sign_by_delegate(draft),
                     });
                 }
@@ -316,6 +341,10 @@ impl Hub {
                     }
                     if let Record::Identity(id) = &record {
                         self.delegate_for(id.clone());
+                    }
+                    // Behind these something is signed, for the same link as before.
+                    if matches!(record, Record::User(_) | Record::Pin(_)) {
+                        self.waiting.extend(self.cause().map(|cause| (save, cause)));
                     }
                     if !self.store.save(save, record) {
                         unsaved.push(save);
@@ -381,10 +410,17 @@ impl Hub {
         }
     }
 
-    /// The line of the link that causes what is done now.
-    fn line(&self) -> Option<&Arc<Line>> {
-        let handle = self.links.get(&self.cause?)?;
-        Some(&handle.state.line)
+    /// The link that causes what is done now, even where it is gone.
+    fn cause(&self) -> Option<Arc<LinkState>> {
+        match self.cause.as_ref()? {
+            Cause::Link(link) => self.links.get(link).map(|handle| Arc::clone(&handle.state)),
+            Cause::State(state) => Some(Arc::clone(state)),
+        }
+    }
+
+    /// Its line.
+    fn line(&self) -> Option<Arc<Line>> {
+        self.cause().map(|cause| cause.line())
     }
 
     fn metrics(&self) -> &Metrics {
@@ -421,11 +457,12 @@ impl Hub {
     }
 
     fn endorse(&self, user: UserId, statement: Object) {
-        let signed = self.signer.endorse(self.line(), statement);
+        let cause = self.cause();
+        let signed = self.signer.endorse(self.line().as_ref(), statement);
         let hub = self.wiring.hub.clone();
         tokio::spawn(async move {
             let sig = signed.await.ok().flatten().unwrap_or_else(|| Base64Url::encode(&[]));
-            let _stopping = hub.send(HubMessage::core(Input::Endorsed { user, sig })).await;
+            let _stopping = hub.send(HubMessage::Endorsed(cause, user, sig)).await;
         });
     }
 
@@ -442,7 +479,11 @@ impl Hub {
                 Ok(Some(HubMessage::Opened { handle, .. })) => handle.outbox.kill(),
                 // Whoever asked is told by the end of the question that we are stopping.
                 Ok(Some(
-                    HubMessage::Saved(..) | HubMessage::Asked(_) | HubMessage::Delegated(_) | HubMessage::Stop,
+                    HubMessage::Endorsed(..)
+                    | HubMessage::Saved(..)
+                    | HubMessage::Asked(_)
+                    | HubMessage::Delegated(_)
+                    | HubMessage::Stop,
                 )) => {}
                 Ok(None) | Err(_) => break,
             }

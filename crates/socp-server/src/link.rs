@@ -6,7 +6,7 @@ use crate::keyring::Keyring;
 use crate::metrics::Metrics;
 use crate::outbox::{Outbox, OutboxReader, Outgoing, Pending, outbox};
 use crate::pending::{PendingCounts, PendingPlace};
-use crate::pool::{Line, Pool};
+use crate::pool::{Class, Line, Pool};
 use crate::reader;
 use crate::settings::{Budgets, Settings};
 use crate::socket::{Broken, Sent, SocketSink, SocketStream};
@@ -91,8 +91,8 @@ pub(crate) struct LinkState {
     pub(crate) was_dialled: bool,
     /// The key that a dialled server must have.
     pub(crate) expected_key: Option<KeyText>,
-    /// What it has the pool do.
-    pub(crate) line: Arc<Line>,
+    /// What it has the pool do: among all strangers of its address until it has a role, then alone.
+    line: RwLock<Arc<Line>>,
     pub(crate) opened: Instant,
     pub(crate) frames_in: AtomicU64,
     pub(crate) frames_out: AtomicU64,
@@ -105,6 +105,10 @@ impl LinkState {
         self.role.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    pub(crate) fn line(&self) -> Arc<Line> {
+        Arc::clone(&self.line.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
     pub(crate) fn delegate(&self) -> Option<Delegate> {
         self.delegate.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -115,6 +119,12 @@ impl LinkState {
     }
 
     pub(crate) fn identify(&self, role: LinkRole) {
+        let class = match role {
+            LinkRole::Peer(_) => Class::Peer,
+            LinkRole::User(_) => Class::User,
+        };
+        // Before the role: who has one waits for room in its own line.
+        *self.line.write().unwrap_or_else(PoisonError::into_inner) = Line::of(class);
         *self.role.write().unwrap_or_else(PoisonError::into_inner) = Some(role);
         drop(self.place.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
@@ -143,13 +153,15 @@ pub(crate) async fn run(wiring: Arc<Wiring>, origin: Origin, sink: SocketSink, s
         Origin::Accepted(place) => (Some(place), None, None),
         Origin::Dialled(dial, key) => (None, Some(dial), key),
     };
+    // Whom we dial is no stranger, since we chose to.
+    let line = place.as_ref().map_or_else(|| Line::of(Class::Peer), PendingPlace::line);
     let state = Arc::new(LinkState {
         role: RwLock::new(None),
         delegate: RwLock::new(None),
         proceed: Notify::new(),
         was_dialled: dial.is_some(),
         expected_key,
-        line: Arc::default(),
+        line: RwLock::new(line),
         opened: Instant::now(),
         frames_in: AtomicU64::new(0),
         frames_out: AtomicU64::new(0),

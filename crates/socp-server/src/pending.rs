@@ -1,5 +1,6 @@
 //! Connections that have not finished a hello, counted per address and in all (PROTOCOL I.11).
 
+use crate::pool::{Class, Line};
 use socp_proto::limits::{PENDING_COUNT_MAX, PENDING_PER_ADDRESS_COUNT_MAX};
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -13,7 +14,24 @@ pub(crate) struct PendingCounts(Arc<Mutex<Counts>>);
 struct Counts {
     total: usize,
     // Never iterated.
-    by_address: HashMap<IpAddr, usize>,
+    by_address: HashMap<IpAddr, OfAddress>,
+}
+
+/// What one address has.
+#[derive(Debug)]
+struct OfAddress {
+    count: usize,
+    /// What all its strangers together have the pool do.
+    line: Arc<Line>,
+}
+
+impl OfAddress {
+    fn new() -> Self {
+        Self {
+            count: 0,
+            line: Line::of(Class::Stranger),
+        }
+    }
 }
 
 /// One connection's place; given back when dropped.
@@ -21,23 +39,36 @@ struct Counts {
 pub(crate) struct PendingPlace {
     counts: PendingCounts,
     address: IpAddr,
+    line: Arc<Line>,
 }
 
 impl PendingCounts {
     /// A place for a connection from this address, if there is one.
     pub(crate) fn enter(&self, address: IpAddr) -> Option<PendingPlace> {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_address = counts.by_address.get(&address).copied().unwrap_or(0);
-        if counts.total >= PENDING_COUNT_MAX || of_address >= PENDING_PER_ADDRESS_COUNT_MAX {
+        if counts.total >= PENDING_COUNT_MAX {
             return None;
         }
+        let of_address = counts.by_address.entry(address).or_insert_with(OfAddress::new);
+        if of_address.count >= PENDING_PER_ADDRESS_COUNT_MAX {
+            return None;
+        }
+        of_address.count = of_address.count.saturating_add(1);
+        let line = Arc::clone(&of_address.line);
         counts.total = counts.total.saturating_add(1);
-        counts.by_address.insert(address, of_address.saturating_add(1));
         drop(counts);
         Some(PendingPlace {
             counts: self.clone(),
             address,
+            line,
         })
+    }
+}
+
+impl PendingPlace {
+    /// Where its jobs wait for the pool, with those of every stranger from there.
+    pub(crate) fn line(&self) -> Arc<Line> {
+        Arc::clone(&self.line)
     }
 }
 
@@ -45,16 +76,14 @@ impl Drop for PendingPlace {
     fn drop(&mut self) {
         let mut counts = self.counts.0.lock().unwrap_or_else(PoisonError::into_inner);
         counts.total = counts.total.saturating_sub(1);
-        let left = counts
-            .by_address
-            .get(&self.address)
-            .copied()
-            .unwrap_or(0)
-            .saturating_sub(1);
-        match left {
-            0 => counts.by_address.remove(&self.address),
-            left => counts.by_address.insert(self.address, left),
+        // It is there as long as it has places.
+        let Some(of_address) = counts.by_address.get_mut(&self.address) else {
+            return;
         };
+        of_address.count = of_address.count.saturating_sub(1);
+        if of_address.count == 0 {
+            counts.by_address.remove(&self.address);
+        }
     }
 }
 
@@ -70,7 +99,10 @@ mod tests {
             .map(|_| counts.enter(one).unwrap())
             .collect();
         assert!(counts.enter(one).is_none());
-        assert!(counts.enter(other).is_some());
+        let elsewhere = counts.enter(other).unwrap();
+        assert!(places.iter().all(|place| Arc::ptr_eq(&place.line(), &places[0].line())));
+        assert!(!Arc::ptr_eq(&elsewhere.line(), &places[0].line()));
+        drop(elsewhere);
         drop(places);
         assert!(counts.enter(one).is_some());
         assert!(counts.0.lock().unwrap().by_address.is_empty());

@@ -153,7 +153,9 @@ impl Reader<'_> {
         if matches!(role, Some(LinkRole::User(_))) {
             self.outbox.room_for_answers().await;
         }
-        self.state.line.room().await;
+        if role.is_some() {
+            self.state.line().room().await;
+        }
         self.wait_for_budget(role.as_ref(), text.len()).await;
         let frame = match Frame::parse(text) {
             Ok(frame) => frame,
@@ -201,7 +203,7 @@ impl Reader<'_> {
         };
         self.introduced.clone_from(&key);
         let metrics = Arc::clone(&self.wiring.metrics);
-        let checked = self.wiring.pool.run(&self.state.line, move || {
+        let checked = self.wiring.pool.run(&self.state.line(), move || {
             match metrics.time_verifying(|| check_first(frame, key)) {
                 Ok(first) => Input::First { link, first },
                 Err(fault) => Input::Refused { link, fault },
@@ -238,7 +240,7 @@ impl Reader<'_> {
         }
         let link = self.link;
         let metrics = Arc::clone(&self.wiring.metrics);
-        let checked = self.wiring.pool.run(&self.state.line, move || {
+        let checked = self.wiring.pool.run(&self.state.line(), move || {
             match metrics.time_verifying(|| check_peer(frame, &key, &metrics)) {
                 Ok(frame) => Input::Peer {
                     link,
@@ -287,7 +289,7 @@ impl Reader<'_> {
             return self.refuse(refused("the delegation does not hold at this time")).await;
         }
         let metrics = Arc::clone(&self.wiring.metrics);
-        let checked = self.wiring.pool.run(&self.state.line, move || {
+        let checked = self.wiring.pool.run(&self.state.line(), move || {
             metrics.time_verifying(|| {
                 let frame = check_peer(frame, &key, &metrics)?;
                 let public = DelegatePublicKey::of(&delegation, &key);
@@ -328,7 +330,7 @@ impl Reader<'_> {
         };
         self.count_verifications(content_cost.saturating_add(u32::from(has_sig)));
         let metrics = Arc::clone(&self.wiring.metrics);
-        let checked = self.wiring.pool.run(&self.state.line, move || {
+        let checked = self.wiring.pool.run(&self.state.line(), move || {
             match metrics.time_verifying(|| check_user(&frame, &key, has_sig, has_content)) {
                 Ok(content) => Input::User { link, frame, content },
                 Err(fault) => Input::Refused { link, fault },

@@ -2,7 +2,7 @@
 
 use crate::metrics::{Loss, Metrics};
 use crate::outbox::Pending;
-use crate::pool::{Line, Pool};
+use crate::pool::{Class, Line, Pool};
 use crate::socket::Utf8Bytes;
 use futures_util::FutureExt as _;
 use socp_crypto::{CryptoError, DelegateKey, PrivateKey};
@@ -53,7 +53,7 @@ impl Signer {
         Self {
             key,
             pool,
-            own_line: Arc::default(),
+            own_line: Line::of(Class::Own),
             metrics,
             kept: Arc::default(),
             delegate: None,
