@@ -144,6 +144,7 @@ impl Draft {
             to: self.to,
             ts: self.ts,
             kind: self.kind,
+            is_said_once: may_carry_nonce(self.kind) && self.payload.contains_key("nonce"),
             payload: utf8_form(&self.payload),
             extra: WrittenExtra::of(&self.extra),
         }
@@ -181,6 +182,7 @@ pub struct WrittenDraft {
     to: Address,
     ts: u64,
     kind: FrameKind,
+    is_said_once: bool,
     payload: String,
     extra: WrittenExtra,
 }
@@ -193,6 +195,12 @@ impl WrittenDraft {
     #[must_use]
     pub fn signed_text(&self) -> Cow<'_, str> {
         with_domain(self.kind, Cow::Borrowed(&self.payload))
+    }
+
+    /// Whether it carries a nonce: nobody ever says the same again, so its signature need not be kept.
+    #[must_use]
+    pub fn is_said_once(&self) -> bool {
+        self.is_said_once
     }
 
     /// How many bytes it takes on the wire with the longest signature, more or less: what a sender must count it with.
@@ -420,6 +428,14 @@ impl Frame {
 
 fn signed_text(kind: FrameKind, payload: &Object) -> String {
     with_domain(kind, Cow::Owned(utf8_form(payload))).into_owned()
+}
+
+/// Whether a `nonce` in a frame of this kind is one (PROTOCOL II.2); elsewhere it is a field that nobody knows.
+fn may_carry_nonce(kind: FrameKind) -> bool {
+    matches!(
+        kind,
+        FrameKind::Proof | FrameKind::ServerHelloJoin | FrameKind::ServerWelcome | FrameKind::ServerAnnounce
+    )
 }
 
 /// A canonical payload with what stands before it where it is signed.

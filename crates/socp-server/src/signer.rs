@@ -12,7 +12,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::oneshot;
 
-/// Signatures kept for payloads that are sent again: heartbeats, and advertisements told to every newcomer.
+/// Signatures kept for payloads that are sent again: heartbeats, and advertisements told to every newcomer. What carries a
+/// nonce is not among them.
 const SIGNATURES_KEPT_MAX: usize = 4096;
 
 /// Signs drafts on the pool; the same payload is signed once, since `sig` covers nothing else.
@@ -98,20 +99,11 @@ impl Signer {
         let (key, kept, metrics) = (self.key.clone(), Arc::clone(&self.kept), Arc::clone(&self.metrics));
         let done = self.pool.run(cause.unwrap_or(&self.own_line), move || {
             let payload = draft.signed_text();
-            let digest = socp_proto::sha256(payload.as_bytes());
-            let known = kept
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .by_payload
-                .get(&digest)
-                .copied();
-            let sig = match known {
-                Some(sig) => sig,
-                None => sign(&key, payload.as_bytes(), &metrics)?,
+            let sig = if draft.is_said_once() {
+                sign(&key, payload.as_bytes(), &metrics)?
+            } else {
+                sign_once(&key, payload.as_bytes(), &kept, &metrics)?
             };
-            if known.is_none() {
-                kept.lock().unwrap_or_else(PoisonError::into_inner).insert(digest, sig);
-            }
             Some(Utf8Bytes::from(draft.sign(&sig)))
         });
         Pending::Signing(done.map(|text| text.ok().flatten()).boxed().shared())
@@ -145,6 +137,19 @@ pub(crate) fn new_delegate(key: &PrivateKey, server_id: &ServerId, unix: u64) ->
     })
 }
 
+/// Signs what was not signed lately.
+fn sign_once(key: &PrivateKey, payload: &[u8], kept: &Mutex<Kept>, metrics: &Metrics) -> Option<[u8; 512]> {
+    let lock = || kept.lock().unwrap_or_else(PoisonError::into_inner);
+    let digest = socp_proto::sha256(payload);
+    let known = lock().by_payload.get(&digest).copied();
+    if known.is_some() {
+        return known;
+    }
+    let sig = sign(key, payload, metrics)?;
+    lock().insert(digest, sig);
+    Some(sig)
+}
+
 fn sign(key: &PrivateKey, text: &[u8], metrics: &Metrics) -> Option<[u8; 512]> {
     match metrics.time_signing(|| key.sign(text)) {
         Ok(sig) => Some(sig),
@@ -152,6 +157,52 @@ fn sign(key: &PrivateKey, text: &[u8], metrics: &Metrics) -> Option<[u8; 512]> {
             tracing::error!(%error, "signing failed");
             metrics.dropped(Loss::Signing);
             None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use socp_proto::payload::{Heartbeat, ServerIdentity};
+    use socp_proto::{Address, Bytes32, Draft, KeyText, Payload, Proof};
+
+    #[tokio::test]
+    async fn only_signatures_that_may_be_of_use_again_are_kept() {
+        let metrics = Arc::new(Metrics::new());
+        let key = PrivateKey::generate().unwrap();
+        let text = KeyText::from_der(key.public_key().spki_der());
+        let id: ServerId = "srv-a".try_into().unwrap();
+        let signer = Signer::new(key, Pool::start(Arc::clone(&metrics)).unwrap(), metrics);
+        let nonce = Bytes32::from([1; 32]);
+        let announce = |nonce| ServerIdentity {
+            host: "host".to_owned(),
+            port: 1,
+            pubkey: text.clone(),
+            name: None,
+            caps: None,
+            nonce,
+        };
+        let proof = Proof {
+            nonce,
+            server_id: id.clone(),
+            key: text.fingerprint().into(),
+            by: id.clone(),
+            hello: nonce,
+            ts: 1,
+        };
+        let payloads = [
+            (Payload::Proof(proof), 0),
+            (Payload::ServerAnnounce(announce(Some(nonce))), 0),
+            (Payload::ServerAnnounce(announce(None)), 1),
+            (Payload::Heartbeat(Heartbeat::default()), 2),
+            (Payload::Heartbeat(Heartbeat::default()), 2),
+        ];
+        for (payload, kept) in payloads {
+            let draft = Draft::new(&id, Address::everyone(), 1, &payload).write();
+            assert!(signer.sign(None, draft).text().await.is_some());
+            let count = signer.kept.lock().unwrap().by_payload.len();
+            assert_eq!(count, kept, "{payload:?}");
         }
     }
 }
