@@ -27,11 +27,14 @@ use tokio::sync::mpsc;
 /// Most records in one commit, so that the first does not wait for an endless stream.
 const GROUP_COUNT_MAX: usize = 256;
 
-/// How often what is not needed any more is removed.
+/// How often what is not needed any more is removed, where little comes.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// Most rows removed at once, so that nobody waits long; if there are more, the rest goes soon after.
 const PRUNE_COUNT_MAX: usize = 1_000;
+
+/// After so many new rows it is removed, too: fewer than go at once, so that a table that is full does not grow.
+const PRUNE_EVERY_COUNT: usize = PRUNE_COUNT_MAX / 2;
 
 /// How long others have their turn between two such removals.
 const PRUNE_PAUSE: Duration = Duration::from_millis(100);
@@ -206,6 +209,10 @@ struct Writer {
     metrics: Option<Arc<Metrics>>,
     /// When to look again for what is not needed any more.
     prune_at: Instant,
+    /// Rows of delivered content since the last look.
+    new_rows: usize,
+    /// How much delivered content is kept.
+    kept_max: usize,
 }
 
 impl Writer {
@@ -217,6 +224,8 @@ impl Writer {
             hub: None,
             metrics: None,
             prune_at: Instant::now(),
+            new_rows: 0,
+            kept_max: DELIVERED_COUNT_MAX,
         }
     }
 
@@ -247,8 +256,14 @@ impl Writer {
                 Order::Save(save, record) => group.push((save, record)),
             }
         }
-        if !group.is_empty() {
-            self.commit(&group);
+        if group.is_empty() {
+            return;
+        }
+        self.commit(&group);
+        let is_row = |(_, record): &&(SaveId, Record)| matches!(record, Record::Delivered(_));
+        self.new_rows = self.new_rows.saturating_add(group.iter().filter(is_row).count());
+        if self.new_rows >= PRUNE_EVERY_COUNT {
+            self.prune();
         }
     }
 
@@ -271,9 +286,10 @@ impl Writer {
     }
 
     fn prune(&mut self) {
+        self.new_rows = 0;
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = u64::try_from(unix.as_millis()).unwrap_or(u64::MAX);
-        let is_done = match tables::prune(&self.connection, now, DELIVERED_COUNT_MAX, PRUNE_COUNT_MAX) {
+        let is_done = match tables::prune(&self.connection, now, self.kept_max, PRUNE_COUNT_MAX) {
             Ok(rows) => {
                 if let Some(metrics) = &self.metrics {
                     metrics.pruned(rows);

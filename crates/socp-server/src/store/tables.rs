@@ -137,22 +137,30 @@ fn execute(connection: &Connection, sql: &str, row: impl Params) -> Result<()> {
 }
 
 /// Removes at most `rows_max` of what was delivered so long ago that it would be refused for its age, or is beyond
-/// `kept_max`; how many that were.
+/// `kept_max`; how many that were. Rows are numbered in the order in which they came, so the numbers say how many there
+/// are, and whatever goes is at the front: nothing is read but that and the row behind it. Where a clock was set back, a
+/// row waits for the one before it.
 pub(super) fn prune(connection: &Connection, now: u64, kept_max: usize, rows_max: usize) -> Result<usize> {
-    let old =
-        "DELETE FROM delivered WHERE rowid IN (SELECT rowid FROM delivered WHERE at < ?1 ORDER BY rowid LIMIT ?2)";
+    let newest: Option<i64> = connection.prepare_cached(NEWEST)?.query_row([], |row| row.get(0))?;
+    let surplus_to = newest.unwrap_or(0).saturating_sub(clamp_count(kept_max));
     let since = clamp(now.saturating_sub(CONTENT_REMEMBERED_MS));
-    let old = connection
-        .prepare_cached(old)?
-        .execute([since, clamp_count(rows_max)])?;
-    let left = rows_max.saturating_sub(old);
-    let many = "DELETE FROM delivered WHERE rowid IN (SELECT rowid FROM delivered ORDER BY rowid
-                LIMIT max(0, min(?2, (SELECT count(*) FROM delivered) - ?1)))";
-    let many = connection
-        .prepare_cached(many)?
-        .execute([clamp_count(kept_max), clamp_count(left)])?;
-    Ok(old.saturating_add(many))
+    let mut last = None;
+    let mut oldest = connection.prepare_cached(OLDEST)?;
+    let mut oldest = oldest.query([clamp_count(rows_max)])?;
+    while let Some(row) = oldest.next()? {
+        let (number, at): (i64, i64) = (row.get(0)?, row.get(1)?);
+        if number > surplus_to && at >= since {
+            break;
+        }
+        last = Some(number);
+    }
+    let Some(last) = last else { return Ok(0) };
+    connection.prepare_cached(REMOVE)?.execute([last])
 }
+
+pub(super) const NEWEST: &str = "SELECT max(rowid) FROM delivered";
+pub(super) const OLDEST: &str = "SELECT rowid, at FROM delivered ORDER BY rowid LIMIT ?1";
+pub(super) const REMOVE: &str = "DELETE FROM delivered WHERE rowid <= ?1";
 
 /// The version only grows (PROTOCOL I.8).
 fn write_version(connection: &Connection, version: u64) -> Result<()> {

@@ -3,7 +3,7 @@
 use super::{Database, Order, QUEUE_COUNT_MAX, Store, StoreHealth, Writer, migrations, tables};
 use crate::hub::HubMessage;
 use crate::metrics::Metrics;
-use rusqlite::Connection;
+use rusqlite::{Connection, StatementStatus};
 use socp_core::server::{Delivered, Memory, Record, SaveId, ServerPin};
 use socp_proto::limits::CONTENT_REMEMBERED_MS;
 use socp_proto::{KeyText, UserId};
@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, OnceLock};
+use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
 
 const NOW: u64 = 1_800_000_000_000;
@@ -233,6 +234,52 @@ fn what_was_delivered_long_ago_or_is_too_much_goes_oldest_first() {
     assert_eq!(tables::prune(&database.connection, NOW, 2, 100).unwrap(), 1);
     assert_eq!(left(&database), rows[4..]);
     assert_eq!(tables::prune(&database.connection, NOW, 2, 100).unwrap(), 0);
+}
+
+#[test]
+fn removing_reads_what_goes_and_not_the_rest() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("server.db");
+    let mut database = Database::open(&path).unwrap();
+    let rows = |count: usize| std::iter::repeat_n(Record::Delivered(delivered(1, NOW)), count);
+    let steps_since = |database: &Database| {
+        let steps = [tables::NEWEST, tables::OLDEST, tables::REMOVE].map(|sql| {
+            let statement = database.connection.prepare_cached(sql).unwrap();
+            statement.reset_status(StatementStatus::VmStep)
+        });
+        steps.iter().sum::<i32>()
+    };
+    commit(&mut database, &path, rows(20_000));
+    for (kept_max, removed) in [(20_000, 0), (19_990, 10), (10_000, 100)] {
+        steps_since(&database);
+        assert_eq!(
+            tables::prune(&database.connection, NOW, kept_max, 100).unwrap(),
+            removed
+        );
+        let steps = steps_since(&database);
+        let steps_max = 100 + 30 * i32::try_from(removed).unwrap();
+        assert!(steps <= steps_max, "{steps} steps to remove {removed}");
+    }
+}
+
+#[test]
+fn a_table_that_is_full_does_not_grow() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("server.db");
+    let database = Database::open(&path).unwrap();
+    let mut writer = Writer::new(database.connection, StoreHealth::default(), Arc::default());
+    writer.kept_max = 2_000;
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
+    let now = u64::try_from(unix).unwrap();
+    for group in 0..40_u64 {
+        let saves = group * 250..(group + 1) * 250;
+        writer.take(saves.map(|save| Order::Save(SaveId(save), Record::Delivered(delivered(1, now)))));
+    }
+    let kept: i64 = writer
+        .connection
+        .query_row("SELECT count(*) FROM delivered", [], |row| row.get(0))
+        .unwrap();
+    assert!((2_000..2_500).contains(&kept), "{kept}");
 }
 
 #[test]
