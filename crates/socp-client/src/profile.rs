@@ -10,8 +10,8 @@ mod unlock;
 use crate::error::ClientError;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use socp_core::client::{ServerPin, UserPin};
-use socp_crypto::{Password, PrivateKey, SealedKey, random_bytes};
-use socp_proto::{KeyText, Meta, ServerId, UserId};
+use socp_crypto::{Password, PrivateKey, SealedKey};
+use socp_proto::{Fingerprint, KeyText, Meta, ServerId, UserId};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -54,7 +54,8 @@ impl Profile {
         Ok(Self::with(dir, database, identity, sealed))
     }
 
-    /// Makes an identity with a new key; takes about a second. An empty password is none.
+    /// Makes an identity with a new key; takes about a second. An empty password is none. The user's id is made from the
+    /// key, so that nobody else can keep it from its owner (PROTOCOL I.6).
     ///
     /// # Errors
     /// [`ClientError::AlreadyRegistered`] if there is one; whatever is wrong with the names or the directory.
@@ -70,7 +71,7 @@ impl Profile {
         refuse_second(dir, &database)?;
         let key = PrivateKey::generate()?;
         let identity = Identity {
-            user_id: new_user_id(dir)?,
+            user_id: UserId::made_from(Fingerprint::of(key.public_key().spki_der())),
             name: name.map(str::to_owned),
             display_name: display_name.map(str::to_owned),
             pubkey: KeyText::from_der(key.public_key().spki_der()),
@@ -181,7 +182,8 @@ impl Profile {
     /// [`ClientError::Database`], [`ClientError::DamagedProfile`].
     pub fn server(&self, url: &str) -> Result<Option<ServerPin>, ClientError> {
         let database = self.lock();
-        let mut query = database.prepare("SELECT server_id, server_pub, name FROM servers WHERE url = ?1")?;
+        let mut query =
+            database.prepare("SELECT server_id, server_pub, name, asks_for_proof FROM servers WHERE url = ?1")?;
         let found = query.query_row([url], |row| Ok(read_server(row))).optional()?;
         found
             .map(|server| server.map_err(|what| damaged(&self.dir, &what)))
@@ -201,10 +203,19 @@ impl Profile {
 
     pub(crate) fn save_server(&self, url: &str, pin: &ServerPin) -> Result<(), ClientError> {
         let database = self.lock();
+        // What has asked for a proof once must ask for ever.
         database.execute(
-            "INSERT INTO servers(url, server_id, server_pub, name, first_seen)
-                VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT(url) DO NOTHING",
-            params![url, pin.id.as_str(), pin.key.as_str(), pin.name, unix_ms()],
+            "INSERT INTO servers(url, server_id, server_pub, name, first_seen, asks_for_proof)
+                VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT(url) DO UPDATE
+                SET asks_for_proof = max(asks_for_proof, ?6) WHERE server_id = ?2 AND server_pub = ?3",
+            params![
+                url,
+                pin.id.as_str(),
+                pin.key.as_str(),
+                pin.name,
+                unix_ms(),
+                pin.asks_for_proof
+            ],
         )?;
         // One id has one key, whatever the address.
         let mut query = database.prepare(
@@ -243,13 +254,6 @@ fn check_names(name: Option<&str>, display_name: Option<&str>) -> Result<(), Cli
     Meta::named(name, display_name)
         .map(drop)
         .map_err(|error| ClientError::Name(error.to_string()))
-}
-
-fn new_user_id(dir: &Path) -> Result<UserId, ClientError> {
-    let uuid = uuid::Builder::from_random_bytes(random_bytes::<16>()?)
-        .into_uuid()
-        .to_string();
-    UserId::try_from(uuid).map_err(|error| damaged(dir, &error.to_string()))
 }
 
 fn refuse_second(dir: &Path, database: &Connection) -> Result<(), ClientError> {
@@ -358,6 +362,9 @@ fn read_server(row: &Row<'_>) -> Result<ServerPin, String> {
         id: parsed(text(row, "server_id")?, "server_id")?,
         key: parsed(text(row, "server_pub")?, "server_pub")?,
         name: optional_text(row, "name")?,
+        asks_for_proof: row
+            .get("asks_for_proof")
+            .map_err(|error| format!("asks_for_proof: {error}"))?,
     })
 }
 

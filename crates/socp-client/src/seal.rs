@@ -3,7 +3,7 @@
 use crate::worker::is_signed_by;
 use socp_core::server::Config;
 use socp_crypto::{DelegatePublicKey, PublicKey};
-use socp_proto::{Delegation, Fingerprint, Frame, Payload};
+use socp_proto::{Challenge, Delegation, Fingerprint, Frame, Payload};
 
 /// The key that signs the server's frames on one link, once it has said so.
 #[derive(Debug, Clone)]
@@ -32,6 +32,9 @@ pub(crate) fn check(
     delegate: Option<&Delegate>,
     unix: u64,
 ) -> SealCheck {
+    if let (Payload::Challenge(challenge), true) = (&frame.payload, frame.envelope.is_delegated()) {
+        return check_challenge(frame, challenge, key, unix);
+    }
     if frame.envelope.is_delegated() {
         let signed = delegate.filter(|delegate| {
             let sig = frame.envelope.sig.decode();
@@ -61,6 +64,27 @@ pub(crate) fn check(
         // A signature that covers less than the link has had: anybody could have taken it from elsewhere.
         (_, Some(_)) => SealCheck::Bad,
     }
+}
+
+/// A challenge brings the delegation that it is signed by, which is for this frame alone: the link's own comes behind the
+/// `ACK`.
+fn check_challenge(
+    frame: &Frame,
+    challenge: &Challenge,
+    key: Option<&(PublicKey, Fingerprint)>,
+    unix: u64,
+) -> SealCheck {
+    let Some(((key, by), delegation)) = key.zip(challenge.delegation.as_ref()) else {
+        return SealCheck::Bad;
+    };
+    let is_ours = frame.envelope.from == delegation.server_id;
+    if !is_ours || !delegation.holds_at(unix, Config::CLOCK_TOLERANCE_MS) {
+        return SealCheck::Bad;
+    }
+    let sig = frame.envelope.sig.decode();
+    let signed = DelegatePublicKey::of(delegation, key)
+        .is_ok_and(|delegate| delegate.verify(&frame.envelope.delegated_text(), &sig).is_ok());
+    if signed { SealCheck::Good(*by) } else { SealCheck::Bad }
 }
 
 #[cfg(test)]

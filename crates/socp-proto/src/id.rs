@@ -3,6 +3,7 @@
 //! Ours are UUID v4 in lower-case text; programs of other dialects use names, so an id is any 1 to 64 bytes of
 //! printable ASCII. A [`ServerId`] and a [`UserId`] are the same text with another meaning; [`Id`] is either.
 
+use crate::key::Fingerprint;
 use crate::limits::{ADDRESS_BYTES_MAX, ID_BYTES_MAX};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -120,6 +121,29 @@ impl Address {
     }
 }
 
+impl UserId {
+    /// The id that is made from a key (PROTOCOL I.6): the first 16 bytes of its fingerprint as a UUID v4. Nobody finds
+    /// another key that makes the same one, so whatever was said about it before, the holder of this key owns it.
+    #[must_use]
+    pub fn made_from(key: Fingerprint) -> Self {
+        let mut bytes: [u8; 16] = std::array::from_fn(|index| key.as_bytes().get(index).copied().unwrap_or_default());
+        // Version 4 and the variant of RFC 9562 §4.
+        let [_, _, _, _, _, _, version, _, variant, ..] = &mut bytes;
+        *version = (*version & 0x0f) | 0x40;
+        *variant = (*variant & 0x3f) | 0x80;
+        let number = u128::from_be_bytes(bytes);
+        let part = |shift: u32, digits: u32| (number >> shift) & ((1 << (4 * digits)) - 1);
+        let (a, b, c, d, e) = (part(96, 8), part(80, 4), part(64, 4), part(48, 4), part(0, 12));
+        Self(Arc::from(format!("{a:08x}-{b:04x}-{c:04x}-{d:04x}-{e:012x}").as_str()))
+    }
+
+    /// Whether this id is made from that key, which then is its owner's.
+    #[must_use]
+    pub fn is_made_from(&self, key: Fingerprint) -> bool {
+        *self == Self::made_from(key)
+    }
+}
+
 macro_rules! same_text {
     ($from:ident => $($to:ident),+) => {
         $(impl From<$from> for $to {
@@ -167,6 +191,20 @@ mod tests {
         for bad in ["a b", "a\n", "a\u{7f}", "é", "\u{202e}x", "\0"] {
             assert_eq!(UserId::try_from(bad), Err(InvalidId::Character), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn an_id_made_from_a_key_is_a_uuid_v4_of_its_fingerprint() {
+        let bytes: [u8; 32] = std::array::from_fn(|index| u8::try_from(index * 17 % 256).unwrap());
+        let key = Fingerprint::from_bytes(bytes);
+        let id = UserId::made_from(key);
+        assert_eq!(id.as_str(), "00112233-4455-4677-8899-aabbccddeeff");
+        assert!(id.is_made_from(key) && !id.is_made_from(Fingerprint::from_bytes([0xff; 32])));
+        let all = UserId::made_from(Fingerprint::from_bytes([0xff; 32]));
+        assert_eq!(all.as_str(), "ffffffff-ffff-4fff-bfff-ffffffffffff");
+        // In another case it is another id, and nobody's by birth.
+        let upper = UserId::try_from(all.as_str().to_uppercase()).unwrap();
+        assert!(!upper.is_made_from(Fingerprint::from_bytes([0xff; 32])));
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub use json::{JsonFault, Object};
 pub use key::{Base64Url, Fingerprint, KeyText};
 pub use meta::Meta;
 pub use payload::{ErrorCode, FrameKind, Payload};
-pub use proof::{Bytes32, PROOF, Proof, hello_digest};
+pub use proof::{Bytes32, Challenge, PROOF, Proof, hello_digest};
 
 /// SHA-256, for seen caches and references; keys and signatures are `socp-crypto`'s.
 #[must_use]

@@ -25,7 +25,7 @@ pub use server::{ServerIdentity, ServerWelcome, WelcomeClient, WelcomeServer};
 pub use user::{ListRequest, ListResponse, OnlineUser, PubkeyRequest, PubkeyResponse, UserHello, directory_statement};
 
 use crate::json::Object;
-use crate::proof::Proof;
+use crate::proof::{Challenge, Proof};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -48,6 +48,10 @@ pub enum InvalidPayload {
 
 /// Its own signing text tells it from every other payload (PROTOCOL II.2).
 impl Shape for Proof {}
+
+impl Shape for Challenge {
+    const FOREIGN_FIELDS: &'static [&'static str] = &["msg_ref", "by", "code", "user_id"];
+}
 
 fn read<T: Shape>(object: &Object) -> Result<T, InvalidPayload> {
     if let Some(field) = T::FOREIGN_FIELDS.iter().find(|field| object.contains_key(**field)) {
@@ -128,7 +132,9 @@ frames! {
     ServerWelcome(ServerWelcome) = "SERVER_WELCOME",
     /// A server tells another who and where it is (SOCP §8.1).
     ServerAnnounce(ServerIdentity) = "SERVER_ANNOUNCE",
-    /// A server shows that it holds the key it introduced itself with (PROTOCOL II.2).
+    /// A server wants to know who says hello (PROTOCOL II.2).
+    Challenge(Challenge) = "CHALLENGE",
+    /// A server or a user shows that it holds the key it introduced itself with (PROTOCOL II.2).
     Proof(Proof) = "PROOF",
     /// A user is here (SOCP §8.2).
     UserAdvertise(UserAdvertise) = "USER_ADVERTISE",

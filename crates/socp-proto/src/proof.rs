@@ -1,12 +1,15 @@
-//! Proofs: whoever introduces itself shows that it holds its key now, to this very reader (PROTOCOL II.2).
+//! Proofs: whoever introduces itself, server or user, shows that it holds its key now, to this very reader (PROTOCOL II.2).
 //!
 //! An introduction is signed over its payload alone, so whoever has recorded one can say it again. With the capability
-//! at both ends it carries a nonce, and counts only once a proof that names the reader's nonce came after it.
+//! at both ends it carries a nonce, and counts only once a proof that names the reader's nonce came after it. A server asks a user for it with
+//! a challenge.
 
 use crate::canonical::utf8_form;
-use crate::id::ServerId;
+use crate::caps::Capabilities;
+use crate::delegation::Delegation;
+use crate::id::{Id, ServerId};
 use crate::json::Object;
-use crate::key::{Base64Url, Fingerprint};
+use crate::key::{Base64Url, Fingerprint, KeyText};
 use serde::{Deserialize, Serialize};
 
 /// The capability of both ends.
@@ -50,7 +53,26 @@ impl From<Bytes32> for Base64Url {
     }
 }
 
-/// `PROOF`, of a server to a server.
+/// `CHALLENGE`: a server wants a user to prove who says hello.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Challenge {
+    /// What the proof must name.
+    pub nonce: Bytes32,
+    /// Who asks.
+    pub server_id: ServerId,
+    /// The key of who asks.
+    pub server_pub: KeyText,
+    /// The [`hello_digest`] of the hello that it answers, so that no older challenge passes for the answer.
+    pub hello: Bytes32,
+    /// What the server can do beyond SOCP v1.3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caps: Option<Capabilities>,
+    /// The key that signs this frame, where that is not the server's own (PROTOCOL II.3).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delegation: Option<Delegation>,
+}
+
+/// `PROOF`, of a server or a user to a server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proof {
     /// The nonce of its reader.
@@ -59,8 +81,8 @@ pub struct Proof {
     pub server_id: ServerId,
     /// The fingerprint of its reader's key.
     pub key: Bytes32,
-    /// Its maker.
-    pub by: ServerId,
+    /// Its maker, a server or a user.
+    pub by: Id,
     /// The [`hello_digest`] of what its maker introduced itself with on this link.
     pub hello: Bytes32,
     /// When it was made, ms since the Unix epoch.

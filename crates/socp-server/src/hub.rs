@@ -558,6 +558,7 @@ fn count(metrics: &Metrics, note: &Note) -> Option<Outcome> {
         Note::ProofWithheld { .. } => metrics.warned("proof_withheld"),
         Note::WrongKey { .. } => metrics.warned("wrong_key"),
         Note::KeyConflict { .. } => metrics.warned("key_conflict"),
+        Note::Ousted { .. } => metrics.warned("ousted"),
         Note::TrustedOnFirstUse { .. } => metrics.warned("trusted_on_first_use"),
         Note::UnprovenHello { .. } => metrics.warned("unproven_hello"),
         Note::Undeliverable { .. } => metrics.dropped(Loss::Undeliverable),

@@ -75,6 +75,12 @@ pub(crate) fn note(note: &Note) {
         Note::KeyConflict { server, .. } => {
             warn!(%server, "a peer advertises a known user with another key; refused")
         }
+        Note::Ousted { user } => {
+            warn!(
+                "an id was used with another key than the one it is made from; its owner has come, and that is undone"
+            );
+            debug!(%user, "whose id it is");
+        }
         Note::PeerComplained { .. }
         | Note::DuplicateLink { .. }
         | Note::UserUp { .. }

@@ -54,7 +54,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The defaults: signed hellos, content checked, the protocol's clock tolerance.
+    /// The defaults: proved hellos, content checked, the protocol's clock tolerance.
     #[must_use]
     pub fn new(listen: SocketAddr, data: PathBuf) -> Self {
         Self {
@@ -64,7 +64,7 @@ impl Settings {
             server_id: None,
             public_address: None,
             bootstrap: Vec::new(),
-            accept: Accept::Signed,
+            accept: Accept::Proof,
             takes_users: true,
             allow_open_beyond_loopback: false,
             verify_content: true,
@@ -81,7 +81,7 @@ impl Settings {
         let is_open = self.accept == Accept::Open && !self.listen.ip().is_loopback();
         if is_open && !self.allow_open_beyond_loopback {
             return Err(ServerError::Setting(format!(
-                "--accept open on {} lets anyone take any id; use --accept signed, or say --i-know-open-is-unsafe",
+                "--accept open on {} lets anyone take any id; use --accept proof or signed, or say --i-know-open-is-unsafe",
                 self.listen
             )));
         }

@@ -108,7 +108,7 @@ impl World {
             nonce,
             server_id: reader.clone(),
             key: self.nodes[far].config.key.fingerprint().into(),
-            by: by.clone(),
+            by: by.into(),
             hello: hello_digest(said),
             ts: BEGIN + self.queue.now(),
         }

@@ -110,6 +110,9 @@ impl Node {
             Record::User(user) => {
                 self.disk.users.insert(user.user_id.clone(), user);
             }
+            Record::Ousted(user) => {
+                self.disk.users.remove(&user);
+            }
             Record::Unpinned(server) => {
                 self.disk.pins.remove(&server);
             }

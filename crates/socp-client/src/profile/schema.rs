@@ -14,7 +14,8 @@ pub(super) const FILE: &str = "profile.db";
 const BUSY_WAIT: Duration = Duration::from_secs(10);
 
 /// Migration n takes the file from version n to n + 1. Never change one that was released.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE identity(
         one INTEGER PRIMARY KEY CHECK (one = 1),
         user_id TEXT NOT NULL,
@@ -43,7 +44,11 @@ const MIGRATIONS: &[&str] = &["
         name TEXT PRIMARY KEY,
         value TEXT NOT NULL
     ) STRICT;
-"];
+",
+    "
+    ALTER TABLE servers ADD COLUMN asks_for_proof INTEGER NOT NULL DEFAULT 0;
+",
+];
 
 /// Makes the directory if there is none, for its owner only.
 pub(super) fn make_dir(dir: &Path) -> Result<(), ClientError> {

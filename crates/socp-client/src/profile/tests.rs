@@ -19,6 +19,7 @@ fn server_pin(key: u8) -> ServerPin {
         id: ServerId::try_from("srv").unwrap(),
         key: KeyText::from_der(&[key]),
         name: Some("srv-a".to_owned()),
+        asks_for_proof: false,
     }
 }
 

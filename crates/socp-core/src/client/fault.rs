@@ -54,6 +54,15 @@ pub enum Stop {
         /// What was answered.
         answer: String,
     },
+    /// The server asked for a proof before, and lets us in without.
+    #[error(
+        "the server has asked for a proof of who we are before (proof/1) and does not now. Either it runs an older \
+         program, or somebody repeats what it once said; ask its operator, and use another profile if that is right"
+    )]
+    NoChallenge,
+    /// The server's question is not one that we may answer.
+    #[error("the server's challenge is not for us to answer: {0}. Somebody may stand between; ask its operator")]
+    Challenge(&'static str),
     /// The server does not say which key it has.
     #[error(
         "the server does not name its id and key when it greets, so nothing it says could be checked; use another server"

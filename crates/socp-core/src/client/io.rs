@@ -38,6 +38,8 @@ pub struct ServerPin {
     pub key: KeyText,
     /// Its name for people.
     pub name: Option<String>,
+    /// It has asked for a proof once, and must on every link since (PROTOCOL II.2).
+    pub asks_for_proof: bool,
 }
 
 /// A user as first seen.
@@ -223,7 +225,8 @@ pub enum Output {
     /// Store durably before anything is done that comes later and is neither another of these nor [`Event::Presence`];
     /// so a whole list of users can be stored at once.
     SaveUser(UserPin),
-    /// Store durably before the next output is done; verify with this key from now on.
+    /// Store durably before the next output is done; verify with this key from now on. A pin that is there already may
+    /// come again because it has [begun to ask for proofs](ServerPin::asks_for_proof).
     SaveServer(ServerPin),
     /// Tell the user.
     Event(Event),

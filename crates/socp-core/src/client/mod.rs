@@ -340,6 +340,7 @@ impl Client {
             | Payload::ServerHelloJoin(_)
             | Payload::ServerHelloLink(_)
             | Payload::ServerWelcome(_)
+            | Payload::Challenge(_)
             | Payload::Proof(_)
             | Payload::ServerAnnounce(_)
             | Payload::ServerDeliver(_)
@@ -379,6 +380,9 @@ impl Client {
                     self.people.start_listing(now, &mut self.out);
                 }
             }
+        } else if let Payload::Challenge(challenge) = &frame.payload {
+            let from = &frame.envelope.from;
+            self.session.on_challenge(now, from, challenge, by, &mut self.out);
         } else if let Payload::Error(error) = &frame.payload {
             self.session
                 .on_error(now, &frame.envelope.from, error, by, &mut self.out);

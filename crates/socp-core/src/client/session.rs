@@ -2,6 +2,10 @@
 //!
 //! A server that demands a signed hello wants its own id inside. At first contact we do not know it, so the hello goes
 //! without; the refusal comes from the id that was missing, and the hello is said again with it, on the same link.
+//!
+//! A server that can asks for a proof instead (PROTOCOL II.2). It is answered once on each hello, and only where the
+//! question is signed by the key that it names, is about this very hello, and fits what is pinned. Whoever has asked once
+//! and lets us in unasked is not believed.
 
 use super::fault::Stop;
 use super::io::{Event, Output, ServerPin};
@@ -9,7 +13,10 @@ use super::outbox::Outbox;
 use crate::clock::{Mono, Now};
 use socp_proto::limits::{HELLO_TRIES_MAX, HELLO_WAIT_MAX_MS};
 use socp_proto::payload::{Ack, CtrlClose, ErrorNotice, PRESENCE, UserHello};
-use socp_proto::{Capabilities, DELEGATE, ErrorCode, Fingerprint, FrameKind, Id, KeyText, Meta, Payload, ServerId};
+use socp_proto::{
+    Bytes32, Capabilities, Challenge, DELEGATE, ErrorCode, Fingerprint, FrameKind, Id, KeyText, Meta, PROOF, Payload,
+    Proof, ServerId, hello_digest,
+};
 
 /// How far we are with the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +25,10 @@ enum State {
     Waiting {
         tries: u32,
         named: Option<ServerId>,
+        /// The digest of what we said.
+        hello: Bytes32,
+        /// Who asked for a proof, and got it.
+        asker: Option<ServerPin>,
         deadline: Mono,
     },
     Online,
@@ -94,21 +105,30 @@ impl Session {
 
     /// Whether we are in. `by` is the key that the driver checked the answer with, if it fits any.
     pub(super) fn on_ack(&mut self, ack: &Ack, by: Option<Fingerprint>, out: &mut Outbox) -> bool {
-        let State::Waiting { named, .. } = &self.state else {
+        let State::Waiting { named, asker, .. } = &self.state else {
             return false;
         };
         if ack.msg_ref != FrameKind::UserHello.name() {
             return false;
         }
-        let server = match check_ack(ack, by, self.server.as_ref(), named.as_ref()) {
-            Ok(server) => server,
+        let known = Known {
+            pinned: asker.as_ref().or(self.server.as_ref()),
+            named: named.as_ref(),
+        };
+        let asked = asker.is_some();
+        let server = match check_ack(ack, by, known, asked || !self.must_ask(ack.caps.as_ref())) {
+            Ok(server) => ServerPin {
+                asks_for_proof: asked,
+                ..server
+            },
             Err(stop) => {
                 self.stop(stop, out);
                 return false;
             }
         };
         let first_contact = self.server.is_none();
-        if first_contact {
+        let is_remembered = self.server.as_ref().is_some_and(|pin| pin.asks_for_proof == asked);
+        if !is_remembered {
             out.push(Output::SaveServer(server.clone()));
         }
         out.set_server(server.id.clone());
@@ -121,6 +141,67 @@ impl Session {
         true
     }
 
+    /// Whether it must have asked for a proof: it did before, or says that it can.
+    fn must_ask(&self, caps: Option<&Capabilities>) -> bool {
+        let has_asked = self.server.as_ref().is_some_and(|server| server.asks_for_proof);
+        has_asked || caps.is_some_and(|caps| caps.has(PROOF))
+    }
+
+    /// The server wants to know whether we hold our key.
+    pub(super) fn on_challenge(
+        &mut self,
+        now: Now,
+        from: &Id,
+        challenge: &Challenge,
+        by: Option<Fingerprint>,
+        out: &mut Outbox,
+    ) {
+        let State::Waiting {
+            named, hello, asker, ..
+        } = &mut self.state
+        else {
+            return;
+        };
+        let known = Known {
+            pinned: self.server.as_ref(),
+            named: named.as_ref(),
+        };
+        let shown = Shown {
+            id: &challenge.server_id,
+            key: &challenge.server_pub,
+            by,
+        };
+        let is_able = challenge.caps.as_ref().is_some_and(|caps| caps.has(PROOF));
+        let table = [
+            (asker.is_none(), "it is the second one"),
+            (is_able, "it comes without the capability proof/1"),
+            (*from == challenge.server_id, "it comes from another server"),
+            (challenge.hello == *hello, "it answers another hello"),
+        ];
+        let wrong = table.into_iter().find(|(is_right, _)| !is_right);
+        let checked = shown.check(FrameKind::Challenge, known);
+        let checked = checked.and(wrong.map_or(Ok(()), |(_, reason)| Err(Stop::Challenge(reason))));
+        if let Err(stop) = checked {
+            return self.stop(stop, out);
+        }
+        *asker = Some(ServerPin {
+            id: challenge.server_id.clone(),
+            key: challenge.server_pub.clone(),
+            name: None,
+            asks_for_proof: true,
+        });
+        let proof = Proof {
+            nonce: challenge.nonce,
+            server_id: challenge.server_id.clone(),
+            key: challenge.server_pub.fingerprint().into(),
+            by: Id::from(out.user()),
+            hello: *hello,
+            ts: now.unix,
+        };
+        out.set_server(challenge.server_id.clone());
+        out.send(now, &Payload::Proof(proof));
+    }
+
     /// A refused hello: mended if that is possible, else the end.
     pub(super) fn on_error(
         &mut self,
@@ -130,10 +211,14 @@ impl Session {
         by: Option<Fingerprint>,
         out: &mut Outbox,
     ) {
-        let State::Waiting { tries, named, .. } = &self.state else {
+        let State::Waiting {
+            tries, named, asker, ..
+        } = &self.state
+        else {
             return;
         };
         let tries = *tries;
+        let has_proved = asker.is_some();
         let is_pinned = self.server.is_some();
         if is_pinned && !by.is_some_and(|by| self.trusts(by)) {
             return self.stop(
@@ -143,7 +228,7 @@ impl Session {
                 out,
             );
         }
-        if error.code == ErrorCode::InvalidSig && named.is_none() && tries < HELLO_TRIES_MAX {
+        if error.code == ErrorCode::InvalidSig && named.is_none() && !has_proved && tries < HELLO_TRIES_MAX {
             return self.say_hello(now, tries.saturating_add(1), Some(ServerId::from(from.clone())), out);
         }
         let detail = error.detail.clone();
@@ -170,20 +255,23 @@ impl Session {
         if let Some(server) = &named {
             out.set_server(server.clone());
         }
-        out.send(
-            now,
-            &Payload::UserHello(UserHello {
-                client: self.program.clone(),
-                pubkey: self.pubkey.clone(),
-                enc_pubkey: Some(self.pubkey.clone()),
-                caps: Some(own_caps()),
-                meta: Some(self.meta.clone()),
-                server_id: named.clone(),
-                ts: Some(now.unix),
-            }),
-        );
-        let deadline = now.mono.saturating_add(HELLO_WAIT_MAX_MS);
-        self.state = State::Waiting { tries, named, deadline };
+        let hello = Payload::UserHello(UserHello {
+            client: self.program.clone(),
+            pubkey: self.pubkey.clone(),
+            enc_pubkey: Some(self.pubkey.clone()),
+            caps: Some(own_caps()),
+            meta: Some(self.meta.clone()),
+            server_id: named.clone(),
+            ts: Some(now.unix),
+        });
+        out.send(now, &hello);
+        self.state = State::Waiting {
+            tries,
+            named,
+            hello: hello_digest(&hello.to_object()),
+            asker: None,
+            deadline: now.mono.saturating_add(HELLO_WAIT_MAX_MS),
+        };
     }
 
     fn stop(&mut self, stop: Stop, out: &mut Outbox) {
@@ -193,40 +281,62 @@ impl Session {
     }
 }
 
-/// The server behind an acknowledgement, if everything about it agrees.
-fn check_ack(
-    ack: &Ack,
+/// What we know of the server.
+#[derive(Debug, Clone, Copy)]
+struct Known<'a> {
+    pinned: Option<&'a ServerPin>,
+    /// The id that our hello names.
+    named: Option<&'a ServerId>,
+}
+
+/// What a server says of itself, and who signed that.
+#[derive(Debug, Clone, Copy)]
+struct Shown<'a> {
+    id: &'a ServerId,
+    key: &'a KeyText,
     by: Option<Fingerprint>,
-    pinned: Option<&ServerPin>,
-    named: Option<&ServerId>,
-) -> Result<ServerPin, Stop> {
+}
+
+impl Shown<'_> {
+    /// Whether it is signed by the key that it names, and by the server that we know.
+    fn check(self, kind: FrameKind, known: Known<'_>) -> Result<(), Stop> {
+        let seen = self.key.fingerprint();
+        let pinned = known.pinned.map(|pin| pin.key.fingerprint());
+        if let Some(pinned) = pinned.filter(|pinned| *pinned != seen) {
+            return Err(Stop::ServerKeyChanged { pinned, seen });
+        }
+        if self.by != Some(seen) {
+            let answer = kind.name().to_owned();
+            return Err(Stop::Unsigned { answer });
+        }
+        let expected = known.pinned.map(|pin| &pin.id).or(known.named);
+        if let Some(expected) = expected.filter(|expected| *expected != self.id) {
+            let (expected, found) = (expected.clone(), self.id.clone());
+            return Err(Stop::ServerIdChanged { expected, found });
+        }
+        Ok(())
+    }
+}
+
+/// The server behind an acknowledgement, if everything about it agrees.
+fn check_ack(ack: &Ack, by: Option<Fingerprint>, known: Known<'_>, was_due: bool) -> Result<ServerPin, Stop> {
     let (Some(id), Some(key)) = (&ack.server_id, &ack.server_pub) else {
         return Err(Stop::Keyless);
     };
-    let seen = key.fingerprint();
-    if let Some(pinned) = pinned.map(|pin| pin.key.fingerprint()).filter(|pinned| *pinned != seen) {
-        return Err(Stop::ServerKeyChanged { pinned, seen });
-    }
-    if by != Some(seen) {
-        return Err(Stop::Unsigned {
-            answer: FrameKind::Ack.name().to_owned(),
-        });
-    }
-    if let Some(expected) = pinned.map(|pin| &pin.id).or(named).filter(|expected| *expected != id) {
-        return Err(Stop::ServerIdChanged {
-            expected: expected.clone(),
-            found: id.clone(),
-        });
+    Shown { id, key, by }.check(FrameKind::Ack, known)?;
+    if !was_due {
+        return Err(Stop::NoChallenge);
     }
     Ok(ServerPin {
         id: id.clone(),
         key: key.clone(),
         name: ack.server_name.clone(),
+        asks_for_proof: false,
     })
 }
 
 /// What our programs can do beyond SOCP v1.3.
 fn own_caps() -> Capabilities {
     // A short list of well-formed names is one.
-    Capabilities::of(&[DELEGATE, PRESENCE]).unwrap_or_default()
+    Capabilities::of(&[DELEGATE, PRESENCE, PROOF]).unwrap_or_default()
 }

@@ -27,6 +27,7 @@ pub(super) fn server_pin() -> ServerPin {
         id: server(SERVER),
         key: key(200),
         name: Some("srv-a".to_owned()),
+        asks_for_proof: false,
     }
 }
 

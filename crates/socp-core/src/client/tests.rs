@@ -1,6 +1,7 @@
 //! The rules of the client as a whole, hostile servers included.
 
 mod batches;
+mod challenge;
 mod channel;
 mod files;
 mod receiving;

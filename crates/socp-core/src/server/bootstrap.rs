@@ -74,9 +74,13 @@ impl Server {
         };
         *is_busy = true;
         let dial = *dial;
-        if matches!(stage, Stage::AwaitsProof(_)) {
-            self.on_frame_of_prover(now, link, dial, first);
-            return self.proceed(link);
+        match stage {
+            Stage::Silent | Stage::Introduced(_) => {}
+            Stage::AwaitsProof(_) => {
+                self.on_frame_of_prover(now, link, dial, first);
+                return self.proceed(link);
+            }
+            Stage::Challenged(_) => return self.on_frame_of_challenged(now, link, first),
         }
         let is_signed = first.is_signed_by_own_key();
         let FirstFrame {

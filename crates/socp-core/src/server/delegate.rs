@@ -11,13 +11,18 @@ use super::link::{Link, Trust};
 use crate::clock::Now;
 use socp_proto::payload::{Heartbeat, PRESENCE};
 use socp_proto::{
-    Address, Capabilities, DELEGATE, Delegation, Draft, Envelope, Frame, FrameKind, PROOF, Payload, ServerId,
+    Address, Capabilities, Challenge, DELEGATE, Delegation, Draft, Envelope, Frame, FrameKind, PROOF, Payload,
+    ServerId, UserId,
 };
 
 impl Server {
     /// What we can do for users beyond SOCP v1.3; even an empty list tells that we are one of ours.
     pub(super) fn own_caps(&self) -> Capabilities {
-        caps_of(&[(DELEGATE, self.config.delegation.is_some()), (PRESENCE, true)])
+        caps_of(&[
+            (DELEGATE, self.config.delegation.is_some()),
+            (PRESENCE, true),
+            (PROOF, self.config.proves),
+        ])
     }
 
     /// What we can do for servers.
@@ -134,6 +139,31 @@ impl Server {
         };
         let is_known = matches!(state.trust(), Trust::Delegates { has_ours: true });
         is_known && self.current_delegation_holds() && !is_verified_later(state, draft)
+    }
+
+    /// Asks a user for a proof. Where the program can, the delegated key signs that, and its delegation is inside: who has
+    /// not proved anything yet should cost little.
+    pub(super) fn send_challenge(
+        &mut self,
+        now: Now,
+        link: LinkId,
+        user: &UserId,
+        challenge: Challenge,
+        can_take: bool,
+    ) {
+        let delegation = can_take.then(|| self.current_delegation()).flatten();
+        let by = if delegation.is_some() {
+            Seal::Delegate
+        } else {
+            Seal::Server
+        };
+        let payload = Payload::Challenge(Challenge {
+            delegation,
+            ..challenge
+        });
+        let draft = Draft::new(&self.config.server_id, user, now.unix, &payload);
+        let to = vec![link];
+        self.outputs.push_back(Output::Send { to, draft, by });
     }
 
     fn current_delegation_holds(&self) -> bool {

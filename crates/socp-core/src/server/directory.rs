@@ -25,14 +25,37 @@ pub(super) struct Greeting {
     pub(super) link: LinkId,
     record: UserRecord,
     caps: Option<Capabilities>,
-    /// The hello was signed and fresh.
+    /// The user's key has shown that it is there now.
     is_proven: bool,
     /// The record binds an id that nobody had.
     is_new: bool,
 }
 
+impl Greeting {
+    /// Whether it has proved the key that its id is made from.
+    fn is_owners(&self) -> bool {
+        let UserRecord { user_id, pubkey, .. } = &self.record;
+        self.is_proven && user_id.is_made_from(pubkey.fingerprint())
+    }
+
+    /// Whether another key than this is to be bound to the id.
+    pub(super) fn binds_another(&self, user: &UserId, key: &KeyText) -> bool {
+        self.record.user_id == *user && self.record.pubkey != *key
+    }
+}
+
 /// Why a hello is refused.
-struct Refusal(ErrorCode, &'static str);
+#[derive(Debug)]
+pub(super) struct Refusal(ErrorCode, &'static str);
+
+impl Refusal {
+    /// A program of others, where only proofs count.
+    pub(super) fn without_capability() -> Self {
+        let why = "this server takes users of programs with the capability proof/1 alone (--accept proof); its operator \
+                   can let others in with --accept signed or --accept open";
+        Self(ErrorCode::InvalidSig, why)
+    }
+}
 
 impl Server {
     /// `USER_HELLO`. `is_signed`: the frame's `sig` verifies with the key that it offers.
@@ -45,9 +68,15 @@ impl Server {
         is_signed: bool,
     ) {
         let user = UserId::from(envelope.from.clone());
+        if self.can_prove(hello.caps.as_ref()) {
+            return self.challenge(now, link, user, &envelope, hello);
+        }
+        if let Some(refusal) = self.wants_proof() {
+            return self.refuse_hello(now, link, refusal);
+        }
         let is_proven = is_signed && self.is_fresh_hello(now, &envelope, &hello);
         match self.judge_hello(&user, &hello, is_proven) {
-            Err(Refusal(code, detail)) => self.refuse_hello(now, link, code, detail),
+            Err(refusal) => self.refuse_hello(now, link, refusal),
             Ok(()) => {
                 if !is_proven {
                     self.note(Note::UnprovenHello {
@@ -70,8 +99,8 @@ impl Server {
         is_ours && is_recent && self.seen.insert(now.mono, key)
     }
 
-    fn judge_hello(&self, user: &UserId, hello: &UserHello, is_proven: bool) -> Result<(), Refusal> {
-        if !is_proven && self.config.accept == Accept::Signed {
+    pub(super) fn judge_hello(&self, user: &UserId, hello: &UserHello, is_proven: bool) -> Result<(), Refusal> {
+        if !is_proven && self.config.accept != Accept::Open {
             return Err(Refusal(
                 ErrorCode::InvalidSig,
                 "sign a hello that names this server_id (the `from` of this frame) and a fresh ts",
@@ -82,10 +111,9 @@ impl Server {
         if is_server || is_promised || socp_proto::Id::from(user) == self.config.server_id {
             return Err(Refusal(ErrorCode::NameInUse, "this is a server's id"));
         }
-        let enc_pubkey = hello.enc_pubkey.as_ref().unwrap_or(&hello.pubkey);
-        if let Some(record) = self.records.get(user)
-            && (record.pubkey != hello.pubkey || record.enc_pubkey != *enc_pubkey)
-        {
+        let is_owner = is_proven && user.is_made_from(hello.pubkey.fingerprint());
+        let is_of_another = self.is_of_another(user, &hello.pubkey) && !is_owner;
+        if is_of_another || self.has_another_enc_key(user, hello) {
             return Err(Refusal(ErrorCode::BadKey, "this id is bound to another key"));
         }
         if !self.records.contains_key(user) && self.records.len() >= LOCAL_USERS_COUNT_MAX {
@@ -94,14 +122,13 @@ impl Server {
                 "this server has no room for more users",
             ));
         }
-        let person = self.people.get(user);
-        if person
-            .and_then(|person| person.pubkey.as_ref())
-            .is_some_and(|key| *key != hello.pubkey)
-        {
-            return Err(Refusal(ErrorCode::BadKey, "this id is bound to another key"));
-        }
         self.judge_session(user, is_proven)
+    }
+
+    fn has_another_enc_key(&self, user: &UserId, hello: &UserHello) -> bool {
+        let enc_pubkey = hello.enc_pubkey.as_ref().unwrap_or(&hello.pubkey);
+        let record = self.records.get(user);
+        record.is_some_and(|record| record.pubkey == hello.pubkey && record.enc_pubkey != *enc_pubkey)
     }
 
     /// A second session must prove the key (PROTOCOL I.6).
@@ -116,7 +143,7 @@ impl Server {
         Ok(())
     }
 
-    fn refuse_hello(&mut self, now: Now, link: LinkId, code: ErrorCode, detail: &str) {
+    pub(super) fn refuse_hello(&mut self, now: Now, link: LinkId, Refusal(code, detail): Refusal) {
         self.note(Note::Refused {
             link,
             class: "hello",
@@ -133,7 +160,10 @@ impl Server {
     }
 
     /// Binds an id to its key: at once if it is bound already, else once the record is signed and on disk.
-    fn bind_key(&mut self, now: Now, link: LinkId, user: UserId, hello: UserHello, is_proven: bool) {
+    pub(super) fn bind_key(&mut self, now: Now, link: LinkId, user: UserId, hello: UserHello, is_proven: bool) {
+        if is_proven {
+            self.refute(now, &user, Some(&hello.pubkey));
+        }
         if let Some(record) = self.records.get(&user) {
             // A hello without a profile leaves the one there is.
             let meta = hello.meta.unwrap_or_else(|| record.meta.clone());
@@ -155,24 +185,36 @@ impl Server {
         let meta = hello.meta.unwrap_or_default();
         let enc_pubkey = hello.enc_pubkey.unwrap_or_else(|| hello.pubkey.clone());
         let version = 1;
-        let statement = directory_statement(&user, &hello.pubkey, &enc_pubkey, version);
-        let directory_sig = Base64Url::encode(&[]);
         let record = UserRecord {
-            user_id: user.clone(),
+            user_id: user,
             pubkey: hello.pubkey,
             enc_pubkey,
             meta,
             version,
-            directory_sig,
+            directory_sig: Base64Url::encode(&[]),
         };
-        let waiting = self.endorsing.entry(user.clone()).or_default();
-        waiting.push(Greeting {
+        self.endorse(Greeting {
             link,
             record,
             caps: hello.caps,
             is_proven,
             is_new: true,
         });
+    }
+
+    /// Has a record signed that binds an id that nobody has; who comes for the same one meanwhile waits.
+    fn endorse(&mut self, greeting: Greeting) {
+        let UserRecord {
+            user_id: user,
+            pubkey,
+            enc_pubkey,
+            version,
+            ..
+        } = &greeting.record;
+        let statement = directory_statement(user, pubkey, enc_pubkey, *version);
+        let user = user.clone();
+        let waiting = self.endorsing.entry(user.clone()).or_default();
+        waiting.push(greeting);
         if waiting.len() == 1 {
             self.outputs.push_back(Output::Endorse { user, statement });
         }
@@ -207,8 +249,12 @@ impl Server {
                 other.record = record.clone();
                 other.is_new = false;
                 self.store_then_admit(other);
+            } else if other.is_owners() {
+                self.refute(now, user, Some(&other.record.pubkey));
+                self.endorse(other);
             } else {
-                self.refuse_hello(now, other.link, ErrorCode::BadKey, "this id is bound to another key");
+                let refusal = Refusal(ErrorCode::BadKey, "this id is bound to another key");
+                self.refuse_hello(now, other.link, refusal);
             }
         }
     }
@@ -240,9 +286,10 @@ impl Server {
             return self.proceed(link);
         }
         // Another hello may have got in while this one waited for the disk.
-        if let Err(Refusal(code, detail)) = self.judge_session(&user, is_proven) {
-            return self.refuse_hello(now, link, code, detail);
+        if let Err(refusal) = self.judge_session(&user, is_proven) {
+            return self.refuse_hello(now, link, refusal);
         }
+        self.drop_claims_against(now, &user, &record.pubkey);
         let faults = FaultCount::default();
         let takes_batches = caps.as_ref().is_some_and(|caps| caps.has(PRESENCE));
         let state = UserLink {

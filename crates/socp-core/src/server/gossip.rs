@@ -397,6 +397,7 @@ impl Server {
             directory_sig,
             ..
         } = advertise;
+        self.refute(now, &user_id, pubkey.as_ref());
         let known = self.people.get(&user_id);
         // Whoever is away is bound to both keys all the same.
         let record = self.records.get(&user_id);

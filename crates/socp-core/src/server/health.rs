@@ -3,17 +3,17 @@
 use super::Server;
 use super::fault::{CloseCode, Fault};
 use super::io::{LinkId, Note, Output};
-use super::link::Link;
+use super::link::{Link, Stage};
 use super::timers::Timer;
 use crate::clock::Now;
 use socp_proto::limits::{HEARTBEAT_INTERVAL_MS, LINK_SILENCE_MAX_MS, PING_INTERVAL_MS, PING_UNANSWERED_COUNT_MAX};
 
 impl Server {
     pub(super) fn on_hello_overdue(&mut self, now: Now, link: LinkId) {
-        let Some(Link::New { .. }) = self.links.get(&link) else {
+        let Some(Link::New { stage, .. }) = self.links.get(&link) else {
             return;
         };
-        if self.proving.contains(&link) {
+        if self.proving.contains(&link) || matches!(stage, Stage::Challenged(_)) {
             let reason = "none came in time";
             return self.on_fault(now, link, &Fault::Proof { reason });
         }

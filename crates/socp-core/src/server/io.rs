@@ -25,6 +25,8 @@ pub struct SaveId(pub u64);
 /// Who may say hello (PROTOCOL I.6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Accept {
+    /// Whoever proves, when asked, to hold the key of the id (PROTOCOL II.2).
+    Proof,
     /// Whoever signs a fresh hello for this server with the key of the id.
     Signed,
     /// Whoever names a key: the letter of SOCP §9.1.
@@ -366,6 +368,8 @@ pub enum Record {
     Unpinned(ServerId),
     /// A user of ours.
     User(UserRecord),
+    /// A user of ours had an id that is another key's, and is forgotten (PROTOCOL I.6).
+    Ousted(UserId),
     /// A user of ours joined the group `public`, which has this version now (SOCP §15).
     Member {
         /// Who.
@@ -462,6 +466,8 @@ pub enum Note {
     UnprovenHello { user: UserId, link: LinkId },
     /// Gossip came with another key than the one known.
     KeyConflict { user: UserId, server: ServerId },
+    /// Somebody had an id here that is made from another key, whose holder has come; what was bound to it is undone.
+    Ousted { user: UserId },
     /// A peer's presence changes or users exceed their budget.
     PeerOverBudget { server: ServerId },
     /// A duplicate was dropped.

@@ -1,5 +1,6 @@
 //! What one link is.
 
+use super::challenge::Challenged;
 use super::fault::FaultCount;
 use super::io::{DialId, LinkId};
 use super::proof::{Prover, Said};
@@ -36,6 +37,8 @@ pub(super) enum Stage {
     Introduced(Said),
     /// The far end has introduced itself and must prove it (PROTOCOL II.2).
     AwaitsProof(Box<Prover>),
+    /// A user has said hello and must prove it (PROTOCOL II.2).
+    Challenged(Box<Challenged>),
 }
 
 /// How much of what goes beyond SOCP v1.3 a link can do.
@@ -139,7 +142,7 @@ impl Link {
                 ..
             } => Some(prover),
             Self::New {
-                stage: Stage::Silent | Stage::Introduced(_),
+                stage: Stage::Silent | Stage::Introduced(_) | Stage::Challenged(_),
                 ..
             }
             | Self::Peer(_)

@@ -2,9 +2,10 @@
 //!
 //! [`Server`] owns everything that the network tells it and decides everything that the network is told. One section
 //! of the specification is one module: `bootstrap` and `proof` §8.1, `presence` §8.2, `route` §8.3 and §10, `health`
-//! §8.4 and §11, `directory` §9.1 and §13. A link begins [`Link::New`]; its first frame makes it a peer's or a user's for good.
+//! §8.4 and §11, `directory`, `challenge` and `owner` §9.1 and §13. A link begins [`Link::New`]; its first frame makes it a peer's or a user's for good.
 
 mod bootstrap;
+mod challenge;
 mod channel;
 mod delegate;
 mod delivered;
@@ -19,6 +20,7 @@ mod io;
 mod link;
 mod mutation;
 mod offer;
+mod owner;
 mod passed;
 mod people;
 mod presence;
@@ -309,6 +311,7 @@ impl Server {
             | Payload::FileEnd(_) => self.on_authored_elsewhere(now, link, &server, envelope, &payload),
             Payload::ServerHelloJoin(_)
             | Payload::ServerWelcome(_)
+            | Payload::Challenge(_)
             | Payload::Proof(_)
             | Payload::UserHello(_)
             | Payload::ListRequest(_)
@@ -351,6 +354,7 @@ impl Server {
             | Payload::ServerHelloLink(_)
             | Payload::ServerWelcome(_)
             | Payload::ServerAnnounce(_)
+            | Payload::Challenge(_)
             | Payload::Proof(_)
             | Payload::UserAdvertise(_)
             | Payload::UserRemove(_)

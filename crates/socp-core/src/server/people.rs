@@ -310,6 +310,18 @@ impl People {
         Ended::Moved
     }
 
+    /// Servers that claim a user with another key than this one.
+    pub(super) fn claims_against(&self, user: &UserId, key: &KeyText) -> Vec<ServerId> {
+        let standing = self.standing.get(user).into_iter().flatten();
+        let claims = self.known.get(user).into_iter().chain(standing);
+        let others = claims.filter(|person| person.pubkey.as_ref().is_some_and(|other| other != key));
+        let server = |person: &Person| match &person.home {
+            Home::Remote { server, .. } => Some(server.clone()),
+            Home::Local(_) => None,
+        };
+        others.filter_map(server).collect()
+    }
+
     /// The servers of remote users.
     pub(super) fn servers(&self) -> impl Iterator<Item = &ServerId> {
         self.behind.keys()

@@ -13,7 +13,7 @@ use crate::clock::Now;
 use rand_core::Rng;
 use socp_proto::payload::{ServerIdentity, ServerWelcome, WelcomeServer};
 use socp_proto::{
-    Address, Bytes32, Capabilities, Envelope, Fingerprint, Frame, KeyText, PROOF, Payload, Proof, ServerId,
+    Address, Bytes32, Capabilities, Envelope, Fingerprint, Frame, Id, KeyText, PROOF, Payload, Proof, ServerId,
     hello_digest,
 };
 
@@ -131,7 +131,7 @@ impl Server {
         self.config.proves && !self.is_mutated(Mutation::NoProofCheck)
     }
 
-    /// Whether a server with these capabilities must prove itself.
+    /// Whether a server or a user with these capabilities must prove itself.
     pub(super) fn can_prove(&self, caps: Option<&Capabilities>) -> bool {
         self.asks_for_proofs() && caps.is_some_and(|caps| caps.has(PROOF))
     }
@@ -166,7 +166,7 @@ impl Server {
         };
         let said = match stage {
             Stage::Introduced(said) => Some(said.clone()),
-            Stage::Silent | Stage::AwaitsProof(_) => None,
+            Stage::Silent | Stage::AwaitsProof(_) | Stage::Challenged(_) => None,
         };
         let answer = std::mem::replace(&mut introduction.reply, Reply::Nothing);
         let (is_promised, is_announced) = (matches!(answer, Reply::Welcome { .. }), answer == Reply::Announce);
@@ -232,7 +232,7 @@ impl Server {
             nonce: prover.nonce,
             server_id: server.clone(),
             key: identity.pubkey.fingerprint().into(),
-            by: self.config.server_id.clone(),
+            by: Id::from(&self.config.server_id),
             hello: prover.said.hello,
             ts: now.unix,
         };

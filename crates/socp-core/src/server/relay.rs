@@ -249,6 +249,7 @@ fn claim_of(payload: &Payload) -> Claim<'_> {
         Payload::ServerHelloJoin(_)
         | Payload::ServerHelloLink(_)
         | Payload::ServerWelcome(_)
+        | Payload::Challenge(_)
         | Payload::Proof(_)
         | Payload::ServerAnnounce(_)
         | Payload::UserAdvertise(_)

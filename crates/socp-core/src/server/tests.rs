@@ -3,6 +3,7 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "a test looks for one kind among many")]
 
 mod bootstrap;
+mod challenge;
 mod channel;
 mod claims;
 mod delegate;
@@ -11,6 +12,7 @@ mod forward;
 mod health;
 mod hello;
 mod join;
+mod owner;
 mod passed;
 mod presence;
 mod proof;

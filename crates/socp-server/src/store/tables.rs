@@ -116,6 +116,7 @@ fn write(connection: &Connection, record: &Record) -> Result<()> {
             execute(connection, sql, [server.as_str()])
         }
         Record::User(user) => write_user(connection, user),
+        Record::Ousted(user) => execute(connection, "DELETE FROM users WHERE user_id = ?1", [user.as_str()]),
         Record::Member { user, version, at } => {
             let sql =
                 "INSERT INTO group_members (group_id, member_id, role, added_at) VALUES ('public', ?1, 'member', ?2)

@@ -85,7 +85,7 @@ pub(crate) struct ServeArgs {
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     no_users: bool,
-    /// Who may say hello [default: signed]
+    /// Who may say hello [default: proof]
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
     accept: Option<AcceptArg>,
@@ -154,9 +154,11 @@ impl ServeArgs {
 #[derive(Debug, Clone, Copy, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum AcceptArg {
-    /// Whoever signs a fresh hello with the key of the id
+    /// Whoever proves, when asked, to hold the key of the id (programs with the capability proof/1)
+    Proof,
+    /// Also whoever signs a fresh hello with the key of the id
     Signed,
-    /// Whoever names a key: no proof at all
+    /// Also whoever names a key: no proof at all
     Open,
 }
 
@@ -227,9 +229,16 @@ fn to_settings(args: &ServeArgs, data: PathBuf) -> Result<Settings> {
     settings.takes_users = !args.no_users;
     settings.accept = match args.accept {
         Some(AcceptArg::Open) => Accept::Open,
-        Some(AcceptArg::Signed) | None => Accept::Signed,
+        Some(AcceptArg::Signed) => Accept::Signed,
+        Some(AcceptArg::Proof) | None => Accept::Proof,
     };
     settings.allow_open_beyond_loopback = args.i_know_open_is_unsafe;
+    if settings.accept == Accept::Open && !listen.ip().is_loopback() && !args.i_know_open_is_unsafe {
+        let why = format!(
+            "--accept open on {listen} lets anyone take any id; use --accept proof or signed, or say --i-know-open-is-unsafe"
+        );
+        return Err(clap::Error::raw(clap::error::ErrorKind::ArgumentConflict, why + "\n").into());
+    }
     settings.delegates = !matches!(args.delegate, Some(Switch::Off));
     settings.verify_content = !matches!(args.verify_content, Some(Switch::Off));
     if let Some(seconds) = args.clock_skew {

@@ -124,7 +124,7 @@ fn settings_that_contradict_each_other_are_refused() {
         "--data",
     ])
     .arg(&data);
-    says(&failure_of(&mut open), 1, &["--i-know-open-is-unsafe"]);
+    says(&failure_of(&mut open), 2, &["--i-know-open-is-unsafe"]);
 }
 
 #[test]

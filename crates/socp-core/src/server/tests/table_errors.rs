@@ -76,7 +76,7 @@ fn types_that_nobody_defined() {
         " HEARTBEAT",
         "MSG_GROUP",
         "GROUP_KEY_SHARE",
-        "CHALLENGE",
+        "CHALLENGE_2",
         &long_name,
     ] {
         for (by, said) in [

@@ -159,9 +159,17 @@ pub(super) fn every_kind(who: &str) -> BTreeMap<FrameKind, Said> {
         nonce: [7; 32].into(),
         server_id: server_id("a"),
         key: key("a").fingerprint().into(),
-        by: server_id(who),
+        by: server_id(who).into(),
         hello: [7; 32].into(),
         ts: NOW,
+    };
+    let challenge = socp_proto::Challenge {
+        nonce: [7; 32].into(),
+        server_id: server_id("a"),
+        server_pub: key("a"),
+        hello: [7; 32].into(),
+        caps: None,
+        delegation: None,
     };
     let user_id = user_id("alice");
     let payloads = [
@@ -169,6 +177,7 @@ pub(super) fn every_kind(who: &str) -> BTreeMap<FrameKind, Said> {
         Payload::ServerHelloLink(identity.clone()),
         Payload::ServerWelcome(welcome),
         Payload::ServerAnnounce(identity),
+        Payload::Challenge(challenge),
         Payload::Proof(proof),
         advert("eve", who),
         remove("alice", "a"),

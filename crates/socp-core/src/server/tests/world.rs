@@ -642,10 +642,9 @@ impl World {
                 end.is_waiting = !std::mem::take(&mut end.has_permit);
                 let introduced = end.introduced.clone();
                 let first = check_first(frame, end.expected_key.clone(), introduced);
-                end.introduced = end
-                    .introduced
-                    .take()
-                    .or(first.as_ref().ok().and_then(|first| first.key.clone()));
+                if let Ok(FirstFrame { key: Some(key), .. }) = &first {
+                    end.introduced = Some(key.clone());
+                }
                 first.map(|first| Input::First { link, first })
             }
             (Ok(frame), Some(Role::Peer(peer))) => {
@@ -803,6 +802,9 @@ impl Node {
             }
             Record::User(user) => {
                 self.users.insert(user.user_id.clone(), user);
+            }
+            Record::Ousted(user) => {
+                self.users.remove(&user);
             }
             Record::Unpinned(server) => {
                 self.pins.remove(&server);

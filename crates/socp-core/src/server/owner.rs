@@ -1,0 +1,73 @@
+//! Whose an id is (PROTOCOL I.6): that of the key it is made from, and else that of the first key here.
+//!
+//! Programs of ours make their user's id from the key. Whoever comes with such an id and another key took it from
+//! somebody else, however early; once the owner is heard of, whatever was bound to that key is undone.
+
+use super::Server;
+use super::fault::CloseCode;
+use super::io::{AfterSave, LinkId, Note, Record};
+use super::link::Link;
+use crate::clock::Now;
+use socp_proto::{ErrorCode, KeyText, UserId};
+
+impl Server {
+    /// Whether another key than this is known to be the id's, as far as this server can tell.
+    pub(super) fn is_of_another(&self, user: &UserId, key: &KeyText) -> bool {
+        let differs = |other: Option<&KeyText>| other.is_some_and(|other| other != key);
+        if let Some(record) = self.records.get(user) {
+            return record.pubkey != *key;
+        }
+        // Of those who have left only the owner counts: what others said of them binds nobody.
+        let former = self.people.former(user).and_then(|keys| keys.pubkey.as_ref());
+        let owner = former.filter(|former| user.is_made_from(former.fingerprint()));
+        let claimed = self.people.get(user).and_then(|person| person.pubkey.as_ref());
+        differs(claimed) || differs(owner)
+    }
+
+    /// The key that a user's id is made from has shown: what another key has of that id here, or claims elsewhere, is
+    /// undone. Nothing happens for any other key.
+    pub(super) fn refute(&mut self, now: Now, user: &UserId, key: Option<&KeyText>) {
+        let Some(key) = key.filter(|key| self.is_of_another(user, key) && user.is_made_from(key.fingerprint())) else {
+            return;
+        };
+        self.note(Note::Ousted { user: user.clone() });
+        if self.records.get(user).is_some_and(|record| record.pubkey != *key) {
+            self.oust(now, user, key);
+        }
+        self.drop_claims_against(now, user, key);
+    }
+
+    /// Ends the sessions that another key than the owner's has of an id, also those to come, and forgets its record.
+    fn oust(&mut self, now: Now, user: &UserId, owner: &KeyText) {
+        self.records.remove(user);
+        self.save(Record::Ousted(user.clone()), AfterSave::Nothing);
+        let is_theirs = |link: &Link| matches!(link, Link::User(link) if link.user == *user);
+        let theirs = self.links.iter().filter(|(_, link)| is_theirs(link));
+        let mut theirs: Vec<LinkId> = theirs.map(|(link, _)| *link).collect();
+        // Whoever still waits for the disk would be let in when it answers.
+        self.after_save.retain(|_, then| match then {
+            AfterSave::Greet(greeting) if greeting.binds_another(user, owner) => {
+                theirs.push(greeting.link);
+                false
+            }
+            AfterSave::Greet(_) | AfterSave::Answer { .. } | AfterSave::Nothing => true,
+        });
+        for link in theirs {
+            let why = "this id is made from another key, whose holder has come";
+            self.send_error(now, link, ErrorCode::BadKey, why.to_owned(), None);
+            self.proceed(link);
+            self.give_up(now, link, CloseCode::PolicyViolation, "the id is another's");
+        }
+    }
+
+    /// What other servers claim of a user with another key than the one bound here counts no more.
+    pub(super) fn drop_claims_against(&mut self, now: Now, user: &UserId, key: &KeyText) {
+        for server in self.people.claims_against(user, key) {
+            let was_online = self.people.get(user).is_some_and(super::people::Person::is_online);
+            let ended = self.people.withdraw(user, &server);
+            if was_online {
+                self.show_end(now, ended, user, &server, now.unix);
+            }
+        }
+    }
+}
