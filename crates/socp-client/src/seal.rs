@@ -92,7 +92,7 @@ mod tests {
     use super::*;
     use socp_crypto::{DelegateKey, PrivateKey};
     use socp_proto::payload::Heartbeat;
-    use socp_proto::{Draft, Envelope, ServerId, UserId};
+    use socp_proto::{Draft, Envelope, KeyText, ServerId, UserId};
 
     const NOW: u64 = 1_800_000_000_000;
     const DAY: u64 = 24 * 3_600_000;
@@ -162,11 +162,34 @@ mod tests {
                 delegate_key.delegation(&stranger, &srv, NOW, NOW + DAY).unwrap(),
             ),
         ];
-        for (what, delegation) in bad {
+        for (what, delegation) in bad.clone() {
             let told = by_server(&telling(delegation));
             assert!(matches!(check(&told, Some(&own), None, NOW), SealCheck::Bad), "{what}");
         }
         let by_itself = by_delegate(&telling(delegation(&srv, NOW, NOW + DAY)));
         assert!(matches!(check(&by_itself, Some(&own), None, NOW), SealCheck::Bad));
+
+        // A challenge brings its own, and no other frame does.
+        let asking = |delegation: Option<Delegation>| {
+            Payload::Challenge(Challenge {
+                nonce: [1; 32].into(),
+                server_id: srv.clone(),
+                server_pub: KeyText::from_der(server.public_key().spki_der()),
+                hello: [2; 32].into(),
+                caps: None,
+                delegation,
+            })
+        };
+        let good = by_delegate(&asking(Some(delegation(&srv, NOW, NOW + DAY))));
+        assert!(is_good(&good, None, NOW));
+        assert!(!is_good(&good, None, NOW + 2 * DAY), "too late");
+        let mut moved = good;
+        moved.envelope.ts += 1;
+        assert!(!is_good(&moved, None, NOW), "changed");
+        assert!(!is_good(&by_delegate(&asking(None)), None, NOW), "by nobody's leave");
+        assert!(is_good(&by_server(&asking(None)), None, NOW));
+        for (what, delegation) in bad {
+            assert!(!is_good(&by_delegate(&asking(Some(delegation))), None, NOW), "{what}");
+        }
     }
 }

@@ -24,11 +24,13 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever read our output has seen enough, as in `socp list | head -1`.
         Err(report) if out::is_broken_pipe(&report) => ExitCode::SUCCESS,
-        // Flags that go together only with another one.
-        Err(report) if let Some(usage) = report.downcast_ref::<clap::Error>() => usage.exit(),
-        Err(report) => {
-            out::failure(&report);
-            ExitCode::FAILURE
-        }
+        Err(report) => match report.downcast_ref::<clap::Error>() {
+            // Settings that go together only with another one.
+            Some(usage) => usage.exit(),
+            None => {
+                out::failure(&report);
+                ExitCode::FAILURE
+            }
+        },
     }
 }

@@ -32,6 +32,9 @@ fn an_identity_is_made_once_and_found_again() {
     let found = Profile::open(&home).unwrap();
     assert_eq!(made.identity(), found.identity());
     found.unlock(None).unwrap();
+    // Nobody with another key can be the owner of this id.
+    let Identity { user_id, pubkey, .. } = found.identity();
+    assert!(user_id.is_made_from(pubkey.fingerprint()));
     let again = Profile::create(&home, Some("alice"), None, None);
     assert!(matches!(again, Err(ClientError::AlreadyRegistered { .. })));
 }
@@ -106,6 +109,49 @@ fn a_server_has_one_key_at_every_address() {
     }
     assert_eq!(profile.server("ws://a:1/").unwrap(), Some(server_pin(1)));
     assert_eq!(profile.server("ws://d:1/").unwrap(), None);
+}
+
+#[test]
+fn a_server_that_has_asked_for_a_proof_is_remembered_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let profile = Profile::create(dir.path(), None, None, None).unwrap();
+    let asking = ServerPin {
+        asks_for_proof: true,
+        ..server_pin(1)
+    };
+    for (pin, expected) in [
+        (server_pin(1), server_pin(1)),
+        (asking.clone(), asking.clone()),
+        (server_pin(1), asking.clone()),
+    ] {
+        profile.save_server("ws://one", &pin).unwrap();
+        assert_eq!(profile.server("ws://one").unwrap(), Some(expected));
+    }
+    // Another key is refused, and changes nothing.
+    let other = ServerPin {
+        asks_for_proof: true,
+        ..server_pin(2)
+    };
+    profile.save_server("ws://two", &server_pin(1)).unwrap();
+    assert!(profile.save_server("ws://two", &other).is_err());
+    assert_eq!(profile.server("ws://two").unwrap(), Some(server_pin(1)));
+}
+
+#[test]
+fn a_profile_of_the_first_version_is_brought_up_to_date() {
+    let dir = tempfile::tempdir().unwrap();
+    let profile = Profile::create(dir.path(), None, None, None).unwrap();
+    profile.save_server("ws://one", &server_pin(1)).unwrap();
+    let identity = profile.identity().clone();
+    drop(profile);
+    let database = Connection::open(dir.path().join(schema::FILE)).unwrap();
+    database
+        .execute_batch("ALTER TABLE servers DROP COLUMN asks_for_proof; PRAGMA user_version = 1;")
+        .unwrap();
+    drop(database);
+    let profile = Profile::open(dir.path()).unwrap();
+    assert_eq!(*profile.identity(), identity);
+    assert_eq!(profile.server("ws://one").unwrap(), Some(server_pin(1)));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use crate::puppet::*;
 use futures_util::StreamExt as _;
 use socp_client::{Client, ClientError, Event, Stop, TellFault};
 use socp_proto::payload::{ErrorNotice, UserAdvertise};
-use socp_proto::{ErrorCode, FrameKind, KeyText, Meta, Payload, ServerId, UserId};
+use socp_proto::{ErrorCode, FrameKind, Id, KeyText, Meta, Payload, ServerId, UserId};
 use tokio_tungstenite::tungstenite::Message;
 
 #[tokio::test]
@@ -89,6 +89,50 @@ async fn a_server_that_changes_its_key_is_left_at_once() {
         matches!(refused, ClientError::Stopped(Stop::ServerKeyChanged { .. })),
         "{refused}"
     );
+    puppet.await.unwrap();
+    drop(first);
+}
+
+/// A server that has asked for a proof once is repeated by somebody who cannot, or runs an older program.
+#[tokio::test]
+async fn a_server_that_does_not_ask_for_a_proof_any_more_is_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let (profile, key) = profile(dir.path());
+    let (listener, options) = listen().await;
+    let me = profile.identity().user_id.clone();
+    let server = generate().await;
+    let puppet = tokio::spawn(async move {
+        let mut link = Puppet::accept(&listener, &server).await;
+        let asked = link.challenge(&me).await;
+        let frame = link.expect(FrameKind::Proof).await;
+        let Payload::Proof(proof) = &frame.payload else {
+            panic!("{frame:?}");
+        };
+        assert_eq!((proof.nonce, proof.hello), (asked.nonce, asked.hello));
+        assert_eq!((&proof.server_id, &proof.by), (&asked.server_id, &Id::from(&me)));
+        assert_eq!(proof.key, asked.server_pub.fingerprint().into());
+        let ack = ack(&server);
+        link.say(&me, &ack).await;
+        link.expect(FrameKind::ListRequest).await;
+        // The same words, which cover no hello and no time.
+        let mut other = Puppet::accept(&listener, &server).await;
+        other.expect(FrameKind::UserHello).await;
+        other.say(&me, &ack).await;
+        assert!(!matches!(other.socket.next().await, Some(Ok(Message::Text(_)))));
+        // Nor does a question that was asked before get an answer.
+        let mut third = Puppet::accept(&listener, &server).await;
+        third.expect(FrameKind::UserHello).await;
+        third.say(&me, &Payload::Challenge(asked)).await;
+        assert!(!matches!(third.socket.next().await, Some(Ok(Message::Text(_)))));
+    });
+    let first = Client::connect(profile.clone(), key.clone(), options.clone())
+        .await
+        .unwrap();
+    let connect = || Client::connect(profile.clone(), key.clone(), options.clone());
+    let refused = connect().await.map(drop).unwrap_err();
+    assert!(matches!(refused, ClientError::Stopped(Stop::NoChallenge)), "{refused}");
+    let refused = connect().await.map(drop).unwrap_err();
+    assert!(matches!(refused, ClientError::Stopped(Stop::Challenge(_))), "{refused}");
     puppet.await.unwrap();
     drop(first);
 }

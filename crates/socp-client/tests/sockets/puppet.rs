@@ -4,7 +4,10 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use socp_client::{Event, Options, Profile, ServerUrl};
 use socp_crypto::{ContentParts, PrivateKey, sign_content};
 use socp_proto::payload::{Ack, ListResponse, PubkeyResponse, UserDeliver};
-use socp_proto::{Address, Base64Url, Draft, Frame, FrameKind, Id, KeyText, Payload, ServerId, UserId};
+use socp_proto::{
+    Address, Base64Url, Capabilities, Challenge, Draft, Frame, FrameKind, Id, KeyText, PROOF, Payload, ServerId,
+    UserId, hello_digest,
+};
 use std::path::Path;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::WebSocketStream;
@@ -61,6 +64,21 @@ impl Puppet {
 
     pub(crate) async fn raw(&mut self, message: Message) {
         self.socket.send(message).await.unwrap();
+    }
+
+    /// Answers the hello with a question.
+    pub(crate) async fn challenge(&mut self, user: &UserId) -> Challenge {
+        let hello = self.expect(FrameKind::UserHello).await;
+        let challenge = Challenge {
+            nonce: [9; 32].into(),
+            server_id: ServerId::try_from(SERVER).unwrap(),
+            server_pub: KeyText::from_der(self.key.public_key().spki_der()),
+            hello: hello_digest(&hello.envelope.payload),
+            caps: Some(Capabilities::of(&[PROOF]).unwrap()),
+            delegation: None,
+        };
+        self.say(user, &Payload::Challenge(challenge.clone())).await;
+        challenge
     }
 
     /// Lets the client in, who then has an empty list.

@@ -38,4 +38,5 @@ mod secrets;
 mod settings;
 mod sites;
 mod vanished;
+mod whose;
 mod wires;
