@@ -13,7 +13,9 @@ use crate::world::World;
 use socp_core::client::{Batches, Step};
 use socp_core::server::{Input, LinkId};
 use socp_proto::payload::{CtrlClose, ErrorNotice, ListRequest, ListResponse, PRESENCE, UserDeliver, UserHello};
-use socp_proto::{Capabilities, Draft, ErrorCode, FrameKind, KeyText, Meta, Payload, ServerId, UserId};
+use socp_proto::{
+    Capabilities, Challenge, Draft, ErrorCode, FrameKind, Id, KeyText, Meta, PROOF, Payload, Proof, ServerId, UserId,
+};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
@@ -76,11 +78,12 @@ impl User {
         }
     }
 
-    /// One half of all users takes presence in batches (PROTOCOL II.8).
+    /// One half of all users takes presence in batches (PROTOCOL II.8), and of both halves one half proves who it is (II.2).
     fn caps(&self) -> Capabilities {
-        let takes_batches = self.id.as_str().bytes().map(u32::from).sum::<u32>() % 2 == 0;
-        let names: &[&str] = if takes_batches { &[PRESENCE] } else { &[] };
-        Capabilities::of(names).expect("names made here are capabilities")
+        let sum: u32 = self.id.as_str().bytes().map(u32::from).sum();
+        let names = [(PRESENCE, sum % 2 == 0), (PROOF, sum / 2 % 2 == 0)];
+        let names: Vec<&str> = names.iter().filter(|(_, can)| *can).map(|(name, _)| *name).collect();
+        Capabilities::of(&names).expect("names made here are capabilities")
     }
 }
 
@@ -219,6 +222,20 @@ impl World {
             }
             Err(why) => self.oracle.broken(format!("u{user} says what is no frame: {why}")),
         }
+    }
+
+    /// A user shows that it holds its key.
+    fn prove(&mut self, user: UserNo, challenge: Challenge) {
+        let ts = self.user_unix(user);
+        let proof = Proof {
+            nonce: challenge.nonce,
+            server_id: challenge.server_id,
+            key: challenge.server_pub.fingerprint().into(),
+            by: Id::from(&self.users[user].id),
+            hello: challenge.hello,
+            ts,
+        };
+        self.user_sends(user, "*", ts, &Payload::Proof(proof), true);
     }
 
     /// A user goes offline: politely, shortly, or without a word.
@@ -472,6 +489,7 @@ impl World {
                 self.oracle.on_attached(user, host, until);
                 self.tell(|| format!("u{user} is at h{host}"));
             }
+            Payload::Challenge(challenge) => self.prove(user, challenge),
             Payload::Error(notice) => self.on_user_error(user, host, &notice),
             Payload::UserDeliver(deliver) => self.on_delivery(user, host, draft, &deliver),
             Payload::MsgPublicChannel(message) => {
