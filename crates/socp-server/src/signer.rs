@@ -187,7 +187,7 @@ mod tests {
             nonce,
             server_id: id.clone(),
             key: text.fingerprint().into(),
-            by: id.clone(),
+            by: id.clone().into(),
             hello: nonce,
             ts: 1,
         };
