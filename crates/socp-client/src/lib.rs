@@ -36,7 +36,7 @@ pub use client::{Client, Downloads, EventStream, Options, Receipt, SendingFile};
 pub use error::ClientError;
 pub use files::OutgoingFile;
 pub use link::ServerUrl;
-pub use profile::{Identity, Profile};
+pub use profile::{Identity, Profile, Trust};
 pub use safe_text::is_hostile;
 pub use socp_core::client::channel::CHANNEL_ID;
 pub use socp_core::client::{

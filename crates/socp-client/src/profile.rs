@@ -5,7 +5,10 @@
 //! once.
 
 mod schema;
+mod trust;
 mod unlock;
+
+pub use trust::Trust;
 
 use crate::error::ClientError;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};

@@ -34,6 +34,11 @@ pub(crate) async fn unlock(common: &Common) -> Result<Unlocked> {
 }
 
 impl Unlocked {
+    /// The profile, for what needs no connection.
+    pub(crate) fn profile(&self) -> Profile {
+        self.profile.clone()
+    }
+
     async fn connect(self, options: Options) -> Result<(Client, EventStream)> {
         let connected = Client::connect(self.profile.clone(), self.key, options).await?;
         self.profile.set_last_server(self.server.as_str())?;

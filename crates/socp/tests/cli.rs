@@ -16,6 +16,7 @@ const COMMANDS: &[&[&str]] = &[
     &["key"],
     &["key", "show"],
     &["key", "fingerprint"],
+    &["key", "verify"],
 ];
 
 /// Nothing listens there: port 1 is for root.

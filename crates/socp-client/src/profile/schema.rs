@@ -48,6 +48,14 @@ const MIGRATIONS: &[&str] = &[
     "
     ALTER TABLE servers ADD COLUMN asks_for_proof INTEGER NOT NULL DEFAULT 0;
 ",
+    "
+    CREATE TABLE verified(
+        user_id TEXT PRIMARY KEY,
+        pubkey TEXT NOT NULL,
+        enc_pubkey TEXT NOT NULL,
+        verified_at INTEGER NOT NULL
+    ) STRICT;
+",
 ];
 
 /// Makes the directory if there is none, for its owner only.

@@ -146,7 +146,7 @@ fn a_profile_of_the_first_version_is_brought_up_to_date() {
     drop(profile);
     let database = Connection::open(dir.path().join(schema::FILE)).unwrap();
     database
-        .execute_batch("ALTER TABLE servers DROP COLUMN asks_for_proof; PRAGMA user_version = 1;")
+        .execute_batch("ALTER TABLE servers DROP COLUMN asks_for_proof; DROP TABLE verified; PRAGMA user_version = 1;")
         .unwrap();
     drop(database);
     let profile = Profile::open(dir.path()).unwrap();
@@ -171,4 +171,34 @@ fn names_that_cannot_be_addressed_are_refused() {
         let refused = Profile::create(dir.path(), Some(name), None, None);
         assert!(matches!(refused, Err(ClientError::Name(_))), "{name:?}");
     }
+}
+
+#[test]
+fn what_was_compared_counts_for_these_keys_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let profile = Profile::create(dir.path(), None, None, None).unwrap();
+    let bob = pin("bob-id", 1);
+    profile.save_pins(std::slice::from_ref(&bob)).unwrap();
+    assert!(profile.verified().unwrap().is_empty());
+    profile.set_verified(&bob).unwrap();
+    profile.set_verified(&bob).unwrap();
+    let again = Profile::open(dir.path()).unwrap();
+    assert_eq!(
+        again.verified().unwrap().into_iter().collect::<Vec<_>>(),
+        [bob.user.clone()]
+    );
+
+    // Another key in its place, however it came there.
+    let change = "UPDATE pins SET enc_pubkey = ?1";
+    profile
+        .lock()
+        .execute(change, [pin("bob-id", 2).pubkey.as_str()])
+        .unwrap();
+    assert!(again.verified().unwrap().is_empty());
+    profile.lock().execute(change, [bob.enc_pubkey.as_str()]).unwrap();
+    assert_eq!(again.verified().unwrap().len(), 1);
+
+    assert!(again.unset_verified(&bob.user).unwrap());
+    assert!(!again.unset_verified(&bob.user).unwrap());
+    assert!(again.verified().unwrap().is_empty());
 }

@@ -1,20 +1,20 @@
 //! `socp key`: one's own key, and the pinned ones.
 
+mod safety;
+
 use crate::cli::Common;
-use crate::safe_text::safe;
-use crate::{out, qr};
+use crate::out;
 use clap::{Args, Subcommand};
 use color_eyre::eyre::{Result, eyre};
 use serde_json::json;
-use socp_client::{Identity, Person, Profile, UserPin, resolve};
-use socp_crypto::{SafetyCode, SafetyParty};
+use socp_client::{Person, Profile, UserPin, resolve};
 use socp_proto::{Fingerprint, UserId};
 
-/// Show your key, or the fingerprint of one that is pinned
+/// Show your key, or one that is pinned; compare keys with somebody
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
   socp key show
-  socp key fingerprint bob")]
+  socp key verify bob")]
 pub(crate) struct KeyArgs {
     #[command(subcommand)]
     command: KeyCommand,
@@ -34,6 +34,21 @@ enum KeyCommand {
         #[arg(long, requires = "user")]
         qr: bool,
     },
+    /// Write down that you and a user have compared your safety words, and that they are the same
+    #[command(after_help = "Example:
+  socp key verify bob                    (shows the words, and asks)
+  socp key verify bob --told 'abandon …' (what Bob read out; '-' reads standard input)
+  socp key verify bob --undo")]
+    Verify {
+        /// A user id, at least 4 characters of one, a name, or name@server
+        user: String,
+        /// The sixteen words, or the sixty digits, that the other has
+        #[arg(long, value_name = "WORDS")]
+        told: Option<String>,
+        /// Take it back
+        #[arg(long, conflicts_with = "told")]
+        undo: bool,
+    },
 }
 
 pub(crate) fn run(args: KeyArgs, common: &Common) -> Result<()> {
@@ -46,7 +61,14 @@ pub(crate) fn run(args: KeyArgs, common: &Common) -> Result<()> {
         }
         KeyCommand::Fingerprint { user: Some(text), qr } => {
             let pin = find(&text, profile.pins()?)?;
-            print_shared(identity, &pin, qr, common.json)
+            safety::show(identity, &pin, qr, common.json)
+        }
+        KeyCommand::Verify { user, told, undo } => {
+            let pin = find(&user, profile.pins()?)?;
+            if undo {
+                return safety::undo(&profile, &pin, common.json);
+            }
+            safety::verify(&profile, &pin, told.as_deref(), common.json)
         }
     }
 }
@@ -86,54 +108,4 @@ fn print_own(user: &UserId, fingerprint: Fingerprint, json: bool) -> Result<()> 
         return Ok(out::json(&object)?);
     }
     Ok(out::line(&fingerprint.to_string())?)
-}
-
-/// What is pinned for a user, and what both of you see if no server swapped your keys.
-fn print_shared(identity: &Identity, pin: &UserPin, qr: bool, json: bool) -> Result<()> {
-    let fingerprint = pin.pubkey.fingerprint().to_string();
-    let code = safety_code(identity, pin);
-    if json {
-        return Ok(out::json(&json!({
-            "user_id": pin.user.as_str(),
-            "fingerprint": fingerprint,
-            "safety_words": code.words(),
-            "safety_digits": code.digits(),
-            "safety_qr": code.qr_text(),
-        }))?);
-    }
-    let who = safe(pin.name.as_deref().unwrap_or(pin.user.as_str()));
-    out::line(&fingerprint)?;
-    out::line(&format!(
-        "\nSafety words of you and {who}. Compare them where no server is in between, on the telephone for\n\
-         instance; the other sees the same with `socp key fingerprint` for you. One word that differs means\n\
-         that somebody reads along.\n"
-    ))?;
-    for line in code.to_string().lines() {
-        out::line(&format!("  {line}"))?;
-    }
-    out::line("\nThe same in digits:\n")?;
-    for line in code.digits().chunks(4) {
-        out::line(&format!("  {}", line.join(" ")))?;
-    }
-    if qr {
-        out::line("")?;
-        for line in qr::lines(&code.qr_text())? {
-            out::line(&line)?;
-        }
-    }
-    Ok(())
-}
-
-fn safety_code(identity: &Identity, pin: &UserPin) -> SafetyCode {
-    let own = SafetyParty {
-        user: &identity.user_id,
-        pubkey: &identity.pubkey,
-        enc_pubkey: None,
-    };
-    let other = SafetyParty {
-        user: &pin.user,
-        pubkey: &pin.pubkey,
-        enc_pubkey: Some(&pin.enc_pubkey),
-    };
-    SafetyCode::new(own, other)
 }
