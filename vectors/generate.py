@@ -13,6 +13,7 @@ import hashlib
 import json
 import pathlib
 import sys
+import uuid
 
 import cryptography
 from cryptography.exceptions import InvalidSignature
@@ -577,6 +578,52 @@ def check_transport(cases, publics):
         assert (case["form"] in hits) == case["valid"] and bool(hits) == case["valid"], case["name"]
 
 
+# --- proof.json ------------------------------------------------------------------------------------------------------
+
+def made_from(public):
+    """The user id that is made from a key: the first half of its fingerprint as a UUID v4."""
+    return str(uuid.UUID(bytes=hashlib.sha256(spki_of(public)).digest()[:16], version=4))
+
+
+def proof_cases(keys):
+    cases = []
+    server = keys["server"].public_key()
+
+    def add(name, signature, valid, key="alice", **change):
+        public = keys[key].public_key()
+        hello = canonical({"client": "v\u00ebctor", "pubkey": b64u(spki_of(public)), "caps": ["proof/1"], "ts": TS})
+        payload = {"nonce": b64u(bytes(range(32))), "server_id": SERVER, "key": b64u(hashlib.sha256(spki_of(server)).digest()),
+                   "by": made_from(public), "hello": b64u(hashlib.sha256(hello.encode()).digest()), "ts": TS + 1000}
+        signed = signature(canonical_bytes(payload))
+        cases.append({"name": name, "key": key, "user_id": made_from(public), "server_key": "server", "hello": hello,
+                      "payload": canonical(payload | change), "sig_b64u": b64u(signed), "valid": valid})
+
+    def of(key, domain=b"socp-proof-v1\0", salt=32):
+        return lambda payload: sign(keys[key], domain + payload, salt)
+
+    add("a user's proof", of("alice"), True)
+    add("largest salt", of("alice", salt=SALT_MAX), True)
+    add("exponent 65539", of("exponent_65539"), True, "exponent_65539")
+    add("by another key", of("bob"), False)
+    add("without the domain", of("alice", b""), False)
+    add("without the zero byte", of("alice", b"socp-proof-v1"), False)
+    add("in another domain", of("alice", b"socp-frame-v1\0"), False)
+    add("the domain behind", lambda payload: sign(keys["alice"], payload + b"socp-proof-v1\0"), False)
+    add("another nonce", of("alice"), False, nonce=b64u(bytes(32)))
+    add("another server", of("alice"), False, server_id=BOB)
+    add("another time", of("alice"), False, ts=TS)
+    return cases
+
+
+def check_proof(cases, publics):
+    for case in cases:
+        payload, public = parse(case["payload"]), publics[case["key"]]
+        assert payload["hello"] == b64u(hashlib.sha256(case["hello"].encode()).digest()), case["name"]
+        assert payload["by"] == case["user_id"] == made_from(public), case["name"]
+        preimage = b"socp-proof-v1\0" + canonical_bytes(payload)
+        assert verifies(public, unb64u(case["sig_b64u"]), preimage) == case["valid"], case["name"]
+
+
 # --- oaep.json -------------------------------------------------------------------------------------------------------
 
 def oaep_cases(keys):
@@ -970,6 +1017,7 @@ def main():
     write("keys.json", "Public keys to accept and to refuse; test keys with their private halves.", cases)
     write("canonical.json", "JSON texts and their canonical forms, and texts to refuse.", canonical_cases())
     write("transport.json", "Frame signatures (sig) over canonical payloads.", transport_cases(keys))
+    write("proof.json", "Proofs of users: PROOF payloads, what they name, and their signatures.", proof_cases(keys))
     write("oaep.json", "Ciphertexts of one or more OAEP blocks.", oaep_cases(keys))
     sealed = {case["name"]: case["ciphertext_b64u"] for case in read("oaep.json")}
     content = content_cases(keys, sealed)
@@ -981,6 +1029,7 @@ def main():
 
     publics, privates = check_keys(read("keys.json"))
     checks = [("canonical.json", check_canonical, None), ("transport.json", check_transport, publics),
+              ("proof.json", check_proof, publics),
               ("oaep.json", check_oaep, privates), ("content.json", check_content, publics),
               ("channel.json", checker(channel_preimage), publics), ("files.json", checker(files_preimage), publics),
               ("refs.json", check_refs, publics), ("safety.json", check_safety, None)]

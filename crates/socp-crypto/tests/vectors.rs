@@ -19,7 +19,7 @@ use socp_crypto::content::{
 };
 use socp_crypto::digest::sha256;
 use socp_crypto::{CryptoError, KeyFault, PrivateKey, PublicKey, SafetyCode, SafetyParty};
-use socp_proto::{KeyText, UserId};
+use socp_proto::{Fingerprint, Frame, KeyText, Payload, UserId, hello_digest};
 
 #[test]
 fn keys_json() {
@@ -81,6 +81,31 @@ fn transport_json() {
             canonical = escaped(&canonical);
         }
         check_signature(&keys, &case, canonical.as_bytes());
+    }
+}
+
+#[test]
+fn proof_json() {
+    let keys = public_keys();
+    for case in cases("proof.json") {
+        let name = text(&case, "name");
+        let payload: Value = serde_json::from_str(text(&case, "payload")).unwrap();
+        let frame = serde_json::json!({"type": "PROOF", "from": "a", "to": "b", "ts": 1, "payload": payload});
+        let Frame { envelope, payload } = Frame::parse(&frame.to_string()).unwrap();
+        let Payload::Proof(proof) = payload else {
+            panic!("{name}");
+        };
+        let fingerprint = |field: &str| Fingerprint::of(keys[text(&case, field)].spki_der());
+        let hello: socp_proto::Object = serde_json::from_str(text(&case, "hello")).unwrap();
+        assert_eq!(proof.hello, hello_digest(&hello), "{name}");
+        assert_eq!(proof.key, fingerprint("server_key").into(), "{name}");
+        let id = UserId::try_from(text(&case, "user_id")).unwrap();
+        assert_eq!(
+            (UserId::made_from(fingerprint("key")), proof.by),
+            (id.clone(), id.into()),
+            "{name}"
+        );
+        check_signature(&keys, &case, envelope.signed_text().as_bytes());
     }
 }
 

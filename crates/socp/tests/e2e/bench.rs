@@ -32,7 +32,7 @@ fn a_short_benchmark_delivers_everything_and_prints_one_object() {
 #[test]
 fn a_running_server_is_measured_and_left_running() {
     let dir = tempfile::tempdir().unwrap();
-    let mut server = Served::start(dir.path(), "srv-a", &["--rate-limit", "off"]);
+    let mut server = Served::start(dir.path(), "srv-a", &["--rate-limit", "off", "--accept", "signed"]);
     let args = [
         "channel",
         "--clients",

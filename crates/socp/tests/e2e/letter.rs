@@ -99,7 +99,7 @@ fn two_letter_clients_talk_through_two_servers_and_leaving_is_told() {
 #[test]
 fn a_signed_hello_is_accepted_where_no_other_is() {
     let dir = tempfile::tempdir().unwrap();
-    let a = Served::start(dir.path(), "srv-a", &[]);
+    let a = Served::start(dir.path(), "srv-a", &["--accept", "signed"]);
     let mut client = LetterClient::connect(a.address(), "alice", test_key("alice"), 478);
     let spki = client.key.spki.clone();
     let plain = serde_json::json!({"client": "letter-v1", "pubkey": spki, "enc_pubkey": spki});
