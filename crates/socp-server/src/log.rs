@@ -7,6 +7,9 @@ use tracing::{debug, info, trace, warn};
 const PROOF_WITHHELD: &str = "a server that has proved its key before came without proof and was refused: somebody \
                               repeats what it once said, or it runs an older program; if so, socp admin unpin";
 
+const OUSTED: &str = "an id was used with another key than the one it is made from; its owner has come, and that is \
+                      undone";
+
 /// Says that the server is there for others.
 pub(crate) fn listening(ready: &Ready) {
     info!(
@@ -75,12 +78,7 @@ pub(crate) fn note(note: &Note) {
         Note::KeyConflict { server, .. } => {
             warn!(%server, "a peer advertises a known user with another key; refused")
         }
-        Note::Ousted { user } => {
-            warn!(
-                "an id was used with another key than the one it is made from; its owner has come, and that is undone"
-            );
-            debug!(%user, "whose id it is");
-        }
+        Note::Ousted { .. } => warn!("{OUSTED}"),
         Note::PeerComplained { .. }
         | Note::DuplicateLink { .. }
         | Note::UserUp { .. }

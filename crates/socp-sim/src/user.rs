@@ -81,7 +81,7 @@ impl User {
     /// One half of all users takes presence in batches (PROTOCOL II.8), and of both halves one half proves who it is (II.2).
     fn caps(&self) -> Capabilities {
         let sum: u32 = self.id.as_str().bytes().map(u32::from).sum();
-        let names = [(PRESENCE, sum % 2 == 0), (PROOF, sum / 2 % 2 == 0)];
+        let names = [(PRESENCE, sum.is_multiple_of(2)), (PROOF, (sum / 2).is_multiple_of(2))];
         let names: Vec<&str> = names.iter().filter(|(_, can)| *can).map(|(name, _)| *name).collect();
         Capabilities::of(&names).expect("names made here are capabilities")
     }
