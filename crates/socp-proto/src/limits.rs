@@ -141,6 +141,10 @@ pub const ERROR_DETAIL_CHARS_MAX: usize = 256;
 pub const ERROR_CODE_CHARS_MAX: usize = 64;
 /// Bytes of servers, and again of users, in one `SERVER_WELCOME`, so that it fits into a message (our choice).
 pub const WELCOME_LIST_BYTES_MAX: usize = FRAME_BYTES_MAX * 2 / 5;
+/// Bytes of servers in a `SERVER_WELCOME` for a newcomer that has proved nothing yet (PROTOCOL II.2).
+pub const WELCOME_UNPROVEN_BYTES_MAX: usize = 64 * 1024;
+/// Links with one key that wait for its proof; the oldest of more is closed (PROTOCOL II.2).
+pub const PROVERS_PER_KEY_COUNT_MAX: usize = 16;
 /// Users whose home is one server; each record takes some kilobytes of memory and disk (our choice).
 pub const LOCAL_USERS_COUNT_MAX: usize = 100_000;
 /// Longest gossip that is taken, envelope fields beyond the known ones included: keys, the largest profile, and room (our

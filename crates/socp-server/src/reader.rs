@@ -358,6 +358,7 @@ fn check_peer(mut frame: Frame, key: &PublicKey, metrics: &Metrics) -> Result<Fr
         return Err(Fault::Signature { kind });
     }
     check_gossiped_keys(&frame.payload)?;
+    leave_out_no_keys(&mut frame.payload);
     if drop_false_voucher(&mut frame.payload, key) {
         metrics.dropped(Loss::DirectorySignature);
         let server = frame.envelope.from.as_str();
@@ -428,6 +429,18 @@ fn check_gossiped_keys(payload: &Payload) -> Result<(), Fault> {
     Ok(())
 }
 
+/// What others are said to have is hearsay: an entry of a welcome that is no key is left out, the rest counts.
+fn leave_out_no_keys(payload: &mut Payload) {
+    let Payload::ServerWelcome(welcome) = payload else {
+        return;
+    };
+    let is_key = |key: &KeyText| accept_key(key).is_ok();
+    welcome
+        .clients
+        .retain(|client| client.pubkey.as_ref().is_none_or(is_key));
+    welcome.servers.retain(|server| is_key(&server.pubkey));
+}
+
 /// The key that a first frame offers; a welcome may leave it to the one that the link was dialled with.
 fn offered_key(payload: &Payload, expected: Option<KeyText>) -> Option<KeyText> {
     #[expect(
@@ -451,14 +464,7 @@ fn check_first(mut frame: Frame, offered: Option<KeyText>) -> Result<FirstFrame,
     if let Payload::UserHello(hello) = &frame.payload {
         second.clone_from(&hello.enc_pubkey);
     }
-    if let Payload::ServerWelcome(welcome) = &mut frame.payload {
-        // What others are said to have is hearsay: an entry that is no key is left out, the rest counts.
-        let is_key = |key: &KeyText| accept_key(key).is_ok();
-        welcome
-            .clients
-            .retain(|client| client.pubkey.as_ref().is_none_or(is_key));
-        welcome.servers.retain(|server| is_key(&server.pubkey));
-    }
+    leave_out_no_keys(&mut frame.payload);
     if let Some(second) = second.filter(|second| Some(second) != offered.as_ref()) {
         accept_key(&second)?;
     }

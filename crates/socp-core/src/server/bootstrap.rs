@@ -319,6 +319,9 @@ impl Server {
         if !self.meet(now, link, introducer.clone(), identity, reply) {
             return;
         }
+        if let Some(Link::Peer(peer)) = self.links.get_mut(&link) {
+            peer.may_name_servers = is_proving;
+        }
         if !is_known_key {
             self.note(Note::TrustedOnFirstUse {
                 server: introducer.clone(),
@@ -349,29 +352,46 @@ impl Server {
         self.save(Record::Identity(assigned.clone()), AfterSave::Nothing);
     }
 
-    /// Servers are dialled, not believed: their keys are pinned when they show them. Users count where the introducer
-    /// speaks for itself.
+    /// Users count where the introducer speaks for itself.
     fn learn_from_welcome(&mut self, now: Now, link: LinkId, introducer: &ServerId, welcome: ServerWelcome) {
+        // A welcome that waited for a proof is old: whoever left meanwhile was not taken back on this link. One of ours
+        // advertises everyone anyway.
+        let is_old = self.can_prove(welcome.caps.as_ref());
+        self.learn_servers(now, introducer, welcome.servers);
+        let clients = welcome.clients.into_iter().filter(|_| !is_old);
+        for client in clients.take(WELCOME_CLIENTS_COUNT_MAX) {
+            if client.server_id.as_ref().is_none_or(|server| server == introducer) {
+                self.learn_user(now, link, introducer, client.user_id, client.pubkey);
+            }
+        }
+    }
+
+    /// The servers that the introducer did not name before our proof (PROTOCOL II.2).
+    pub(super) fn on_more_servers(&mut self, now: Now, link: LinkId, introducer: &ServerId, welcome: ServerWelcome) {
+        let may_name = match self.links.get_mut(&link) {
+            Some(Link::Peer(peer)) => std::mem::take(&mut peer.may_name_servers),
+            Some(Link::New { .. } | Link::User(_)) | None => false,
+        };
+        if !may_name {
+            let kind = FrameKind::ServerWelcome;
+            return self.on_fault(now, link, &Fault::OutOfPlace { kind });
+        }
+        self.learn_servers(now, introducer, welcome.servers);
+    }
+
+    /// Servers are dialled, not believed: their keys are pinned when they show them.
+    fn learn_servers(&mut self, now: Now, introducer: &ServerId, servers: Vec<WelcomeServer>) {
         for WelcomeServer {
             server_id,
             host,
             port,
             pubkey,
-        } in welcome.servers.into_iter().take(SERVERS_COUNT_MAX)
+        } in servers.into_iter().take(SERVERS_COUNT_MAX)
         {
             let is_other = server_id != self.config.server_id && server_id != *introducer;
             let is_conflict = self.pins.get(&server_id).is_some_and(|pin| pin.key != pubkey);
             if is_other && !is_conflict && pubkey != self.config.key && !host.is_empty() && port != 0 {
                 self.want_address(now, (host, port), pubkey, server_id, true);
-            }
-        }
-        // A welcome that waited for a proof is old: whoever left meanwhile was not taken back on this link. One of ours
-        // advertises everyone anyway.
-        let is_old = self.can_prove(welcome.caps.as_ref());
-        let clients = welcome.clients.into_iter().filter(|_| !is_old);
-        for client in clients.take(WELCOME_CLIENTS_COUNT_MAX) {
-            if client.server_id.as_ref().is_none_or(|server| server == introducer) {
-                self.learn_user(now, link, introducer, client.user_id, client.pubkey);
             }
         }
     }
@@ -519,6 +539,7 @@ impl Server {
             has_proved,
             is_announced: has_announced,
             is_answered: dial.is_some(),
+            may_name_servers: false,
             last_heard: now.mono,
             faults: FaultCount::default(),
             linked_at: now.mono,
@@ -573,10 +594,13 @@ impl Server {
             return;
         };
         peer.is_answered = true;
-        let server = peer.server.clone();
+        let (server, has_proved) = (peer.server.clone(), peer.has_proved);
         match reply {
             Reply::Welcome { assigned_id, to } => {
-                let welcome = self.welcome(assigned_id);
+                let welcome = match has_proved {
+                    true => self.welcome_without_users(&assigned_id, WELCOME_LIST_BYTES_MAX).0,
+                    false => self.welcome(assigned_id),
+                };
                 self.send(&[link], now, &to, &Payload::ServerWelcome(welcome));
             }
             Reply::Announce => self.announce_once(now, link),
@@ -596,9 +620,21 @@ impl Server {
         }
     }
 
-    pub(super) fn welcome(&self, assigned_id: ServerId) -> ServerWelcome {
+    fn welcome(&self, assigned_id: ServerId) -> ServerWelcome {
+        let (welcome, _) = self.welcome_without_users(&assigned_id, WELCOME_LIST_BYTES_MAX);
+        let clients = self.people.welcome_clients(&self.config, &self.pins);
+        let (clients, _) = within_bytes(WELCOME_LIST_BYTES_MAX, clients.into_iter(), |client| {
+            let host_bytes = client.host.as_ref().map_or(0, String::len);
+            let key_bytes = client.pubkey.as_ref().map_or(0, |key| key.as_str().len());
+            key_bytes.saturating_add(host_bytes)
+        });
+        ServerWelcome { clients, ..welcome }
+    }
+
+    /// A welcome that names as many servers as fit; whether these are all.
+    pub(super) fn welcome_without_users(&self, assigned_id: &ServerId, bytes_max: usize) -> (ServerWelcome, bool) {
         let is_known =
-            |known: &WelcomeServer| known.server_id != assigned_id && !known.host.is_empty() && known.port != 0;
+            |known: &WelcomeServer| known.server_id != *assigned_id && !known.host.is_empty() && known.port != 0;
         let pinned = self.pins.values().map(|pin| WelcomeServer {
             server_id: pin.server_id.clone(),
             host: pin.host.clone(),
@@ -609,17 +645,11 @@ impl Server {
         let proving = self.provers().map(Prover::as_heard);
         let proving = proving.filter(|known| !self.pins.contains_key(&known.server_id));
         let servers = pinned.chain(proving).filter(is_known);
-        let key_bytes = |key: &KeyText| key.as_str().len();
-        let servers = within_bytes(servers, |server| {
-            key_bytes(&server.pubkey).saturating_add(server.host.len())
+        let (servers, is_all) = within_bytes(bytes_max, servers, |server| {
+            server.pubkey.as_str().len().saturating_add(server.host.len())
         });
-        let clients = self.people.welcome_clients(&self.config, &self.pins);
-        let clients = within_bytes(clients.into_iter(), |client| {
-            let host_bytes = client.host.as_ref().map_or(0, String::len);
-            client.pubkey.as_ref().map_or(0, key_bytes).saturating_add(host_bytes)
-        });
-        ServerWelcome {
-            clients,
+        let welcome = ServerWelcome {
+            clients: Vec::new(),
             servers,
             server_id: Some(self.config.server_id.clone()),
             pubkey: Some(self.config.key.clone()),
@@ -628,8 +658,9 @@ impl Server {
             name: self.config.name.clone(),
             caps: Some(self.own_caps_for_servers()),
             nonce: None,
-            assigned_id,
-        }
+            assigned_id: assigned_id.clone(),
+        };
+        (welcome, is_all)
     }
 
     /// A linked peer tells its address again, or for the first time after it joined.
@@ -666,16 +697,14 @@ impl Server {
     }
 }
 
-/// As many as fit into their part of a welcome; `bytes` counts what varies in size.
-fn within_bytes<T>(items: impl Iterator<Item = T>, bytes: impl Fn(&T) -> usize) -> Vec<T> {
-    let mut left = WELCOME_LIST_BYTES_MAX;
+/// As many as fit into their part of a welcome, and whether these are all; `bytes` counts what varies in size.
+fn within_bytes<T>(bytes_max: usize, items: impl Iterator<Item = T>, bytes: impl Fn(&T) -> usize) -> (Vec<T>, bool) {
+    let mut left = Some(bytes_max);
     let fits = |item: &T| {
         // Two ids of 64 bytes and the names of the fields.
-        let Some(rest) = left.checked_sub(bytes(item).saturating_add(256)) else {
-            return false;
-        };
-        left = rest;
-        true
+        left = left.and_then(|left| left.checked_sub(bytes(item).saturating_add(256)));
+        left.is_some()
     };
-    items.take_while(fits).collect()
+    let found = items.take_while(fits).collect();
+    (found, left.is_some())
 }

@@ -183,9 +183,8 @@ pub fn seal_of(frame: &Frame, peer: &ServerId, has_delegate: bool) -> Result<Sea
     let kind = *kind;
     match (frame.envelope.is_delegated(), has_delegate, kind) {
         (true, true, FrameKind::ServerDeliver) if from != peer => Err(Fault::UnknownOrigin { kind }),
-        (true, true, FrameKind::UserAdvertise | FrameKind::UserRemove) | (true, false, _) => {
-            Err(Fault::Signature { kind })
-        }
+        (true, true, FrameKind::ServerWelcome | FrameKind::UserAdvertise | FrameKind::UserRemove)
+        | (true, false, _) => Err(Fault::Signature { kind }),
         (true, true, _) => Ok(Seal::Delegate),
         (false, false, _)
         | (
@@ -193,6 +192,7 @@ pub fn seal_of(frame: &Frame, peer: &ServerId, has_delegate: bool) -> Result<Sea
             true,
             FrameKind::ServerAnnounce
             | FrameKind::ServerHelloLink
+            | FrameKind::ServerWelcome
             | FrameKind::UserAdvertise
             | FrameKind::UserRemove
             | FrameKind::ServerDeliver,

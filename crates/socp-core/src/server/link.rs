@@ -77,6 +77,8 @@ pub(super) struct PeerLink {
     pub(super) is_announced: bool,
     /// Whether the far end has had our answer to its first frame; nothing else may go out before.
     pub(super) is_answered: bool,
+    /// It let us in, and may name the servers once that it did not name before our proof.
+    pub(super) may_name_servers: bool,
     pub(super) last_heard: Mono,
     pub(super) faults: FaultCount,
     /// Since when it is the peer's, on the monotonic clock.

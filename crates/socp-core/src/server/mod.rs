@@ -309,8 +309,8 @@ impl Server {
             | Payload::FileStart(_)
             | Payload::FileChunk(_)
             | Payload::FileEnd(_) => self.on_authored_elsewhere(now, link, &server, envelope, &payload),
+            Payload::ServerWelcome(welcome) => self.on_more_servers(now, link, &server, welcome),
             Payload::ServerHelloJoin(_)
-            | Payload::ServerWelcome(_)
             | Payload::Challenge(_)
             | Payload::Proof(_)
             | Payload::UserHello(_)

@@ -11,6 +11,7 @@ use super::link::{Link, Stage};
 use super::mutation::Mutation;
 use crate::clock::Now;
 use rand_core::Rng;
+use socp_proto::limits::{PROVERS_PER_KEY_COUNT_MAX, WELCOME_UNPROVEN_BYTES_MAX};
 use socp_proto::payload::{ServerIdentity, ServerWelcome, WelcomeServer};
 use socp_proto::{
     Address, Bytes32, Capabilities, Envelope, Fingerprint, Frame, Id, KeyText, PROOF, Payload, Proof, ServerId,
@@ -168,10 +169,13 @@ impl Server {
             Stage::Introduced(said) => Some(said.clone()),
             Stage::Silent | Stage::AwaitsProof(_) | Stage::Challenged(_) => None,
         };
-        let answer = std::mem::replace(&mut introduction.reply, Reply::Nothing);
-        let (is_promised, is_announced) = (matches!(answer, Reply::Welcome { .. }), answer == Reply::Announce);
+        let reply = &mut introduction.reply;
+        let (is_promised, is_announced) = (matches!(reply, Reply::Welcome { .. }), *reply == Reply::Announce);
         let is_dialled = said.is_some();
-        let Some(mut said) = said.or_else(|| self.answer_with_nonce(now, link, answer)) else {
+        if !is_dialled {
+            self.make_room_for_prover(now, &introduction.identity.pubkey);
+        }
+        let Some(mut said) = said.or_else(|| self.answer_with_nonce(now, link, reply)) else {
             // Whom we dialled we asked for a proof.
             return self.give_up(now, link, CloseCode::InternalError, "not introduced");
         };
@@ -198,15 +202,32 @@ impl Server {
         }
     }
 
-    /// Answers an introduction with ours.
-    fn answer_with_nonce(&mut self, now: Now, link: LinkId, answer: Reply) -> Option<Said> {
+    /// Of the links that others opened and that wait for the proof of one key, the oldest makes room for another: whoever
+    /// says again what a server said cannot fill our memory, and does not keep that server out.
+    fn make_room_for_prover(&mut self, now: Now, key: &KeyText) {
+        let is_same = |link: &LinkId| {
+            let state = self.links.get(link).filter(|state| state.dial().is_none());
+            let prover = state.and_then(Link::prover);
+            prover.is_some_and(|prover| prover.introduction.identity.pubkey == *key)
+        };
+        let same: Vec<LinkId> = self.proving.iter().copied().filter(is_same).collect();
+        if let Some(oldest) = same.first().filter(|_| same.len() >= PROVERS_PER_KEY_COUNT_MAX) {
+            let why = "too many links wait for the proof of this key";
+            self.give_up(now, *oldest, CloseCode::TryAgainLater, why);
+        }
+    }
+
+    /// Answers an introduction with ours, as far as one may be answered that is not proved; the rest is left.
+    fn answer_with_nonce(&mut self, now: Now, link: LinkId, answer: &mut Reply) -> Option<Said> {
         let nonce = Some(self.fresh_nonce());
-        let (to, payload) = match answer {
+        let (to, payload) = match std::mem::replace(answer, Reply::Nothing) {
             Reply::Welcome { assigned_id, to } => {
-                let welcome = ServerWelcome {
-                    nonce,
-                    ..self.welcome(assigned_id)
-                };
+                let (welcome, is_all) = self.welcome_without_users(&assigned_id, WELCOME_UNPROVEN_BYTES_MAX);
+                if !is_all {
+                    let to = assigned_id.clone();
+                    *answer = Reply::Welcome { assigned_id, to };
+                }
+                let welcome = ServerWelcome { nonce, ..welcome };
                 (Address::from(&to), Payload::ServerWelcome(welcome))
             }
             Reply::Announce => {

@@ -854,3 +854,140 @@ fn of_two_newcomers_at_the_same_time_the_later_hears_of_the_earlier() {
     assert!(heard.contains(&(&server_id("x"), &key("x"))), "{heard:?}");
     assert!(heard.iter().all(|(server, _)| **server != server_id("y")));
 }
+
+#[test]
+fn of_many_links_with_one_key_the_oldest_goes_and_the_true_server_still_gets_in() {
+    use socp_proto::limits::PROVERS_PER_KEY_COUNT_MAX;
+    let mut world = World::one("a");
+    let (other, ..) = introduce(&mut world, "y", &Payload::ServerHelloJoin(able("y", 1)));
+    let join = Payload::ServerHelloJoin(able("x", 1));
+    let wires: Vec<Wire> = (0..PROVERS_PER_KEY_COUNT_MAX + 1)
+        .map(|_| introduce(&mut world, "x", &join).0)
+        .collect();
+    let open = wires.iter().filter(|wire| world.closed(**wire).is_none()).count();
+    assert_eq!(open, PROVERS_PER_KEY_COUNT_MAX);
+    assert_eq!((world.closed(wires[0]), world.closed(other)), (Some(1013), None));
+    let (wire, said, frames) = introduce(&mut world, "x", &announce(1));
+    assert_eq!(world.closed(wires[1]), Some(1013));
+    prove(&mut world, wire, "x", proof("x", &said, &frames[0]));
+    assert!(is_linked(&world, wire));
+}
+
+/// As many servers as are pinned at "a", all at addresses with long names.
+fn knowing(count: usize) -> World {
+    let mut world = World::one("a");
+    for number in 0..count {
+        let name = format!("s{number:03}");
+        let pin = ServerPin {
+            server_id: server_id(&name),
+            key: key(&name),
+            host: format!("{name}.{}", "x".repeat(200)),
+            port: 1,
+            name: None,
+            has_proved: false,
+        };
+        world.node_mut("a").pins.insert(server_id(&name), pin);
+    }
+    world.crash("a");
+    world.start(&["a"]);
+    world
+}
+
+/// The users and servers in a welcome.
+fn named(frame: &Frame) -> (usize, usize) {
+    match &frame.payload {
+        Payload::ServerWelcome(welcome) => (welcome.clients.len(), welcome.servers.len()),
+        other => panic!("{other:?} is no welcome"),
+    }
+}
+
+#[test]
+fn whoever_has_proved_nothing_is_told_of_no_users_and_of_few_servers() {
+    for count in [0, 10, 300] {
+        let mut world = knowing(count);
+        world.user("u", "a");
+        let (wire, said, frames) = introduce(&mut world, "x", &Payload::ServerHelloJoin(able("x", 1)));
+        assert_eq!(kinds(&frames), [FrameKind::ServerWelcome, FrameKind::Proof]);
+        let (users, servers) = named(&frames[0]);
+        assert_eq!(users, 0);
+        assert!(frames[0].envelope.to_text().len() <= socp_proto::limits::WELCOME_UNPROVEN_BYTES_MAX);
+        prove(&mut world, wire, "x", proof("x", &said, &frames[0]));
+        let frames = world.take(wire);
+        if count < 300 {
+            assert_eq!(servers, count);
+            assert_eq!(kinds(&frames), [FrameKind::UserAdvertise]);
+            continue;
+        }
+        // All of them, once it has.
+        assert!(servers > 50);
+        assert_eq!(kinds(&frames), [FrameKind::ServerWelcome, FrameKind::UserAdvertise]);
+        assert_eq!(named(&frames[0]), (0, count));
+    }
+}
+
+#[test]
+fn to_the_letter_a_welcome_names_users_and_all_servers() {
+    let mut world = knowing(300);
+    world.user("u", "a");
+    let (_, _, frames) = introduce(&mut world, "x", &Payload::ServerHelloJoin(identity("x")));
+    assert_eq!(named(&frames[0]), (1, 300));
+}
+
+fn at_third() -> WelcomeServer {
+    WelcomeServer {
+        server_id: server_id("third"),
+        host: "third".to_owned(),
+        port: 1,
+        pubkey: key("third"),
+    }
+}
+
+fn has_dialled_third(world: &World) -> bool {
+    let mut dialled = world.node("a").dialled.iter();
+    dialled.any(|(address, _)| address == "third:1")
+}
+
+#[test]
+fn an_introducer_may_name_more_servers_once_after_the_proofs() {
+    let (mut world, wire, hello) = dialling(false);
+    let answer = said(&world, "x", &Payload::ServerWelcome(welcome("x", "given", 9)));
+    world.send(wire, &answer);
+    let good = Proof {
+        server_id: server_id("given"),
+        ..proof("x", &answer, &hello)
+    };
+    prove(&mut world, wire, "x", good);
+    world.take(wire);
+    let more = Payload::ServerWelcome(ServerWelcome {
+        servers: vec![at_third()],
+        clients: vec![WelcomeClient {
+            user_id: user_id("u"),
+            pubkey: Some(key("u")),
+            host: None,
+            port: None,
+            server_id: Some(server_id("x")),
+        }],
+        nonce: None,
+        ..welcome("x", "another", 9)
+    });
+    world.peer_says(wire, "x", "given", &more);
+    assert!(has_dialled_third(&world) && world.take(wire).is_empty());
+    assert_eq!(*world.node("a").server.id(), server_id("given"));
+    assert!(world.list("a").is_empty());
+    world.take(wire);
+    world.peer_says(wire, "x", "given", &more);
+    assert_eq!(world.take_errors(wire), [ErrorCode::UnknownType]);
+}
+
+#[test]
+fn whom_nobody_asked_to_join_names_no_servers() {
+    let mut world = World::one("a");
+    let (wire, _) = proved(&mut world, 1);
+    let more = ServerWelcome {
+        servers: vec![at_third()],
+        ..welcome("x", "a", 9)
+    };
+    world.peer_says(wire, "x", "a", &Payload::ServerWelcome(more));
+    assert_eq!(world.take_errors(wire), [ErrorCode::UnknownType]);
+    assert!(!has_dialled_third(&world));
+}
