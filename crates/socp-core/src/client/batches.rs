@@ -57,12 +57,13 @@ impl Batches {
         let State::Listing { epoch, next_page, seen } = &mut self.state else {
             return self.ask_for_everyone(batch.epoch);
         };
-        let has_room = seen.len().saturating_add(batch.add.len()) <= USERS_COUNT_MAX;
-        if *epoch != batch.epoch || *next_page != batch.page || !has_room {
+        if *epoch != batch.epoch || *next_page != batch.page {
             return self.ask_for_everyone(batch.epoch);
         }
         *next_page = next_page.saturating_add(1);
-        seen.extend(batch.add.iter().map(|user| user.user_id.clone()));
+        // As many as fit: whoever asked again would be told the same.
+        let room = USERS_COUNT_MAX.saturating_sub(seen.len());
+        seen.extend(batch.add.iter().take(room).map(|user| user.user_id.clone()));
         if !batch.more {
             self.everyone = Some(std::mem::take(seen));
             let (epoch, seq, is_asking) = (batch.epoch, batch.seq, false);
@@ -108,6 +109,7 @@ impl Batches {
 mod tests {
     use super::*;
     use socp_proto::ServerId;
+    use socp_proto::limits::PRESENCE_CHANGES_COUNT_MAX;
     use socp_proto::payload::OnlineUser;
 
     fn batch(from_seq: u64, seq: u64) -> Presence {
@@ -170,6 +172,27 @@ mod tests {
             ask(10),
             "and again when something else is missing"
         );
+    }
+
+    #[test]
+    fn of_more_than_there_is_room_for_as_many_as_fit_are_known_and_nobody_is_asked() {
+        let count = PRESENCE_CHANGES_COUNT_MAX;
+        let pages = u64::try_from(USERS_COUNT_MAX / count).unwrap();
+        let mut batches = Batches::default();
+        for number in 0..=pages + 1 {
+            let one = page(number, number <= pages, "u").add.remove(0);
+            let add = (0..count).map(|user| OnlineUser {
+                user_id: UserId::try_from(format!("{number}-{user}")).unwrap(),
+                ..one.clone()
+            });
+            let page = Presence {
+                add: add.collect(),
+                ..page(number, number <= pages, "u")
+            };
+            assert_eq!(batches.take(&page), Step::Use, "page {number}");
+        }
+        assert_eq!(batches.take_everyone().map(|all| all.len()), Some(USERS_COUNT_MAX));
+        assert_eq!(batches.take(&batch(6, 8)), Step::Use);
     }
 
     #[test]

@@ -73,13 +73,15 @@ use people::{People, shown_with_key};
 use pins::{Pins, Seen};
 use recent::Recent;
 use session::Session;
+use socp_proto::limits::{LOCAL_USERS_COUNT_MAX, REMOTE_USERS_COUNT_MAX};
 use socp_proto::payload::{ErrorNotice, PRESENCE, PubkeyResponse, UserAdvertise, UserRemove};
 use socp_proto::{ErrorCode, Fingerprint, Frame, FrameKind, KeyText, Payload, UserId};
 
 /// An answer that has not come after this long will not come (our choice).
 pub const ANSWER_WAIT_MAX_MS: u64 = 15_000;
 /// Most users that one client pins or lists (our choice).
-pub const USERS_COUNT_MAX: usize = 200_000;
+pub const USERS_COUNT_MAX: usize = 350_000;
+const _: () = assert!(USERS_COUNT_MAX >= LOCAL_USERS_COUNT_MAX + REMOTE_USERS_COUNT_MAX);
 /// Messages that wait for their sender's key (our choice).
 pub const HELD_COUNT_MAX: usize = 64;
 /// Own messages that wait for the server (our choice).
