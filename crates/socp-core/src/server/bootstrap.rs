@@ -163,7 +163,7 @@ impl Server {
         if let Some(pin) = self.pins.values().find(|pin| pin.key == *key) {
             return pin.server_id.clone();
         }
-        if let Some(promised) = self.promised_to(key) {
+        if let Some(promised) = self.promised_to(key, wished) {
             return promised;
         }
         let is_pinned = self.pins.contains_key(wished);

@@ -48,8 +48,8 @@ pub(super) struct Prover {
     /// The digest of its introduction, which its proof must name.
     hello: Bytes32,
     said: Said,
-    /// It was given its id by us, and may have made that its own.
-    is_promised: bool,
+    /// What it wished to be called, where it was given its id by us and may have made that its own.
+    wished: Option<ServerId>,
     /// Our announcement was our answer.
     pub(super) is_announced: bool,
 }
@@ -170,7 +170,11 @@ impl Server {
             Stage::Silent | Stage::AwaitsProof(_) | Stage::Challenged(_) => None,
         };
         let reply = &mut introduction.reply;
-        let (is_promised, is_announced) = (matches!(reply, Reply::Welcome { .. }), *reply == Reply::Announce);
+        let (wished, is_announced) = match reply {
+            Reply::Welcome { to, .. } => (Some(to.clone()), false),
+            Reply::Announce => (None, true),
+            Reply::Nothing => (None, false),
+        };
         let is_dialled = said.is_some();
         if !is_dialled {
             self.make_room_for_prover(now, &introduction.identity.pubkey);
@@ -190,7 +194,7 @@ impl Server {
             nonce,
             hello,
             said,
-            is_promised,
+            wished,
             is_announced,
         };
         if let Some(Link::New { stage, .. }) = self.links.get_mut(&link) {
@@ -321,22 +325,23 @@ impl Server {
         links.filter_map(Link::prover)
     }
 
-    /// The id that a server with this key was just given by us.
-    pub(super) fn promised_to(&self, key: &KeyText) -> Option<ServerId> {
-        let mut promised = self.provers().filter(|prover| prover.is_promised);
+    /// The id that a server with this key was just given by us for this wish. The wish is not signed: for another it may
+    /// be given another id.
+    pub(super) fn promised_to(&self, key: &KeyText, wished: &ServerId) -> Option<ServerId> {
+        let mut promised = self.provers().filter(|prover| prover.wished.as_ref() == Some(wished));
         let found = promised.find(|prover| prover.introduction.identity.pubkey == *key)?;
         Some(found.introduction.server.clone())
     }
 
     /// Whether a server was just given this id by us, and may have made it its own.
     pub(super) fn is_promised(&self, server: &ServerId) -> bool {
-        let mut promised = self.provers().filter(|prover| prover.is_promised);
+        let mut promised = self.provers().filter(|prover| prover.wished.is_some());
         promised.any(|prover| prover.introduction.is_of(server))
     }
 
     /// The same, of a server with another key.
     pub(super) fn is_promised_to_another(&self, server: &ServerId, key: &KeyText) -> bool {
-        let mut promised = self.provers().filter(|prover| prover.is_promised);
+        let mut promised = self.provers().filter(|prover| prover.wished.is_some());
         promised.any(|prover| prover.introduction.is_of(server) && prover.introduction.identity.pubkey != *key)
     }
 

@@ -675,8 +675,10 @@ fn an_id_that_was_given_is_nobody_elses_until_it_is_proved_or_given_up() {
     let mut world = World::one("a");
     let (first, given) = join(&mut world, "x", "x");
     assert_eq!(given, server_id("x"));
-    assert_eq!(join(&mut world, "x", "other").1, server_id("x"), "one key, one id");
-    assert_ne!(join(&mut world, "y", "x").1, server_id("x"));
+    assert_eq!(join(&mut world, "x", "x").1, server_id("x"), "the same again");
+    let fresh = join(&mut world, "y", "x").1;
+    assert_ne!(fresh, server_id("x"));
+    assert_eq!(join(&mut world, "y", "x").1, fresh, "for one wish of one key one id");
     // A server or a user that says it is its own.
     let announcer = world.connect("a");
     let thief = Payload::ServerAnnounce(able("y", 1));
@@ -688,6 +690,28 @@ fn an_id_that_was_given_is_nobody_elses_until_it_is_proved_or_given_up() {
     world.wait(10_000);
     assert_eq!(world.closed(first), Some(1002));
     assert_eq!(join(&mut world, "y", "x").1, server_id("x"));
+}
+
+/// The wish is not signed: whoever has recorded a join can say it again with another.
+#[test]
+fn a_repeated_join_with_another_wish_chooses_nobodys_id() {
+    let mut world = World::one("a");
+    let (repeated, evil) = join(&mut world, "x", "evil");
+    assert_eq!(evil, server_id("evil"));
+    let wire = world.connect("a");
+    let said = signed(draft("x", "a:1", BEGIN, &Payload::ServerHelloJoin(able("x", 1))), "x");
+    world.send(wire, &said);
+    let frames = world.take(wire);
+    let Payload::ServerWelcome(welcome) = &frames[0].payload else {
+        panic!("{frames:?}");
+    };
+    assert_eq!(welcome.assigned_id, server_id("x"));
+    prove(&mut world, wire, "x", proof("x", &said, &frames[0]));
+    assert!(is_linked(&world, wire));
+    assert_eq!(world.node("a").pins[&server_id("x")].key, key("x"));
+    world.wait(10_000);
+    assert_eq!(world.closed(repeated), Some(1002));
+    assert_eq!(join(&mut world, "x", "evil").1, server_id("x"), "one key, one id");
 }
 
 #[test]
