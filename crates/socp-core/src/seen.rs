@@ -3,7 +3,7 @@
 use crate::clock::Mono;
 use socp_proto::limits::{SEEN_COUNT_MAX, SEEN_TTL_MS};
 use socp_proto::{Envelope, UserId};
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 /// SHA-256 of what makes two frames the same.
 pub(crate) type SeenKey = [u8; 32];
@@ -14,6 +14,8 @@ pub(crate) struct SeenCache {
     // Never iterated: its order cannot leak.
     keys: HashSet<SeenKey>,
     by_age: VecDeque<(Mono, SeenKey)>,
+    /// How many entries of `by_age` stand for nothing any more, the oldest ones of each key. Never iterated.
+    taken_back: HashMap<SeenKey, usize>,
     count_max: usize,
 }
 
@@ -26,6 +28,7 @@ impl SeenCache {
         Self {
             keys: HashSet::new(),
             by_age: VecDeque::new(),
+            taken_back: HashMap::new(),
             count_max,
         }
     }
@@ -45,7 +48,10 @@ impl SeenCache {
 
     /// Takes a key back: what it stands for was not handled after all.
     pub(crate) fn forget(&mut self, key: &SeenKey) {
-        self.keys.remove(key);
+        if self.keys.remove(key) {
+            let count = self.taken_back.entry(*key).or_default();
+            *count = count.saturating_add(1);
+        }
     }
 
     /// Whether the key is known.
@@ -64,8 +70,16 @@ impl SeenCache {
     }
 
     fn drop_oldest(&mut self) {
-        if let Some((_, key)) = self.by_age.pop_front() {
+        let Some((_, key)) = self.by_age.pop_front() else {
+            return;
+        };
+        let Some(count) = self.taken_back.get_mut(&key) else {
             self.keys.remove(&key);
+            return;
+        };
+        *count = count.saturating_sub(1);
+        if *count == 0 {
+            self.taken_back.remove(&key);
         }
     }
 }
@@ -97,6 +111,23 @@ mod tests {
         assert!(seen.insert(0, [1; 32]));
         assert!(!seen.insert(SEEN_TTL_MS, [1; 32]));
         assert!(seen.insert(SEEN_TTL_MS + 1, [1; 32]));
+    }
+
+    #[test]
+    fn a_key_that_was_taken_back_and_came_again_is_known_for_as_long_as_any() {
+        let mut seen = SeenCache::with_count_max(3);
+        assert!(seen.insert(0, [1; 32]));
+        seen.forget(&[1; 32]);
+        seen.forget(&[1; 32]);
+        seen.forget(&[2; 32]);
+        assert!(seen.insert(1_000, [1; 32]));
+        assert!(!seen.insert(SEEN_TTL_MS + 1, [1; 32]));
+        assert!(seen.insert(SEEN_TTL_MS + 1_001, [1; 32]));
+        for round in 0..10 {
+            assert!(seen.insert(SEEN_TTL_MS + 2_000 + round, [2; 32]));
+            seen.forget(&[2; 32]);
+        }
+        assert!(seen.by_age.len() <= 3 && seen.taken_back.len() <= 3);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::io::LinkId;
 use super::people::Claim;
 use crate::clock::Mono;
+use crate::seen::SeenKey;
 use socp_proto::UserId;
 use socp_proto::limits::{PASSED_COUNT_MAX, PASSED_TTL_MS};
 use std::collections::{BTreeMap, VecDeque};
@@ -18,7 +19,12 @@ pub(super) struct Passed {
     pub(super) recipient: UserId,
     /// What was known of that user then.
     pub(super) claim: Option<Claim>,
+    /// As what it is remembered as seen.
+    pub(super) seen_as: SeenAs,
 }
+
+/// The keys of a frame and of the content in it, as far as they are remembered.
+pub(super) type SeenAs = [Option<SeenKey>; 2];
 
 /// Messages by their `msg_ref` and recipient, since content for the channel may go to several under one signature; the
 /// oldest are forgotten first.
@@ -93,6 +99,7 @@ mod tests {
             next: LinkId(next),
             recipient: UserId::try_from(user).unwrap(),
             claim: None,
+            seen_as: [None; 2],
         }
     }
 

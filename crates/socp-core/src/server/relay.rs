@@ -5,6 +5,7 @@ use super::Server;
 use super::fault::Fault;
 use super::io::{LinkId, Note};
 use super::link::Link;
+use super::passed::SeenAs;
 use super::people::{Home, Person};
 use super::route::{Hop, is_out_of_time};
 use crate::clock::Now;
@@ -123,13 +124,13 @@ impl Server {
         match audience {
             Audience::One(user) => self.relay_to_one(now, link, envelope, (&user, way), sig.as_ref()),
             Audience::Some(users) => {
-                if self.is_first_time(now, link, &envelope, sig.as_ref(), way) {
+                if self.see(now, link, &envelope, sig.as_ref(), way).is_some() {
                     let links = self.ways_to(&users, link);
                     self.relay_to_links(link, envelope, links);
                 }
             }
             Audience::Everyone => {
-                if self.is_first_time(now, link, &envelope, sig.as_ref(), way) {
+                if self.see(now, link, &envelope, sig.as_ref(), way).is_some() {
                     let author = UserId::from(envelope.from.clone());
                     let links = self.ways_to_everyone(now, &author, link);
                     self.relay_to_links(link, envelope, links);
@@ -138,25 +139,28 @@ impl Server {
         }
     }
 
-    /// Whether neither the frame nor its content was passed on before. Where the author may not be, only the whole frame
-    /// counts: nobody there can use up what the author really says.
-    fn is_first_time(
+    /// Remembers a frame and its content as seen; nothing where either was passed on before. Where the author may not be,
+    /// only the whole frame counts: nobody there can use up what the author really says.
+    fn see(
         &mut self,
         now: Now,
         link: LinkId,
         envelope: &Envelope,
         sig: Option<&Base64Url>,
         way: Way,
-    ) -> bool {
-        let sig = sig.filter(|_| way == Way::Known);
+    ) -> Option<SeenAs> {
         let author = UserId::from(envelope.from.clone());
-        let is_new_frame = self.is_new(now, frame_key(envelope));
-        let is_new = is_new_frame && sig.is_none_or(|sig| self.is_new(now, authored_key(&author, &sig.decode())));
-        if !is_new {
-            let kind = envelope.kind;
-            self.note(Note::Duplicate { link, kind });
+        let sig = sig.filter(|_| way == Way::Known);
+        let keys = [
+            Some(frame_key(envelope)),
+            sig.map(|sig| authored_key(&author, &sig.decode())),
+        ];
+        if keys.iter().flatten().all(|key| self.is_new(now, *key)) {
+            return Some(keys);
         }
-        is_new
+        let kind = envelope.kind;
+        self.note(Note::Duplicate { link, kind });
+        None
     }
 
     fn relay_to_one(
@@ -171,9 +175,9 @@ impl Server {
             // Not remembered as seen: the author may send it again when its reader is back.
             return self.not_found(now, link, user.as_str(), sig.map(msg_ref));
         };
-        if !self.is_first_time(now, link, &envelope, sig, way) {
+        let Some(seen_as) = self.see(now, link, &envelope, sig, way) else {
             return;
-        }
+        };
         let kind = envelope.kind;
         let (to, is_local) = match hop {
             Hop::Home(links) => {
@@ -187,7 +191,7 @@ impl Server {
             }
             Hop::Server(_, next) => {
                 if let Some(sig) = sig {
-                    self.remember_passed(now, msg_ref(sig), link, next, user.clone());
+                    self.remember_passed(now, msg_ref(sig), (link, next), user.clone(), seen_as);
                 }
                 (vec![next], false)
             }

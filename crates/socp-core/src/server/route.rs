@@ -6,7 +6,7 @@ use super::fault::Fault;
 use super::io::{AfterSave, Delivered, LinkId, Note, Output, Record};
 use super::link::Link;
 use super::mutation::Mutation;
-use super::passed::Passed;
+use super::passed::{Passed, SeenAs};
 use super::people::{Home, Person};
 use crate::clock::Now;
 use crate::seen::{SeenKey, content_key, frame_key};
@@ -52,7 +52,8 @@ impl Server {
             // Not remembered as seen: the author may send it again when its reader is back.
             return self.not_found(now, link, envelope.to.as_str(), Some(reference));
         };
-        if !self.is_new(now, content_key(&message.content_sig.decode())) {
+        let content_key = content_key(&message.content_sig.decode());
+        if !self.is_new(now, content_key) {
             return self.note(Note::Duplicate { link, kind });
         }
         let deliver = ServerDeliver {
@@ -66,7 +67,8 @@ impl Server {
         match hop {
             Hop::Home(links) => self.deliver(now, link, &links, envelope.ts, deliver),
             Hop::Server(server, next) => {
-                self.remember_passed(now, reference, link, next, recipient);
+                let seen_as = [None, Some(content_key)];
+                self.remember_passed(now, reference, (link, next), recipient, seen_as);
                 self.send_at(&[next], envelope.ts, &server, &Payload::ServerDeliver(deliver));
                 self.note(Note::Routed { link, is_local: false });
             }
@@ -92,14 +94,14 @@ impl Server {
         let Some(hop) = hop else {
             return self.not_found(now, link, deliver.user_id.as_str(), Some(reference));
         };
-        let is_new_frame = self.is_new(now, frame_key(&envelope));
-        if !is_new_frame || !self.is_new(now, content_key(&deliver.content_sig.decode())) {
+        let keys = [frame_key(&envelope), content_key(&deliver.content_sig.decode())];
+        if !keys.iter().all(|key| self.is_new(now, *key)) {
             return self.note(Note::Duplicate { link, kind });
         }
         match hop {
             Hop::Home(links) => self.deliver(now, link, &links, ts, deliver),
             Hop::Server(_, next) => {
-                self.remember_passed(now, reference, link, next, deliver.user_id);
+                self.remember_passed(now, reference, (link, next), deliver.user_id, keys.map(Some));
                 self.outputs.push_back(Output::Forward {
                     to: vec![next],
                     envelope: Arc::new(envelope),
@@ -118,9 +120,9 @@ impl Server {
         &mut self,
         now: Now,
         reference: String,
-        came_on: LinkId,
-        next: LinkId,
+        (came_on, next): (LinkId, LinkId),
         recipient: UserId,
+        seen_as: SeenAs,
     ) {
         let claim = self.people.claim_of(&recipient);
         let passed = Passed {
@@ -128,6 +130,7 @@ impl Server {
             next,
             recipient,
             claim,
+            seen_as,
         };
         self.passed_on.insert(now.mono, reference, passed);
     }
@@ -145,6 +148,10 @@ impl Server {
                 detail: notice.detail,
             });
         };
+        // It reached nobody, so its author may send it again.
+        for key in passed.seen_as.iter().flatten() {
+            self.seen.forget(key);
+        }
         let is_gone = notice.code == ErrorCode::UserNotFound;
         let detail = if is_gone {
             passed.recipient.to_string()

@@ -2,6 +2,7 @@
 
 use super::super::*;
 use super::world::*;
+use socp_proto::Base64Url;
 use socp_proto::payload::{ErrorNotice, msg_ref};
 
 fn not_found(user: &str, msg_ref: Option<String>) -> Payload {
@@ -66,6 +67,69 @@ fn the_error_goes_back_over_every_hop() {
     assert_eq!(notice.msg_ref, Some(reference));
     assert_eq!(world.list("a"), ["u"]);
     assert!(world.list("m").iter().all(|user| user != "v"));
+}
+
+#[test]
+fn what_found_nobody_elsewhere_may_be_sent_again() {
+    let rows = [
+        (
+            FrameKind::ServerDeliver,
+            Payload::MsgDirect(direct("u", "v", BEGIN, b"sealed")),
+        ),
+        (FrameKind::MsgPublicChannel, channel_copy("u", "v", BEGIN, b"sealed")),
+    ];
+    for (kind, payload) in rows {
+        let mut world = World::one("a");
+        let x = world.peer("x", "a");
+        world.peer_says(x, "x", "*", &advert("v", "x"));
+        let u = world.user("u", "a");
+        world.take(x);
+        let message = unsigned(draft("u", "v", BEGIN, &payload));
+        world.send(u.wire, &message);
+        assert_eq!(world.take_kinds(x), [kind]);
+        world.send(u.wire, &message);
+        assert!(world.take(x).is_empty(), "it is still on its way");
+        let sig = message.payload["content_sig"].as_str().unwrap();
+        let reference = msg_ref(&Base64Url::try_from(sig.to_owned()).unwrap());
+        world.peer_says(x, "x", "a", &not_found("v", Some(reference)));
+        world.wait(1_000);
+        world.peer_says(x, "x", "*", &advert("v", "x"));
+        world.take(x);
+        world.send(u.wire, &message);
+        assert_eq!(world.take_kinds(x), [kind]);
+    }
+}
+
+#[test]
+fn and_takes_the_same_way_over_every_hop() {
+    let mut world = World::mesh(&["a", "m", "z"]);
+    let u = world.user("u", "a");
+    world.answer_pings(u.wire, true);
+    let gone = world.user("v", "z");
+    world.block("a", "z");
+    world.wait(20_000);
+    let ts = world.now.unix;
+    let messages = [
+        Payload::MsgDirect(direct("u", "v", ts, b"sealed")),
+        channel_copy("u", "v", ts, b"sealed"),
+    ];
+    let messages = messages.map(|payload| unsigned(draft("u", "v", ts, &payload)));
+    world.take(u.wire);
+    for message in &messages {
+        // The user leaves, and the news of it is still on its way.
+        world.node_mut("z").server.people.forget(&user_id("v"));
+        world.hang_up(gone.wire);
+        world.send(u.wire, message);
+        assert_eq!(notices(world.take(u.wire)).len(), 1);
+        world.wait(1_000);
+        let v = world.user("v", "z");
+        world.wait(2_000);
+        assert_eq!(world.list("a"), ["u", "v"], "by the middle server");
+        world.take(v.wire);
+        world.send(u.wire, message);
+        assert_eq!(world.take(v.wire).len(), 1);
+        assert!(notices(world.take(u.wire)).is_empty());
+    }
 }
 
 #[test]
