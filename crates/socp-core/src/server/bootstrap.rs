@@ -317,6 +317,11 @@ impl Server {
             return self.give_up(now, link, CloseCode::Normal, "this server keeps the id it has");
         }
         if !self.meet(now, link, introducer.clone(), identity, reply) {
+            let has_key = self.pins.get(&introducer).is_some_and(|pin| pin.key == key);
+            if is_proving && has_key && self.peers.contains_key(&introducer) {
+                // It is linked already; it has proved itself, and what it knows counts all the same.
+                self.learn_servers(now, &introducer, welcome.servers);
+            }
             return;
         }
         if let Some(Link::Peer(peer)) = self.links.get_mut(&link) {

@@ -1015,3 +1015,26 @@ fn whom_nobody_asked_to_join_names_no_servers() {
     assert_eq!(world.take_errors(wire), [ErrorCode::UnknownType]);
     assert!(!has_dialled_third(&world));
 }
+
+#[test]
+fn what_an_introducer_that_is_linked_already_knows_counts_all_the_same() {
+    let mut world = World::empty();
+    world.listens.insert("x:1".to_owned(), Vec::new());
+    let mut config = config("a");
+    config.bootstrap = vec![entry("x", None)];
+    world.add(config, "a");
+    let asked = world.listens["x:1"][0];
+    let hello = world.take(asked).remove(0);
+    let (live, _) = proved(&mut world, 1);
+    let knowing = ServerWelcome {
+        servers: vec![at_third()],
+        ..welcome("x", "a", 9)
+    };
+    let answer = said(&world, "x", &Payload::ServerWelcome(knowing));
+    world.send(asked, &answer);
+    assert!(!has_dialled_third(&world), "nothing is proved yet");
+    prove(&mut world, asked, "x", proof("x", &answer, &hello));
+    assert_eq!(world.closed(asked), Some(1000));
+    assert!(world.take(asked).is_empty() && is_linked(&world, live));
+    assert!(has_dialled_third(&world));
+}
