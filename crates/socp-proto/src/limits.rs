@@ -40,11 +40,13 @@ pub const SIGNATURE_BYTES_MAX: usize = 512;
 pub const DELEGATION_MAX_MS: u64 = 48 * 3_600_000;
 /// Unknown fields that a delegation may have (our choice).
 pub const DELEGATION_EXTRA_COUNT_MAX: usize = 8;
-/// How long our own delegations last, and when the next one is made: so early that a server whose clock is off, or that
-/// was away, has always a good one (PROTOCOL II.3: daily).
+/// How long our own delegations last (PROTOCOL II.3: daily).
 pub const DELEGATION_LASTS_MS: u64 = 40 * 3_600_000;
-/// See [`DELEGATION_LASTS_MS`] (PROTOCOL II.3).
-pub const DELEGATION_RENEWED_MS: u64 = 24 * 3_600_000;
+/// When less of a delegation is left, the next one is made: so early that a server whose clock is off, or that was away,
+/// has always a good one (PROTOCOL II.3: daily).
+pub const DELEGATION_LEFT_MIN_MS: u64 = 16 * 3_600_000;
+/// How often a server looks whether it is time for that (our choice).
+pub const DELEGATION_LOOK_MS: u64 = 60_000;
 /// Longest first message of a link, before anybody has said who it is (our choice).
 pub const FIRST_FRAME_BYTES_MAX: usize = 32 * 1024;
 /// Longest file name in a manifest in bytes (our choice).

@@ -21,11 +21,10 @@ use socp_core::server::{
     BootstrapEntry, Config, DialId, Fault, Input, LinkId, Note, Output, Record, Role, SaveId, Seal, Server,
 };
 use socp_crypto::{PublicKey, random_bytes};
-use socp_proto::limits::{DELEGATION_RENEWED_MS, STOP_FLUSH_MAX_MS};
+use socp_proto::limits::{DELEGATION_LOOK_MS, STOP_FLUSH_MAX_MS};
 use socp_proto::{Base64Url, FrameKind, KeyText, Object, ServerId, UserId};
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -43,8 +42,8 @@ pub(crate) enum HubMessage {
     Core(Box<Input>),
     /// A directory statement is signed, because of a link.
     Endorsed(Option<Arc<LinkState>>, UserId, Base64Url),
-    /// Another key signs frames in our name.
-    Delegated(NewDelegate),
+    /// Another key signs frames in our name; none if it could not be made.
+    Delegated(Option<NewDelegate>),
     /// The store has answered, for all that went into one commit.
     Saved(Vec<SaveId>, Result<(), String>),
     /// An operator wants to know something.
@@ -59,9 +58,6 @@ impl HubMessage {
         Self::Core(Box::new(input))
     }
 }
-
-/// How soon a new key to sign frames with is tried again where it could not be made.
-const DELEGATION_RETRY_MS: u64 = 60_000;
 
 /// Who causes something.
 #[derive(Debug)]
@@ -97,8 +93,10 @@ pub(crate) struct Hub {
     unpinning: Vec<Unpinning>,
     /// Whether a delegated key signs what our own need not.
     delegates: bool,
-    /// When the next one is made.
-    renewal: Pin<Box<tokio::time::Sleep>>,
+    /// The next one is being made.
+    is_delegating: bool,
+    /// When to look whether it is time for the next one.
+    renewal: tokio::time::Interval,
     is_stopping: bool,
 }
 
@@ -167,7 +165,8 @@ impl Hub {
             wanted_unpin: None,
             unpinning: Vec::new(),
             delegates: settings.delegates,
-            renewal: Box::pin(tokio::time::sleep(Duration::from_millis(DELEGATION_RENEWED_MS))),
+            is_delegating: false,
+            renewal: every(Duration::from_millis(DELEGATION_LOOK_MS)),
             is_stopping: false,
         })
     }
@@ -187,9 +186,11 @@ impl Hub {
                 .map(|due| self.epoch + Duration::from_millis(due));
             let message = tokio::select! {
                 message = self.messages.recv() => message,
-                () = self.renewal.as_mut() => {
-                    self.renewal = Box::pin(tokio::time::sleep(Duration::from_millis(DELEGATION_RETRY_MS)));
-                    self.delegate_for(self.core.id().clone());
+                _ = self.renewal.tick() => {
+                    // One that could not be made is tried again here, too.
+                    if !self.is_delegating && self.core.wants_delegation(now(self.epoch)) {
+                        self.delegate_for(self.core.id().clone());
+                    }
                     continue;
                 }
                 () = sleep_until(due) => {
@@ -237,25 +238,27 @@ impl Hub {
     }
 
     /// Has a key made that signs frames in our name under this id.
-    fn delegate_for(&self, id: ServerId) {
+    fn delegate_for(&mut self, id: ServerId) {
         if !self.delegates {
             return;
         }
+        self.is_delegating = true;
         let made = self.signer.delegate(id, now(self.epoch).unix);
         let hub = self.wiring.hub.clone();
         tokio::spawn(async move {
-            // Where none could be made it is tried again soon; the one before lasts for hours yet.
-            if let Ok(Some(new)) = made.await {
-                let _stopping = hub.send(HubMessage::Delegated(new)).await;
-            }
+            let new = made.await.ok().flatten();
+            let _stopping = hub.send(HubMessage::Delegated(new)).await;
         });
     }
 
-    fn on_delegated(&mut self, NewDelegate { key, delegation }: NewDelegate) {
+    fn on_delegated(&mut self, new: Option<NewDelegate>) {
+        self.is_delegating = false;
+        let Some(NewDelegate { key, delegation }) = new else {
+            return;
+        };
         // Nothing that the core wants signed is still to be performed, so the next frame is signed by the new key, and
         // the core tells of it before.
         self.signer.use_delegate(key);
-        self.renewal = Box::pin(tokio::time::sleep(Duration::from_millis(DELEGATION_RENEWED_MS)));
         self.handle(Input::Delegated { delegation });
     }
 
@@ -588,6 +591,13 @@ fn count(metrics: &Metrics, note: &Note) -> Option<Outcome> {
 async fn end_at_last(outbox: Outbox) {
     tokio::time::sleep(Duration::from_millis(STOP_FLUSH_MAX_MS)).await;
     outbox.kill();
+}
+
+/// Ticks so often, for the first time after that.
+fn every(period: Duration) -> tokio::time::Interval {
+    let mut interval = tokio::time::interval_at(tokio::time::Instant::now() + period, period);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    interval
 }
 
 async fn sleep_until(due: Option<Instant>) {

@@ -2,13 +2,15 @@
 //!
 //! A server's own key signs payloads, as SOCP §12 has it: what strangers read, what others must be able to verify later,
 //! and how servers introduce themselves. To programs that have the capability, a delegated key signs the rest, a hundred
-//! times cheaper, as soon as the link has heard of that key.
+//! times cheaper, as soon as the link has heard of that key and while the
+//! wall clock says that it holds.
 
 use super::Server;
 use super::fault::Fault;
 use super::io::{LinkId, Output, Seal};
 use super::link::{Link, Trust};
 use crate::clock::Now;
+use socp_proto::limits::DELEGATION_LEFT_MIN_MS;
 use socp_proto::payload::{Heartbeat, PRESENCE};
 use socp_proto::{
     Address, Capabilities, Challenge, DELEGATE, Delegation, Draft, Envelope, Frame, FrameKind, PROOF, Payload,
@@ -44,16 +46,28 @@ impl Server {
 
     /// A new link hears which key signs from now on.
     pub(super) fn tell_delegation(&mut self, now: Now, link: LinkId) {
-        if let Some(delegation) = self.current_delegation() {
+        if let Some(delegation) = self.current_delegation().cloned() {
             self.send_delegation(now, &[link], delegation);
         }
+    }
+
+    /// Whether the driver should make another key for us: the last one is for an id that we had, has not long to go, or
+    /// begins in the future of a clock that was set back. By the wall clock, as whoever verifies it does; the monotonic
+    /// one knows nothing of steps, and stands still while a machine sleeps.
+    #[must_use]
+    pub fn wants_delegation(&self, now: Now) -> bool {
+        self.config.delegation.as_ref().is_none_or(|delegation| {
+            let left_ms = delegation.not_after.saturating_sub(now.unix);
+            let has_begun = delegation.not_before <= now.unix;
+            delegation.server_id != self.config.server_id || !has_begun || left_ms < DELEGATION_LEFT_MIN_MS
+        })
     }
 
     /// The driver has a new key for us: every link that can use it hears of it before anything is signed with it.
     pub(super) fn on_delegated(&mut self, now: Now, delegation: Delegation) {
         self.config.delegation = Some(delegation);
-        let Some(delegation) = self.current_delegation() else {
-            return; // For an id that we had; the driver makes another.
+        let Some(delegation) = self.current_delegation().cloned() else {
+            return; // For an id that we had, or another time; the driver makes another.
         };
         let is_answered = |link: &Link| match link {
             Link::Peer(peer) => peer.is_answered,
@@ -68,12 +82,12 @@ impl Server {
         self.send_delegation(now, &able, delegation);
     }
 
-    /// Our delegation, unless it is for an id that was ours before a join assigned another.
-    fn current_delegation(&self) -> Option<Delegation> {
-        let delegation = self.config.delegation.as_ref();
-        delegation
-            .filter(|delegation| delegation.server_id == self.config.server_id)
-            .cloned()
+    /// Our delegation, unless it is for an id that was ours before a join assigned another, or does not hold now: nobody
+    /// would believe what it signs.
+    fn current_delegation(&self) -> Option<&Delegation> {
+        let delegation = self.config.delegation.as_ref()?;
+        let is_ours = delegation.server_id == self.config.server_id;
+        (is_ours && delegation.holds_at(self.unix, (0, 0))).then_some(delegation)
     }
 
     fn send_delegation(&mut self, now: Now, links: &[LinkId], delegation: Delegation) {
@@ -138,7 +152,7 @@ impl Server {
             return false;
         };
         let is_known = matches!(state.trust(), Trust::Delegates { has_ours: true });
-        is_known && self.current_delegation_holds() && !is_verified_later(state, draft)
+        is_known && self.current_delegation().is_some() && !is_verified_later(state, draft)
     }
 
     /// Asks a user for a proof. Where the program can, the delegated key signs that, and its delegation is inside: who has
@@ -151,7 +165,7 @@ impl Server {
         challenge: Challenge,
         can_take: bool,
     ) {
-        let delegation = can_take.then(|| self.current_delegation()).flatten();
+        let delegation = can_take.then(|| self.current_delegation().cloned()).flatten();
         let by = if delegation.is_some() {
             Seal::Delegate
         } else {
@@ -164,11 +178,6 @@ impl Server {
         let draft = Draft::new(&self.config.server_id, user, now.unix, &payload);
         let to = vec![link];
         self.outputs.push_back(Output::Send { to, draft, by });
-    }
-
-    fn current_delegation_holds(&self) -> bool {
-        let delegation = self.config.delegation.as_ref();
-        delegation.is_some_and(|delegation| delegation.server_id == self.config.server_id)
     }
 }
 

@@ -109,6 +109,8 @@ pub struct Server {
     /// Signatures asked for with `Output::Endorse` and what they are for.
     endorsing: BTreeMap<UserId, Vec<directory::Greeting>>,
     outputs: VecDeque<Output>,
+    /// The wall clock at the last input or timeout.
+    unix: u64,
     is_stopping: bool,
     #[cfg(feature = "mutations")]
     mutation: Option<Mutation>,
@@ -157,6 +159,7 @@ impl Server {
             last_save: 0,
             endorsing: BTreeMap::new(),
             outputs: VecDeque::new(),
+            unix: now.unix,
             is_stopping: false,
             #[cfg(feature = "mutations")]
             mutation: None,
@@ -176,6 +179,7 @@ impl Server {
 
     /// Takes one input. Drain [`Self::poll_output`] before the next.
     pub fn handle(&mut self, now: Now, input: Input) {
+        self.unix = now.unix;
         if self.is_stopping && !matches!(input, Input::Closed { .. }) {
             return;
         }
@@ -213,6 +217,7 @@ impl Server {
 
     /// Does what is due at `now`.
     pub fn handle_timeout(&mut self, now: Now) {
+        self.unix = now.unix;
         while let Some(timer) = self.timers.take_due(now.mono) {
             match timer {
                 Timer::Hello(link) => self.on_hello_overdue(now, link),

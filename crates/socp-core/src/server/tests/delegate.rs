@@ -2,6 +2,7 @@
 
 use super::super::*;
 use super::world::*;
+use socp_proto::limits::{DELEGATION_LASTS_MS, DELEGATION_LEFT_MIN_MS};
 use socp_proto::payload::{Heartbeat, ServerIdentity};
 use socp_proto::{Capabilities, DELEGATE, Delegation, Envelope};
 
@@ -172,6 +173,55 @@ fn a_new_key_is_told_before_it_signs_and_the_old_one_signs_no_more() {
     assert!(world.take(u).is_empty());
     world.tell(v, "u", b"back");
     assert_eq!(seals(&world.take(u)), [(FrameKind::UserDeliver, false)]);
+}
+
+#[test]
+fn a_delegation_that_does_not_hold_is_neither_told_nor_used() {
+    let mut world = World::empty();
+    world.add(delegating("a", 1), "a");
+    let first = able_user(&mut world, "u", "a");
+    world.take(first);
+    // The machine slept, or its clock was wrong at the start: on the monotonic clock no time has passed.
+    world.now.unix = BEGIN + DELEGATION_LASTS_MS + 1;
+    let second = able_user(&mut world, "v", "a");
+    let own = [(FrameKind::Ack, false), (FrameKind::UserAdvertise, false)];
+    assert_eq!(seals(&world.take(second))[..2], own);
+    assert_eq!(seals(&world.take(first)), [(FrameKind::UserAdvertise, false)]);
+    let renewed = Delegation {
+        not_before: world.now.unix,
+        not_after: world.now.unix + DELEGATION_LASTS_MS,
+        ..delegation("a", 2)
+    };
+    world.delegate("a", renewed.clone());
+    world.tell(User { id: "u", wire: first }, "v", b"with the new key");
+    let by_the_new = [(FrameKind::Heartbeat, false), (FrameKind::UserDeliver, true)];
+    assert_eq!(seals(&world.take(second)), by_the_new);
+    assert_eq!(world.take(first)[0].payload, heartbeat(renewed));
+    // Set back to before it begins.
+    world.now.unix -= 1;
+    world.tell(User { id: "u", wire: first }, "v", b"too early");
+    assert_eq!(seals(&world.take(second)), [(FrameKind::UserDeliver, false)]);
+}
+
+#[test]
+fn another_delegation_is_wanted_before_this_one_ends_by_the_wall_clock() {
+    let mut world = World::empty();
+    world.add(delegating("a", 1), "a");
+    let end = BEGIN + DELEGATION_LASTS_MS;
+    let table = [
+        (BEGIN, false),
+        (end - DELEGATION_LEFT_MIN_MS, false),
+        (end - DELEGATION_LEFT_MIN_MS + 1, true),
+        (end + 1, true),
+        (BEGIN - 1, true),
+    ];
+    let server = &world.node("a").server;
+    for (unix, is_wanted) in table {
+        let wanted = server.wants_delegation(Now { mono: 0, unix });
+        assert_eq!(wanted, is_wanted, "{unix}");
+    }
+    world.delegate("a", delegation("other", 2));
+    assert!(world.node("a").server.wants_delegation(world.now));
 }
 
 #[test]

@@ -6,6 +6,7 @@
 
 use super::super::*;
 use crate::clock::Now;
+use socp_proto::limits::DELEGATION_LASTS_MS;
 use socp_proto::payload::{DirectMessage, UserHello, msg_ref};
 use socp_proto::{Base64Url, Delegation, Envelope, Id, KeyText, Meta, utf8_form};
 use std::collections::{BTreeMap, BTreeSet};
@@ -134,7 +135,7 @@ pub(super) fn delegation(server: &str, number: u8) -> Delegation {
         key: [number; 32],
         server_id: server_id(server),
         not_before: BEGIN,
-        not_after: BEGIN + 1,
+        not_after: BEGIN + DELEGATION_LASTS_MS,
         sig: Base64Url::encode(&[number]),
         extra: socp_proto::Object::new(),
     }
