@@ -129,6 +129,9 @@ pub const USER_FRAMES_BURST_MAX: u32 = 600;
 pub const PEER_FRAMES_PER_S_MAX: u32 = 20_000;
 /// Signatures that one link may make us verify in a second (PROTOCOL I.11).
 pub const VERIFICATIONS_PER_S_MAX: u32 = 1_000;
+/// How many signatures of a delegated key count as one of those: a link carries 10,000 frames a second by it, some twice
+/// what servers have been measured to say to each other (PROTOCOL I.11).
+pub const DELEGATED_PER_VERIFICATION: u32 = 10;
 /// Connections from one address that have not finished a hello (PROTOCOL I.11).
 pub const PENDING_PER_ADDRESS_COUNT_MAX: usize = 200;
 /// Connections in all that have not finished a hello (PROTOCOL I.11).

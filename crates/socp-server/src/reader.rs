@@ -256,12 +256,14 @@ impl Reader<'_> {
     }
 
     /// A frame signed by the key that a peer's own key vouches for: so cheap to check that it is done at once.
-    fn on_delegated_frame(&self, frame: Frame, delegate: &Delegate) -> Checked {
+    fn on_delegated_frame(&mut self, frame: Frame, delegate: &Delegate) -> Checked {
         let kind = frame.envelope.kind;
         if !delegate.delegation.holds_at(unix_ms(), self.wiring.clock_tolerance_ms) {
             let reason = "the delegation that came on this link has ended";
             return self.refused(Fault::Delegation { kind, reason });
         }
+        let now = self.now_ms();
+        self.budget.charge_delegated(now);
         let sig = frame.envelope.sig.decode();
         let verify = || delegate.key.verify(&frame.envelope.delegated_text(), &sig);
         if self.wiring.metrics.time_verifying(verify).is_err() {

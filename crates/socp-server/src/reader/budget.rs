@@ -3,9 +3,10 @@
 use crate::link::LinkRole;
 use crate::settings::Budgets;
 use socp_core::server::Bucket;
+use socp_proto::limits::DELEGATED_PER_VERIFICATION;
 
-/// A long frame of a user fills others' queues as many short ones do: each so many bytes beyond the first count for one
-/// frame more.
+/// A long frame fills others' queues, and takes as long to read and to hash, as many short ones do: each so many bytes
+/// beyond the first count for one frame more.
 const FREE_BYTES: usize = 4096;
 const BYTES_PER_FRAME: usize = 1024;
 
@@ -13,7 +14,8 @@ const BYTES_PER_FRAME: usize = 1024;
 #[derive(Debug, Default)]
 pub(super) struct Budget {
     is_set: bool,
-    is_user: bool,
+    /// Signatures by delegated keys that are not charged yet.
+    delegated: u32,
     frames: Option<Bucket>,
     verifications: Option<Bucket>,
 }
@@ -23,8 +25,8 @@ impl Budget {
     pub(super) fn wait_ms(&mut self, now: u64, role: Option<&LinkRole>, budgets: &Budgets) -> u64 {
         if !self.is_set && role.is_some() {
             self.is_set = true;
-            self.is_user = matches!(role, Some(LinkRole::User(_)));
-            let frames = if self.is_user { budgets.user } else { budgets.peer };
+            let is_user = matches!(role, Some(LinkRole::User(_)));
+            let frames = if is_user { budgets.user } else { budgets.peer };
             self.frames = frames.map(|(per_second, burst)| Bucket::new(now, per_second, burst));
             let verifications = budgets.verifications;
             self.verifications = verifications.map(|per_second| Bucket::new(now, per_second, per_second));
@@ -35,11 +37,7 @@ impl Budget {
 
     /// A frame of so many bytes is read.
     pub(super) fn charge_frame(&mut self, now: u64, bytes: usize) {
-        let parts = if self.is_user {
-            bytes.saturating_sub(FREE_BYTES) / BYTES_PER_FRAME
-        } else {
-            0
-        };
+        let parts = bytes.saturating_sub(FREE_BYTES) / BYTES_PER_FRAME;
         if let Some(frames) = &mut self.frames {
             frames.charge(now, u32::try_from(parts).unwrap_or(u32::MAX).saturating_add(1));
         }
@@ -49,6 +47,15 @@ impl Budget {
     pub(super) fn charge_verifications(&mut self, now: u64, count: u32) {
         if let Some(verifications) = &mut self.verifications {
             verifications.charge(now, count);
+        }
+    }
+
+    /// A signature by a delegated key is about to be verified.
+    pub(super) fn charge_delegated(&mut self, now: u64) {
+        self.delegated = self.delegated.saturating_add(1);
+        if self.delegated >= DELEGATED_PER_VERIFICATION {
+            self.delegated = 0;
+            self.charge_verifications(now, 1);
         }
     }
 }
@@ -87,9 +94,35 @@ mod tests {
         let (mut budget, role) = (Budget::default(), peer());
         for _ in 0..20_000 {
             assert_eq!(budget.wait_ms(1, Some(&role), &BUDGETS), 0);
-            budget.charge_frame(1, 1_000_000);
+            budget.charge_frame(1, 5_000);
         }
         assert!(budget.wait_ms(1, Some(&role), &BUDGETS) > 0);
+    }
+
+    #[test]
+    fn a_servers_long_frames_count_as_many() {
+        let (mut budget, role) = (Budget::default(), peer());
+        let (mut now, mut bytes) = (5, 0_u64);
+        while now < 10_005 {
+            now += budget.wait_ms(now, Some(&role), &BUDGETS);
+            budget.charge_frame(now, 1_000_000);
+            bytes += 1_000_000;
+        }
+        // 20 MiB at once, and as much in each second.
+        assert!((220_000_000..=230_000_000).contains(&bytes), "{bytes}");
+    }
+
+    #[test]
+    fn delegated_signatures_are_verified_ten_times_as_fast_and_no_faster() {
+        let (mut budget, role) = (Budget::default(), peer());
+        let (mut now, mut verified) = (5, 0_u64);
+        while now < 10_005 {
+            now += budget.wait_ms(now, Some(&role), &BUDGETS);
+            budget.charge_frame(now, 2_000);
+            budget.charge_delegated(now);
+            verified += 1;
+        }
+        assert!((109_900..=110_100).contains(&verified), "{verified}");
     }
 
     #[test]
@@ -105,6 +138,7 @@ mod tests {
                 assert_eq!(budget.wait_ms(1, role.as_ref(), budgets), 0);
                 budget.charge_frame(1, 4_000);
                 budget.charge_verifications(1, 4);
+                budget.charge_delegated(1);
             }
         }
     }
