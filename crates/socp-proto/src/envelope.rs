@@ -434,7 +434,11 @@ fn signed_text(kind: FrameKind, payload: &Object) -> String {
 fn may_carry_nonce(kind: FrameKind) -> bool {
     matches!(
         kind,
-        FrameKind::Proof | FrameKind::ServerHelloJoin | FrameKind::ServerWelcome | FrameKind::ServerAnnounce
+        FrameKind::Proof
+            | FrameKind::Challenge
+            | FrameKind::ServerHelloJoin
+            | FrameKind::ServerWelcome
+            | FrameKind::ServerAnnounce
     )
 }
 

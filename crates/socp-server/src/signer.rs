@@ -165,7 +165,7 @@ fn sign(key: &PrivateKey, text: &[u8], metrics: &Metrics) -> Option<[u8; 512]> {
 mod tests {
     use super::*;
     use socp_proto::payload::{Heartbeat, ServerIdentity};
-    use socp_proto::{Address, Bytes32, Draft, KeyText, Payload, Proof};
+    use socp_proto::{Address, Bytes32, Challenge, Draft, KeyText, Payload, Proof};
 
     #[tokio::test]
     async fn only_signatures_that_may_be_of_use_again_are_kept() {
@@ -191,8 +191,17 @@ mod tests {
             hello: nonce,
             ts: 1,
         };
+        let challenge = Challenge {
+            nonce,
+            server_id: id.clone(),
+            server_pub: text.clone(),
+            hello: nonce,
+            caps: None,
+            delegation: None,
+        };
         let payloads = [
             (Payload::Proof(proof), 0),
+            (Payload::Challenge(challenge), 0),
             (Payload::ServerAnnounce(announce(Some(nonce))), 0),
             (Payload::ServerAnnounce(announce(None)), 1),
             (Payload::Heartbeat(Heartbeat::default()), 2),
