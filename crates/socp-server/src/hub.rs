@@ -345,10 +345,7 @@ impl Hub {
                     if let Record::Identity(id) = &record {
                         self.delegate_for(id.clone());
                     }
-                    // Behind these something is signed, for the same link as before.
-                    if matches!(record, Record::User(_) | Record::Pin(_)) {
-                        self.waiting.extend(self.cause().map(|cause| (save, cause)));
-                    }
+                    self.remember_cause(save, &record);
                     if !self.store.save(save, record) {
                         unsaved.push(save);
                     }
@@ -418,6 +415,13 @@ impl Hub {
         match self.cause.as_ref()? {
             Cause::Link(link) => self.links.get(link).map(|handle| Arc::clone(&handle.state)),
             Cause::State(state) => Some(Arc::clone(state)),
+        }
+    }
+
+    /// Behind some records something is signed, for the same link as now.
+    fn remember_cause(&mut self, save: SaveId, record: &Record) {
+        if matches!(record, Record::User(_) | Record::Pin(_)) {
+            self.waiting.extend(self.cause().map(|cause| (save, cause)));
         }
     }
 
