@@ -1,6 +1,6 @@
 //! The envelope (SOCP §7) and its three states: read, drafted, signed.
 
-use crate::canonical::utf8_form;
+use crate::canonical::{utf8_form, write_text};
 use crate::delegation::DELEGATE_SIGNATURE_BYTES;
 use crate::id::{Address, Id, ServerId};
 use crate::json::{JsonFault, Object, parse_object};
@@ -292,9 +292,16 @@ impl WrittenExtra {
 }
 
 fn put(text: &mut String, key: &str, value: &str) {
-    text.push_str(&quoted(key));
+    write_text(text, key);
     text.push(':');
     text.push_str(value);
+    text.push(',');
+}
+
+fn put_text(text: &mut String, key: &str, value: &str) {
+    write_text(text, key);
+    text.push(':');
+    write_text(text, value);
     text.push(',');
 }
 
@@ -312,29 +319,20 @@ impl Fields<'_> {
         );
         let ([from, before_payload, before_sig, to, ts, kind], last) = self.extra.pieces();
         head.push_str(from);
-        put(&mut head, "from", &quoted(self.from.as_str()));
+        put_text(&mut head, "from", self.from.as_str());
         head.push_str(before_payload);
         put(&mut head, "payload", payload);
         head.push_str(before_sig);
         tail.push_str(to);
-        put(&mut tail, "to", &quoted(self.to.as_str()));
+        put_text(&mut tail, "to", self.to.as_str());
         tail.push_str(ts);
         put(&mut tail, "ts", &self.ts.to_string());
         tail.push_str(kind);
-        put(&mut tail, "type", &quoted(self.kind.name()));
+        put_text(&mut tail, "type", self.kind.name());
         tail.push_str(last);
         // `type` is always there, and behind `sig`.
         tail.pop();
         (head, tail)
-    }
-}
-
-/// A JSON string. Few texts need an escape.
-fn quoted(text: &str) -> String {
-    if text.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\') {
-        ["\"", text, "\""].concat()
-    } else {
-        Value::from(text).to_string()
     }
 }
 
