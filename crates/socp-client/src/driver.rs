@@ -576,7 +576,7 @@ fn config(profile: &Profile, server: Option<ServerPin>, pins: Vec<UserPin>) -> R
 }
 
 fn parse_key(text: &KeyText) -> Result<(PublicKey, Fingerprint), CryptoError> {
-    Ok((PublicKey::from_spki_der(text.der())?, text.fingerprint()))
+    Ok((PublicKey::from_spki_der(&text.der())?, text.fingerprint()))
 }
 
 /// The key that a frame says it is signed with.

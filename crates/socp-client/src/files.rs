@@ -223,7 +223,7 @@ impl Desk {
         {
             return Ok(key.clone());
         }
-        let key = PublicKey::from_spki_der(text.der())?;
+        let key = PublicKey::from_spki_der(&text.der())?;
         self.author = Some((text.clone(), key.clone()));
         Ok(key)
     }

@@ -215,7 +215,7 @@ impl Bench {
         if let Some(key) = self.keys.get(&text.fingerprint()) {
             return Ok(key.clone());
         }
-        let key = PublicKey::from_spki_der(text.der())?;
+        let key = PublicKey::from_spki_der(&text.der())?;
         if self.keys.len() >= KEYS_COUNT_MAX {
             self.keys.clear();
         }

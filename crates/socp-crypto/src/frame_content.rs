@@ -97,7 +97,7 @@ pub fn content_preimage_of(payload: &Payload, saying: Saying<'_>) -> Result<Opti
             // Fields are declared in canonical order (SOCP §12).
             let shares = serde_json::to_string(&share.shares);
             let shares = shares.map_err(|_| CryptoError::Internal("JSON of strings"))?;
-            Some(key_share_preimage(&shares, share.creator_pub.der()))
+            Some(key_share_preimage(&shares, &share.creator_pub.der()))
         }
         Payload::FileStart(start) => Some(file_start_preimage(&FileStartParts {
             file_id: &start.file_id,

@@ -1,11 +1,13 @@
 //! Public keys and other binary values as the wire writes them: base64url without padding (PROTOCOL I.1).
 
 use crate::limits::{CHUNK_CIPHERTEXT_BYTES_MAX, DIRECT_CIPHERTEXT_BYTES_MAX, KEY_TEXT_BYTES_MAX, SIGNATURE_BYTES_MAX};
-use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
-use serde::{Deserialize, Serialize};
+use base64_simd::URL_SAFE_NO_PAD;
+use data_encoding::HEXLOWER;
+use serde::de::{Deserializer, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// A text that is not base64url without padding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -14,16 +16,15 @@ pub struct InvalidBase64;
 
 /// Binary content kept as its base64url text, which is what content signatures cover (PROTOCOL I.7).
 ///
-/// The text is known to decode: unused trailing bits are zero, so text and bytes determine each other.
-#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String")]
-pub struct Base64Url(String);
+/// The text is known to decode: unused trailing bits are zero, so text and bytes determine each other. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Base64Url(Arc<str>);
 
 impl Base64Url {
     /// Encodes bytes.
     #[must_use]
     pub fn encode(bytes: &[u8]) -> Self {
-        Self(BASE64URL_NOPAD.encode(bytes))
+        Self(encode(bytes).into())
     }
 
     /// The text as it goes over the wire.
@@ -35,8 +36,7 @@ impl Base64Url {
     /// The bytes.
     #[must_use]
     pub fn decode(&self) -> Vec<u8> {
-        // The constructor proved that the text decodes.
-        BASE64URL_NOPAD.decode(self.0.as_bytes()).unwrap_or_default()
+        decode(&self.0)
     }
 
     /// Whether there are no bytes at all.
@@ -91,14 +91,63 @@ fn too_long<E: serde::de::Error>(bytes_max: usize) -> E {
     E::custom(format!("a binary value has more than {bytes_max} bytes"))
 }
 
+impl TryFrom<&str> for Base64Url {
+    type Error = InvalidBase64;
+    fn try_from(text: &str) -> Result<Self, InvalidBase64> {
+        check(text)?;
+        Ok(Self(Arc::from(text)))
+    }
+}
+
 impl TryFrom<String> for Base64Url {
     type Error = InvalidBase64;
     fn try_from(text: String) -> Result<Self, InvalidBase64> {
-        match BASE64URL_NOPAD.decode_len(text.len()) {
-            Ok(_) if BASE64URL_NOPAD.decode(text.as_bytes()).is_ok() => Ok(Self(text)),
-            Ok(_) | Err(_) => Err(InvalidBase64),
+        Self::try_from(text.as_str())
+    }
+}
+
+impl Serialize for Base64Url {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for Base64Url {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        read_text(deserializer)
+    }
+}
+
+/// Reads a text where it lies, without a copy of it.
+fn read_text<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+where
+    T: for<'a> TryFrom<&'a str, Error = InvalidBase64>,
+    D: Deserializer<'de>,
+{
+    struct Text<T>(std::marker::PhantomData<T>);
+    impl<T: for<'a> TryFrom<&'a str, Error = InvalidBase64>> Visitor<'_> for Text<T> {
+        type Value = T;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a string")
+        }
+        fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<T, E> {
+            T::try_from(text).map_err(E::custom)
         }
     }
+    deserializer.deserialize_str(Text(std::marker::PhantomData))
+}
+
+fn encode(bytes: &[u8]) -> String {
+    URL_SAFE_NO_PAD.encode_to_string(bytes)
+}
+
+fn check(text: &str) -> Result<(), InvalidBase64> {
+    URL_SAFE_NO_PAD.check(text.as_bytes()).map_err(|_| InvalidBase64)
+}
+
+/// The bytes of a text that was checked.
+fn decode(text: &str) -> Vec<u8> {
+    URL_SAFE_NO_PAD.decode_to_vec(text.as_bytes()).unwrap_or_default()
 }
 
 impl fmt::Debug for Base64Url {
@@ -152,26 +201,26 @@ impl fmt::Debug for Fingerprint {
 /// The text of a public key: base64url of some bytes that claim to be a SubjectPublicKeyInfo.
 ///
 /// Whether the key is an acceptable one (RSA-4096) is for `socp-crypto` to say; here only the encoding is known to be
-/// right. Cheap to clone.
-#[derive(Clone, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+/// right. A server keeps one for each user, so it holds the text and nothing that can be made of it. Cheap to clone.
+#[derive(Clone)]
 pub struct KeyText(Arc<KeyParts>);
 
 struct KeyParts {
-    text: String,
-    der: Vec<u8>,
-    fingerprint: Fingerprint,
+    text: Box<str>,
+    /// Where it was asked for.
+    fingerprint: OnceLock<Fingerprint>,
 }
 
 impl KeyText {
     /// The text of a key given in DER.
     #[must_use]
     pub fn from_der(spki_der: &[u8]) -> Self {
-        Self(Arc::new(KeyParts {
-            text: BASE64URL_NOPAD.encode(spki_der),
-            der: spki_der.to_vec(),
-            fingerprint: Fingerprint::of(spki_der),
-        }))
+        Self::of_checked(encode(spki_der).into())
+    }
+
+    fn of_checked(text: Box<str>) -> Self {
+        let fingerprint = OnceLock::new();
+        Self(Arc::new(KeyParts { text, fingerprint }))
     }
 
     /// The text as it goes over the wire.
@@ -182,38 +231,50 @@ impl KeyText {
 
     /// The bytes behind the text.
     #[must_use]
-    pub fn der(&self) -> &[u8] {
-        &self.0.der
+    pub fn der(&self) -> Vec<u8> {
+        decode(&self.0.text)
     }
 
     /// SHA-256 of the bytes.
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
-        self.0.fingerprint
+        *self.0.fingerprint.get_or_init(|| Fingerprint::of(&self.der()))
+    }
+}
+
+impl TryFrom<&str> for KeyText {
+    type Error = InvalidBase64;
+    fn try_from(text: &str) -> Result<Self, InvalidBase64> {
+        if text.is_empty() || text.len() > KEY_TEXT_BYTES_MAX {
+            return Err(InvalidBase64);
+        }
+        check(text)?;
+        Ok(Self::of_checked(text.into()))
     }
 }
 
 impl TryFrom<String> for KeyText {
     type Error = InvalidBase64;
     fn try_from(text: String) -> Result<Self, InvalidBase64> {
-        if text.is_empty() || text.len() > KEY_TEXT_BYTES_MAX {
-            return Err(InvalidBase64);
-        }
-        let der = BASE64URL_NOPAD.decode(text.as_bytes()).map_err(|_| InvalidBase64)?;
-        let fingerprint = Fingerprint::of(&der);
-        Ok(Self(Arc::new(KeyParts { text, der, fingerprint })))
+        Self::try_from(text.as_str())
     }
 }
 
-impl From<KeyText> for String {
-    fn from(key: KeyText) -> Self {
-        key.as_str().to_owned()
+impl Serialize for KeyText {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for KeyText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        read_text(deserializer)
     }
 }
 
 impl PartialEq for KeyText {
     fn eq(&self, other: &Self) -> bool {
-        self.0.text == other.0.text
+        Arc::ptr_eq(&self.0, &other.0) || self.0.text == other.0.text
     }
 }
 
@@ -221,7 +282,7 @@ impl Eq for KeyText {}
 
 impl fmt::Debug for KeyText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "KeyText({})", self.0.fingerprint.short())
+        write!(f, "KeyText({})", self.fingerprint().short())
     }
 }
 

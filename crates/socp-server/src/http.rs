@@ -1,13 +1,12 @@
 //! The listener: WebSocket on any path, health, metrics, and a page that says what this is.
 
 use crate::Ready;
-use crate::corked::Corked;
 use crate::link::{self, Origin, Wiring};
 use crate::metrics::{self, Loss, Metrics};
 use crate::pending::{PendingCounts, PendingPlace};
 use crate::scrape::Scrape;
 use crate::settings::Settings;
-use crate::socket;
+use crate::socket::{self, Role};
 use crate::store::StoreHealth;
 use axum::Router;
 use axum::body::Body;
@@ -25,9 +24,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::Role;
 use tower::ServiceExt as _;
 
 /// A pause after a failed accept, so that a full machine is not made busier.
@@ -109,7 +106,7 @@ async fn serve_connection(stream: TcpStream, router: Router, place: PendingPlace
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(Duration::from_millis(HELLO_WAIT_MAX_MS))
-        .serve_connection(TokioIo::new(Corked::new(stream)), service)
+        .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     if let Err(error) = connection.await {
         tracing::debug!(%error, "a connection ended before it was a link");
@@ -204,17 +201,14 @@ async fn run_upgraded(upgrade: OnUpgrade, wiring: Arc<Wiring>, place: PendingPla
         Ok(upgraded) => upgraded,
         Err(error) => return tracing::debug!(%error, "a connection ended before it was a link"),
     };
-    let Ok(parts) = upgraded.downcast::<TokioIo<Corked<TcpStream>>>() else {
+    let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
         return tracing::error!("a connection is not of the listener's kind");
     };
     let Parts { io, read_buf, .. } = parts;
     // A copy, as short as it is: the listener's buffer must not live as long as the link.
-    let read = read_buf.to_vec();
-    drop(read_buf);
-    let socket =
-        WebSocketStream::from_partially_read(io.into_inner(), read, Role::Server, Some(socket::config())).await;
-    let (sink, stream) = socket::split(socket);
-    link::run(wiring, Origin::Accepted(place), sink, stream).await;
+    let (sink, stream) = socket::split(io.into_inner(), Role::Server, read_buf.to_vec());
+    // A task of its own, which is no larger than a link is.
+    tokio::spawn(link::run(wiring, Origin::Accepted(place), sink, stream));
 }
 
 /// A browser says where its page came from: that must be this server, or a place the operator allows.

@@ -20,7 +20,7 @@ use socp_core::Now;
 use socp_core::server::{
     BootstrapEntry, Config, DialId, Fault, Input, LinkId, Note, Output, Record, Role, SaveId, Seal, Server,
 };
-use socp_crypto::{PublicKey, random_bytes};
+use socp_crypto::random_bytes;
 use socp_proto::limits::{DELEGATION_LOOK_MS, STOP_FLUSH_MAX_MS};
 use socp_proto::{Base64Url, FrameKind, KeyText, Object, ServerId, UserId};
 use std::collections::{BTreeSet, HashMap};
@@ -43,7 +43,7 @@ pub(crate) enum HubMessage {
     /// A directory statement is signed, because of a link.
     Endorsed(Option<Arc<LinkState>>, UserId, Base64Url),
     /// Another key signs frames in our name; none if it could not be made.
-    Delegated(Option<NewDelegate>),
+    Delegated(Option<Box<NewDelegate>>),
     /// The store has answered, for all that went into one commit.
     Saved(Vec<SaveId>, Result<(), String>),
     /// An operator wants to know something.
@@ -219,7 +219,7 @@ impl Hub {
             }
             HubMessage::Core(input) => *input,
             HubMessage::Endorsed(cause, user, sig) => return self.on_endorsed(cause, user, sig),
-            HubMessage::Delegated(new) => return self.on_delegated(new),
+            HubMessage::Delegated(new) => return self.on_delegated(new.map(|new| *new)),
             HubMessage::Saved(saves, outcome) => return self.on_saved(&saves, &outcome),
             HubMessage::Asked(question) => return self.on_question(question),
             HubMessage::Stop => Input::Stop,
@@ -246,7 +246,7 @@ impl Hub {
         let made = self.signer.delegate(id, now(self.epoch).unix);
         let hub = self.wiring.hub.clone();
         tokio::spawn(async move {
-            let new = made.await.ok().flatten();
+            let new = made.await.ok().flatten().map(Box::new);
             let _stopping = hub.send(HubMessage::Delegated(new)).await;
         });
     }
@@ -455,11 +455,7 @@ impl Hub {
         };
         match role {
             Role::Peer(server) => handle.state.identify(LinkRole::Peer(server)),
-            Role::User(user, key) => match PublicKey::from_spki_der(key.der()) {
-                Ok(key) => handle.state.identify(LinkRole::User(key)),
-                // The reader accepted this very key a moment ago.
-                Err(error) => tracing::error!(%user, %error, "an accepted key is refused"),
-            },
+            Role::User(_, key) => handle.state.identify(LinkRole::User(key)),
         }
     }
 

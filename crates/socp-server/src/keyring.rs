@@ -32,7 +32,7 @@ impl Keyring {
 
     /// Adds a key that the core trusts; an unacceptable one (out of an edited database) is left out.
     pub(crate) fn trust(&self, server: ServerId, key: &KeyText) {
-        match PublicKey::from_spki_der(key.der()) {
+        match PublicKey::from_spki_der(&key.der()) {
             Ok(key) => {
                 self.servers
                     .write()

@@ -11,7 +11,6 @@
 //! Every queue is bounded. A link that does not read fills its own outbox and is closed; nobody waits for it.
 
 pub mod admin;
-mod corked;
 mod data_dir;
 mod dial;
 mod error;
@@ -30,6 +29,7 @@ mod settings;
 mod signer;
 mod socket;
 mod store;
+mod verifiers;
 
 pub use error::ServerError;
 pub use settings::{RateLimit, Settings};

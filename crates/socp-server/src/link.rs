@@ -1,6 +1,5 @@
 //! One link: a task that reads, a task that writes, and what they share.
 
-use crate::corked::GATHERED_BYTES_MAX;
 use crate::hub::HubMessage;
 use crate::keyring::Keyring;
 use crate::metrics::Metrics;
@@ -9,16 +8,17 @@ use crate::pending::{PendingCounts, PendingPlace};
 use crate::pool::{Class, Line, Pool};
 use crate::reader;
 use crate::settings::{Budgets, Settings};
-use crate::socket::{Broken, Sent, SocketSink, SocketStream};
+use crate::socket::{Broken, GATHERED_BYTES_MAX, Sent, SocketSink, SocketStream};
+use crate::verifiers::Verifiers;
 use socp_core::server::{DialId, Input, LinkId};
-use socp_crypto::{DelegatePublicKey, PublicKey};
+use socp_crypto::DelegatePublicKey;
 use socp_proto::limits::STOP_FLUSH_MAX_MS;
 use socp_proto::{Delegation, Fingerprint, KeyText, ServerId};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc};
 
 /// How long the far end may take to answer our close before the connection is cut.
 const CLOSE_ANSWER_MAX: Duration = Duration::from_secs(1);
@@ -32,6 +32,7 @@ pub(crate) struct Wiring {
     pub(crate) hub: mpsc::Sender<HubMessage>,
     pub(crate) pool: Pool,
     pub(crate) keyring: Keyring,
+    pub(crate) verifiers: Arc<Verifiers>,
     pub(crate) budgets: Budgets,
     pub(crate) verify_content: bool,
     /// How far clocks may be off, behind and ahead in ms.
@@ -49,6 +50,7 @@ impl Wiring {
             hub,
             pool,
             keyring: Keyring::default(),
+            verifiers: Arc::default(),
             budgets: settings.budgets(),
             verify_content: settings.verify_content,
             clock_tolerance_ms: settings.clock_tolerance_ms,
@@ -60,13 +62,13 @@ impl Wiring {
     }
 }
 
-/// Whose link it is, with the keys parsed.
+/// Whose link it is.
 #[derive(Debug, Clone)]
 pub(crate) enum LinkRole {
     /// A peer's.
     Peer(ServerId),
-    /// A user's.
-    User(PublicKey),
+    /// A user's, who has this key.
+    User(KeyText),
 }
 
 /// A delegation whose signature was checked.
@@ -148,7 +150,7 @@ pub(crate) enum Origin {
 /// Runs a link from its first to its last frame.
 pub(crate) async fn run(wiring: Arc<Wiring>, origin: Origin, sink: SocketSink, stream: SocketStream) {
     let link = LinkId(wiring.last_link.fetch_add(1, Ordering::Relaxed).saturating_add(1));
-    let (outbox, queue, killed) = outbox();
+    let (outbox, queue) = outbox();
     let (place, dial, expected_key) = match origin {
         Origin::Accepted(place) => (Some(place), None, None),
         Origin::Dialled(dial, key) => (None, Some(dial), key),
@@ -179,19 +181,10 @@ pub(crate) async fn run(wiring: Arc<Wiring>, origin: Origin, sink: SocketSink, s
     {
         return; // The server is stopping.
     }
-    let (closing, is_closing) = watch::channel(false);
-    let writer = tokio::spawn(write(
-        sink,
-        queue,
-        killed.clone(),
-        closing,
-        wiring.hub.clone(),
-        link,
-        Arc::clone(&state),
-    ));
+    let writer = tokio::spawn(write(sink, queue, wiring.hub.clone(), link, Arc::clone(&state)));
     tokio::select! {
         () = reader::read(&wiring, link, &state, &outbox, stream) => {}
-        () = give_up(killed, is_closing) => {}
+        () = give_up(&outbox) => {}
     }
     // Nothing more comes: what is still queued is flushed only if the far end still reads.
     outbox.kill();
@@ -202,25 +195,17 @@ pub(crate) async fn run(wiring: Arc<Wiring>, origin: Origin, sink: SocketSink, s
 }
 
 /// Ready when the link must end although the far end says nothing.
-async fn give_up(mut killed: watch::Receiver<bool>, mut closing: watch::Receiver<bool>) {
+async fn give_up(outbox: &Outbox) {
     tokio::select! {
-        // A writer that is gone drops its flag: the connection is of no use any more.
-        () = turned_true(&mut killed) => {}
-        () = turned_true(&mut closing) => tokio::time::sleep(CLOSE_ANSWER_MAX).await,
+        () = outbox.killed() => {}
+        () = outbox.closing() => tokio::time::sleep(CLOSE_ANSWER_MAX).await,
     }
-}
-
-/// Ready when the flag is true, or nobody can raise it any more.
-async fn turned_true(flag: &mut watch::Receiver<bool>) {
-    let _guard_or_gone = flag.wait_for(|is_true| *is_true).await.map(drop);
 }
 
 /// Sends what the outbox holds, in order.
 async fn write(
     sink: SocketSink,
     mut queue: OutboxReader,
-    mut killed: watch::Receiver<bool>,
-    closing: watch::Sender<bool>,
     hub: mpsc::Sender<HubMessage>,
     link: LinkId,
     state: Arc<LinkState>,
@@ -232,27 +217,35 @@ async fn write(
         state,
         unflushed_bytes: 0,
     };
-    let mut farewell = (1001, "the link ends");
+    let killed = queue.killed();
     let ended = tokio::select! {
         ended = writer.run(&mut queue) => Some(ended),
-        () = turned_true(&mut killed) => None,
+        () = killed => None,
     };
     match ended {
         Some(Ended::Closed) => {
-            closing.send_replace(true);
+            queue.closed();
             // The reader sees the far end's answer, or gives up waiting for it.
-            return turned_true(&mut killed).await;
+            return queue.killed().await;
         }
         Some(Ended::Broken) => return,
         None => {}
     }
-    // Killed with frames unsent: one short try to say why, then the connection is dropped.
+    Box::pin(say_goodbye(writer.sink, queue)).await;
+}
+
+/// The link was killed with frames unsent: one short try to say why, then the connection is dropped.
+async fn say_goodbye(mut sink: SocketSink, mut queue: OutboxReader) {
+    let mut farewell = (1001, "the link ends");
     while let Some(next) = queue.try_next() {
         if let Outgoing::Close(code, reason) = next {
             farewell = (code.number(), reason);
         }
     }
-    let say_why = writer.sink.send(Sent::Close(farewell.0, farewell.1));
+    if let Some(code) = queue.far_close() {
+        farewell = (code.unwrap_or(1000), "");
+    }
+    let say_why = sink.send(Sent::Close(farewell.0, farewell.1));
     let _unheard = tokio::time::timeout(CLOSE_ANSWER_MAX, say_why).await;
 }
 
@@ -294,6 +287,7 @@ impl Writer {
             match next {
                 Outgoing::Frame(text, bytes) => self.put(text, bytes, queue).await?,
                 Outgoing::Ping => self.sink.feed(Sent::Ping).await?,
+                Outgoing::Pong(echo) => self.sink.feed(Sent::Pong(echo)).await?,
                 Outgoing::Fence => {
                     self.flush(queue).await?;
                     self.tell_hub(HubMessage::core(Input::Flushed { link: self.link }));

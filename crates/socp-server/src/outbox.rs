@@ -6,9 +6,9 @@ use socp_core::server::CloseCode;
 use socp_proto::limits::{OUTBOUND_BYTES_MAX, OUTBOUND_FRAMES_COUNT_MAX};
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
 /// A text for one link or many, that there is already, or is being signed, or is signed by whoever needs it first.
 #[derive(Clone)]
@@ -64,6 +64,8 @@ pub(crate) enum Outgoing {
     Frame(Pending, usize),
     /// A ping.
     Ping,
+    /// The answer to one.
+    Pong(Vec<u8>),
     /// Nothing to send: the hub wants to know when the queue has come this far.
     Fence,
     /// The end.
@@ -74,7 +76,6 @@ pub(crate) enum Outgoing {
 #[derive(Debug, Clone)]
 pub(crate) struct Outbox {
     queue: Arc<Queue>,
-    kill: watch::Sender<bool>,
 }
 
 /// The writer's half.
@@ -92,11 +93,41 @@ struct Queue {
     has_sent: Notify,
     /// Bytes of frames that wait or are being sent.
     bytes: AtomicUsize,
+    /// The link must end without waiting for the far end.
+    is_killed: Flag,
+    /// Our close frame is out.
+    is_closing: Flag,
+}
+
+/// Something that becomes true once, and can be waited for.
+#[derive(Default)]
+struct Flag {
+    is_true: AtomicBool,
+    has_turned: Notify,
+}
+
+impl Flag {
+    fn raise(&self) {
+        self.is_true.store(true, Ordering::Release);
+        self.has_turned.notify_waiters();
+    }
+
+    async fn raised(&self) {
+        let turned = self.has_turned.notified();
+        // It hears of what happens from its making on, so that nothing is missed behind this look.
+        if !self.is_true.load(Ordering::Acquire) {
+            turned.await;
+        }
+    }
 }
 
 #[derive(Default)]
 struct Line {
     waiting: VecDeque<Outgoing>,
+    /// The answer to the last ping, which goes before everything else.
+    pong: Option<Vec<u8>>,
+    /// The far end has closed, with this code.
+    far_close: Option<Option<u16>>,
     /// Nobody takes anything any more.
     is_closed: bool,
 }
@@ -130,6 +161,9 @@ impl Queue {
 
     fn take(&self) -> Option<Outgoing> {
         let mut line = self.line();
+        if let Some(echo) = line.pong.take() {
+            return Some(Outgoing::Pong(echo));
+        }
         let next = line.waiting.pop_front();
         if line.waiting.is_empty() {
             line.waiting = VecDeque::new();
@@ -142,14 +176,13 @@ impl Queue {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Full;
 
-/// A new outbox; the watch turns true when the link must end without waiting for the far end.
-pub(crate) fn outbox() -> (Outbox, OutboxReader, watch::Receiver<bool>) {
-    let (kill, killed) = watch::channel(false);
+/// A new outbox.
+pub(crate) fn outbox() -> (Outbox, OutboxReader) {
     let queue = Arc::<Queue>::default();
     let reader = OutboxReader {
         queue: Arc::clone(&queue),
     };
-    (Outbox { queue, kill }, reader, killed)
+    (Outbox { queue }, reader)
 }
 
 impl Outbox {
@@ -178,6 +211,21 @@ impl Outbox {
     /// Puts a ping in line; a full line is proof enough of life or death by itself.
     pub(crate) fn ping(&self) {
         let _full_or_gone = self.queue.put(Outgoing::Ping, COUNT_MAX);
+    }
+
+    /// Answers a ping; only the last of several (RFC 6455 §5.5.3).
+    pub(crate) fn pong(&self, echo: Vec<u8>) {
+        let mut line = self.queue.line();
+        if !line.is_closed {
+            line.pong = Some(echo);
+            drop(line);
+            self.queue.has_more.notify_one();
+        }
+    }
+
+    /// The far end has closed: if ours is not out yet, its close frame is answered.
+    pub(crate) fn answer_close(&self, code: Option<u16>) {
+        self.queue.line().far_close = Some(code);
     }
 
     /// Puts a fence in line; a line without room is about to be closed anyway.
@@ -212,7 +260,17 @@ impl Outbox {
 
     /// Ends the link without waiting.
     pub(crate) fn kill(&self) {
-        self.kill.send_replace(true);
+        self.queue.is_killed.raise();
+    }
+
+    /// Ready when the link must end without waiting for the far end.
+    pub(crate) async fn killed(&self) {
+        self.queue.is_killed.raised().await;
+    }
+
+    /// Ready when our close frame is out.
+    pub(crate) async fn closing(&self) {
+        self.queue.is_closing.raised().await;
     }
 }
 
@@ -237,6 +295,22 @@ impl OutboxReader {
         next
     }
 
+    /// What the far end closed with, if it has.
+    pub(crate) fn far_close(&self) -> Option<Option<u16>> {
+        self.queue.line().far_close
+    }
+
+    /// Our close frame is out.
+    pub(crate) fn closed(&self) {
+        self.queue.is_closing.raise();
+    }
+
+    /// Ready when the link must end without waiting for the far end.
+    pub(crate) fn killed(&self) -> impl Future<Output = ()> + use<> {
+        let queue = Arc::clone(&self.queue);
+        async move { queue.is_killed.raised().await }
+    }
+
     /// Frames are on their way: their room is free again.
     pub(crate) fn sent(&self, bytes: usize) {
         self.queue.bytes.fetch_sub(bytes, Ordering::Relaxed);
@@ -248,6 +322,10 @@ impl Drop for OutboxReader {
         let mut line = self.queue.line();
         line.is_closed = true;
         line.waiting = VecDeque::new();
+        line.pong = None;
+        drop(line);
+        // Without a writer the link is of no use any more.
+        self.queue.is_closing.raise();
     }
 }
 
@@ -257,19 +335,21 @@ const COUNT_MAX: usize = OUTBOUND_FRAMES_COUNT_MAX + 3;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::FutureExt as _;
+
     fn frame() -> Pending {
         Pending::Ready(Utf8Bytes::from_static("x"))
     }
 
     #[test]
     fn the_outbox_is_bounded_in_frames_and_bytes() {
-        let (outbox, _reader, _killed) = outbox();
+        let (outbox, _reader) = outbox();
         for _ in 0..OUTBOUND_FRAMES_COUNT_MAX {
             outbox.push(frame(), 1).unwrap();
         }
         assert_eq!(outbox.push(frame(), 1), Err(Full));
 
-        let (outbox, _reader, _killed) = super::outbox();
+        let (outbox, _reader) = super::outbox();
         outbox.push(frame(), OUTBOUND_BYTES_MAX).unwrap();
         assert_eq!(outbox.push(frame(), 1), Err(Full));
     }
@@ -290,7 +370,7 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_is_kept_where_nothing_waits_or_nobody_sends() {
-        let (outbox, mut reader, _killed) = outbox();
+        let (outbox, mut reader) = outbox();
         for _ in 0..100 {
             outbox.push(frame(), 1).unwrap();
         }
@@ -307,10 +387,10 @@ mod tests {
 
     #[test]
     fn a_full_outbox_still_takes_the_close() {
-        let (outbox, mut reader, killed) = outbox();
+        let (outbox, mut reader) = outbox();
         while outbox.push(frame(), 1).is_ok() {}
         outbox.close(CloseCode::Normal, "bye");
-        assert!(!*killed.borrow());
+        assert!(outbox.killed().now_or_never().is_none());
         let mut last = None;
         while let Some(next) = reader.try_next() {
             last = Some(next);

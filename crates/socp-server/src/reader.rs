@@ -1,6 +1,7 @@
 //! Reading a link: parse, verify on the pool, hand to the hub in the order in which frames came.
 
 mod budget;
+mod in_order;
 
 use crate::hub::HubMessage;
 use crate::link::{Delegate, LinkRole, LinkState, Wiring};
@@ -8,6 +9,7 @@ use crate::metrics::{Loss, Metrics};
 use crate::outbox::Outbox;
 use crate::socket::{Received, SocketStream};
 use budget::Budget;
+use in_order::InOrder;
 use socp_core::Verified;
 use socp_core::server::{Fault, FirstFrame, Input, LinkId, Seal, seal_of};
 use socp_crypto::frame_content::signature_of;
@@ -20,12 +22,10 @@ use socp_proto::{
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 /// What checking a content signature counts for: it may take every form that programs sign (PROTOCOL I.7).
 const CONTENT_VERIFICATIONS: u32 = 4;
-/// Frames of one link that may be verified at the same time.
-const IN_VERIFICATION_MAX: usize = 32;
 
 /// A frame's input: there already, or still on the pool.
 enum Checked {
@@ -54,20 +54,20 @@ struct ToldDelegation {
 
 /// Reads until the connection ends.
 pub(crate) async fn read(wiring: &Wiring, link: LinkId, state: &LinkState, outbox: &Outbox, stream: SocketStream) {
-    let (in_order, mut checked) = mpsc::channel::<Checked>(IN_VERIFICATION_MAX);
+    let in_order = InOrder::default();
     let forward = async {
-        while let Some(next) = checked.recv().await {
+        while let Some(next) = in_order.next().await {
             let input = match next {
-                Checked::Now(input) => *input,
-                Checked::Later(result) => match result.await {
+                Checked::Now(input) => input,
+                Checked::Later(result) => Box::new(match result.await {
                     Ok(input) => input,
                     Err(_) => Input::Refused {
                         link,
                         fault: Fault::Framing("verification failed".to_owned()),
                     },
-                },
+                }),
             };
-            if wiring.hub.send(HubMessage::core(input)).await.is_err() {
+            if wiring.hub.send(HubMessage::Core(input)).await.is_err() {
                 return;
             }
         }
@@ -77,13 +77,17 @@ pub(crate) async fn read(wiring: &Wiring, link: LinkId, state: &LinkState, outbo
         link,
         state,
         outbox,
-        in_order,
+        in_order: &in_order,
         introduced: None,
         budget: Budget::default(),
         epoch: Instant::now(),
         alive_at: None,
     };
-    tokio::join!(async move { reader.run(stream).await }, forward);
+    let run = async {
+        reader.run(stream).await;
+        in_order.end();
+    };
+    tokio::join!(run, forward);
 }
 
 struct Reader<'a> {
@@ -91,7 +95,7 @@ struct Reader<'a> {
     link: LinkId,
     state: &'a LinkState,
     outbox: &'a Outbox,
-    in_order: mpsc::Sender<Checked>,
+    in_order: &'a InOrder,
     /// The key that a server introduced itself with on this link, which its proof must verify with.
     introduced: Option<KeyText>,
     budget: Budget,
@@ -101,11 +105,10 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     async fn run(&mut self, mut stream: SocketStream) {
-        while let Some(received) = stream.next().await {
-            let is_taken = match received {
-                Received::Text(text) => self.on_text(&text).await,
+        loop {
+            let is_taken = match stream.next(self.outbox).await {
+                Received::Text(text) => self.on_text(text).await,
                 Received::Pong => self.on_pong().await,
-                Received::Nothing => true,
                 Received::Closed => return,
                 Received::Fault(fault) => {
                     self.refuse(fault).await;
@@ -130,8 +133,17 @@ impl Reader<'_> {
         self.pass(Checked::now(Input::Alive { link: self.link })).await
     }
 
+    /// Hands something to the hub behind everything that came before; false when the hub is gone.
     async fn pass(&self, checked: Checked) -> bool {
-        self.in_order.send(checked).await.is_ok()
+        match checked {
+            Checked::Now(input) if self.in_order.is_idle() => {
+                self.wiring.hub.send(HubMessage::Core(input)).await.is_ok()
+            }
+            checked @ (Checked::Now(_) | Checked::Later(_)) => {
+                self.in_order.put(checked).await;
+                !self.wiring.hub.is_closed()
+            }
+        }
     }
 
     async fn refuse(&self, fault: Fault) -> bool {
@@ -143,7 +155,7 @@ impl Reader<'_> {
     }
 
     /// One text message; false when the hub is gone.
-    async fn on_text(&mut self, text: &str) -> bool {
+    async fn on_text(&mut self, text: String) -> bool {
         self.state.frames_in.fetch_add(1, Ordering::Relaxed);
         let role = self.state.role();
         // A welcome may be long, but only who was dialled sends one.
@@ -157,10 +169,11 @@ impl Reader<'_> {
             self.state.line().room().await;
         }
         self.wait_for_budget(role.as_ref(), text.len()).await;
-        let frame = match Frame::parse(text) {
+        let frame = match Frame::parse(&text) {
             Ok(frame) => frame,
             Err(error) => return self.refuse(Fault::Frame(error)).await,
         };
+        drop(text);
         match role {
             // Boxed, so that every link need not have room for what it does once.
             None => Box::pin(self.on_first(frame)).await,
@@ -315,7 +328,7 @@ impl Reader<'_> {
         }
     }
 
-    fn on_user_frame(&mut self, frame: Frame, key: PublicKey) -> Checked {
+    fn on_user_frame(&mut self, frame: Frame, key: KeyText) -> Checked {
         let has_sig = !frame.envelope.sig.is_empty();
         let has_content = self.wiring.verify_content && signature_of(&frame.payload).is_some();
         let link = self.link;
@@ -332,8 +345,13 @@ impl Reader<'_> {
         };
         self.count_verifications(content_cost.saturating_add(u32::from(has_sig)));
         let metrics = Arc::clone(&self.wiring.metrics);
+        let verifiers = Arc::clone(&self.wiring.verifiers);
         let checked = self.wiring.pool.run(&self.state.line(), move || {
-            match metrics.time_verifying(|| check_user(&frame, &key, has_sig, has_content)) {
+            let check = || {
+                let key = verifiers.key(&key).map_err(|error| Fault::Key(error.to_string()))?;
+                check_user(&frame, &key, has_sig, has_content)
+            };
+            match metrics.time_verifying(check) {
                 Ok(content) => Input::User { link, frame, content },
                 Err(fault) => Input::Refused { link, fault },
             }
@@ -500,7 +518,7 @@ fn unix_ms() -> u64 {
 }
 
 fn accept_key(text: &KeyText) -> Result<PublicKey, Fault> {
-    PublicKey::from_spki_der(text.der()).map_err(|error| Fault::Key(error.to_string()))
+    PublicKey::from_spki_der(&text.der()).map_err(|error| Fault::Key(error.to_string()))
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ pub(crate) fn key(name: &str) -> KeyText {
 }
 
 pub(crate) fn sign(key: &KeyText, text: &[u8]) -> [u8; 32] {
-    let mut bytes = key.der().to_vec();
+    let mut bytes = key.der();
     bytes.push(0);
     bytes.extend(text);
     socp_proto::sha256(&bytes)

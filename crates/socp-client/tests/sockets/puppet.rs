@@ -118,7 +118,7 @@ pub(crate) fn key_of(user: &str, key: Option<&PrivateKey>) -> Payload {
 /// A message from Alice, signed by `signer`.
 pub(crate) fn deliver(reader: &Profile, signer: &PrivateKey, text: &[u8], ts: u64) -> Payload {
     let identity = reader.identity();
-    let recipient = socp_crypto::PublicKey::from_spki_der(identity.pubkey.der()).unwrap();
+    let recipient = socp_crypto::PublicKey::from_spki_der(&identity.pubkey.der()).unwrap();
     let ciphertext = Base64Url::encode(&recipient.seal(text).unwrap());
     let to = identity.user_id.as_str();
     let parts = ContentParts {

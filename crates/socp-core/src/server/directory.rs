@@ -183,7 +183,9 @@ impl Server {
             };
         }
         let meta = hello.meta.unwrap_or_default();
-        let enc_pubkey = hello.enc_pubkey.unwrap_or_else(|| hello.pubkey.clone());
+        // Most users have one key for both, which is then kept once.
+        let other = hello.enc_pubkey.filter(|key| *key != hello.pubkey);
+        let enc_pubkey = other.unwrap_or_else(|| hello.pubkey.clone());
         let version = 1;
         let record = UserRecord {
             user_id: user,

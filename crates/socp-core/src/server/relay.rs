@@ -52,8 +52,9 @@ impl Server {
         let author = UserId::from(envelope.from.clone());
         let claim = claim_of(&payload);
         let reference = claim.sig.map(msg_ref);
-        let bound = self.key_of(&author).map(KeyText::fingerprint);
-        let is_own_key = claim.key.is_none_or(|key| bound == Some(key.fingerprint()));
+        let bound = self.key_of(&author);
+        let is_own_key = claim.key.is_none_or(|key| bound == Some(key));
+        let bound = bound.map(KeyText::fingerprint);
         let is_due = self.config.verify_content && (claim.is_required || claim.sig.is_some());
         if !is_own_key || (is_due && (bound.is_none() || content != bound)) {
             let kind = envelope.kind;

@@ -12,7 +12,7 @@ use crate::clock::Now;
 use crate::seen::{SeenKey, content_key, frame_key};
 use socp_proto::limits::{CONTENT_AGE_MAX_MS, CONTENT_AHEAD_MAX_MS};
 use socp_proto::payload::{DirectMessage, ErrorNotice, ServerDeliver, UserDeliver, msg_ref};
-use socp_proto::{Base64Url, Envelope, ErrorCode, Fingerprint, FrameKind, Payload, ServerId, UserId};
+use socp_proto::{Base64Url, Envelope, ErrorCode, Fingerprint, FrameKind, KeyText, Payload, ServerId, UserId};
 use std::sync::Arc;
 
 /// Where a message goes next.
@@ -33,24 +33,26 @@ impl Server {
         message: DirectMessage,
         content: Option<Fingerprint>,
     ) {
-        let reference = msg_ref(&message.content_sig);
         let author = UserId::from(envelope.from.clone());
-        let bound = self.key_of(&author).map(socp_proto::KeyText::fingerprint);
-        let is_own_key = bound == Some(message.sender_pub.fingerprint());
-        let is_verified = !self.config.verify_content || (bound.is_some() && content == bound);
+        let bound = self.key_of(&author);
+        let is_own_key = bound == Some(&message.sender_pub);
+        let is_verified =
+            !self.config.verify_content || (content.is_some() && content == bound.map(KeyText::fingerprint));
         if !is_own_key || !is_verified {
-            return self.on_fault(now, link, &Fault::Content { msg_ref: reference });
+            let msg_ref = msg_ref(&message.content_sig);
+            return self.on_fault(now, link, &Fault::Content { msg_ref });
         }
         let kind = envelope.kind;
         if is_out_of_time(now, envelope.ts) {
-            let msg_ref = Some(reference);
+            let msg_ref = Some(msg_ref(&message.content_sig));
             return self.on_fault(now, link, &Fault::Stale { kind, msg_ref });
         }
         let recipient = UserId::try_from(envelope.to.as_str()).ok();
         let hop = recipient.and_then(|user| Some((self.next_hop(&user, None)?, user)));
         let Some((hop, recipient)) = hop else {
             // Not remembered as seen: the author may send it again when its reader is back.
-            return self.not_found(now, link, envelope.to.as_str(), Some(reference));
+            let reference = Some(msg_ref(&message.content_sig));
+            return self.not_found(now, link, envelope.to.as_str(), reference);
         };
         let content_key = content_key(&message.content_sig.decode());
         if !self.is_new(now, content_key) {
@@ -67,6 +69,7 @@ impl Server {
         match hop {
             Hop::Home(links) => self.deliver(now, link, &links, envelope.ts, deliver),
             Hop::Server(server, next) => {
+                let reference = msg_ref(&deliver.content_sig);
                 let seen_as = [None, Some(content_key)];
                 self.remember_passed(now, reference, (link, next), recipient, seen_as);
                 self.send_at(&[next], envelope.ts, &server, &Payload::ServerDeliver(deliver));
@@ -78,21 +81,22 @@ impl Server {
     /// `SERVER_DELIVER` from a peer: for a user of ours, or for one behind us.
     pub(super) fn on_server_deliver(&mut self, now: Now, link: LinkId, envelope: Envelope, deliver: ServerDeliver) {
         let kind = envelope.kind;
-        let reference = msg_ref(&deliver.content_sig);
         // Before anything is remembered, so that a forgery cannot keep the true message out.
         if self.is_forged(&deliver) {
-            return self.on_fault(now, link, &Fault::Content { msg_ref: reference });
+            let msg_ref = msg_ref(&deliver.content_sig);
+            return self.on_fault(now, link, &Fault::Content { msg_ref });
         }
         let ts = deliver.ts.unwrap_or(envelope.ts);
         if is_out_of_time(now, ts) {
-            let msg_ref = Some(reference);
+            let msg_ref = Some(msg_ref(&deliver.content_sig));
             return self.on_fault(now, link, &Fault::Stale { kind, msg_ref });
         }
         let hop = self.next_hop(&deliver.user_id, Some((link, Some(&envelope))));
         // What a delegated key signed was for us; nobody behind us could verify it.
         let hop = hop.filter(|hop| matches!(hop, Hop::Home(_)) || !envelope.is_delegated());
         let Some(hop) = hop else {
-            return self.not_found(now, link, deliver.user_id.as_str(), Some(reference));
+            let reference = Some(msg_ref(&deliver.content_sig));
+            return self.not_found(now, link, deliver.user_id.as_str(), reference);
         };
         let keys = [frame_key(&envelope), content_key(&deliver.content_sig.decode())];
         if !keys.iter().all(|key| self.is_new(now, *key)) {
@@ -101,6 +105,7 @@ impl Server {
         match hop {
             Hop::Home(links) => self.deliver(now, link, &links, ts, deliver),
             Hop::Server(_, next) => {
+                let reference = msg_ref(&deliver.content_sig);
                 self.remember_passed(now, reference, (link, next), deliver.user_id, keys.map(Some));
                 self.outputs.push_back(Output::Forward {
                     to: vec![next],

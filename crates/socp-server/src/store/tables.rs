@@ -67,10 +67,17 @@ fn read_user(row: &Row<'_>) -> Result<UserRecord> {
     let meta: String = row.get(3)?;
     let meta = parse_object(&meta).map_err(|error| invalid(3, error))?;
     let version: i64 = row.get(4)?;
+    let pubkey: KeyText = text(row, 1)?;
+    let enc_pubkey: KeyText = text(row, 2)?;
     Ok(UserRecord {
         user_id: text::<UserId>(row, 0)?,
-        pubkey: text(row, 1)?,
-        enc_pubkey: text(row, 2)?,
+        // One copy where one key is for both.
+        enc_pubkey: if enc_pubkey == pubkey {
+            pubkey.clone()
+        } else {
+            enc_pubkey
+        },
+        pubkey,
         meta: Meta::try_from(meta).map_err(|error| invalid(3, error))?,
         version: u64::try_from(version).map_err(|error| invalid(4, error))?,
         directory_sig: text::<Base64Url>(row, 5)?,

@@ -117,7 +117,7 @@ pub(super) fn user_id(name: &str) -> UserId {
 }
 
 pub(super) fn toy_sig(key: &KeyText, text: &str) -> Vec<u8> {
-    let mut bytes = key.der().to_vec();
+    let mut bytes = key.der();
     bytes.push(0);
     bytes.extend(text.as_bytes());
     socp_proto::sha256(&bytes).to_vec()

@@ -104,7 +104,7 @@ fn let_in(socket: Socket, answer: Payload) -> Result<Client> {
     let (Some(server_id), Some(key)) = (ack.server_id, ack.server_pub) else {
         bail!("the server lets users in without a word about itself");
     };
-    let server_key = PublicKey::from_spki_der(key.der())?;
+    let server_key = PublicKey::from_spki_der(&key.der())?;
     Ok(Client {
         socket,
         server_id,

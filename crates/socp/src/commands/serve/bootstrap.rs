@@ -36,7 +36,7 @@ pub(super) fn read_host_port(text: &str) -> Result<(String, u16), String> {
 /// Reads a server's key; else what is wrong with it.
 pub(super) fn read_key(text: &str) -> Result<KeyText, String> {
     let key = KeyText::try_from(text.to_owned()).map_err(|error| error.to_string())?;
-    PublicKey::from_spki_der(key.der()).map_err(|error| format!("is not usable: {error}"))?;
+    PublicKey::from_spki_der(&key.der()).map_err(|error| format!("is not usable: {error}"))?;
     Ok(key)
 }
 
