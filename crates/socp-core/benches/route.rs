@@ -54,6 +54,7 @@ fn server() -> Server {
         verify_content: false,
         allow_unsigned_join: false,
         proves: true,
+        batches: true,
         delegation: None,
         clock_behind_ms: Config::CLOCK_TOLERANCE_MS.0,
         clock_ahead_ms: Config::CLOCK_TOLERANCE_MS.1,

@@ -10,6 +10,7 @@
 pub mod client;
 pub mod server;
 
+mod batches;
 mod clock;
 mod seen;
 mod verified;

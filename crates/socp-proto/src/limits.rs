@@ -108,6 +108,17 @@ pub const LIST_PAGE_COUNT_MAX: usize = 2_000;
 pub const PRESENCE_CHANGES_COUNT_MAX: usize = 500;
 /// Shortest time between two batches of changes (PROTOCOL II.8).
 pub const PRESENCE_INTERVAL_MS: u64 = 100;
+/// The longest that this pause grows with the links to be told (PROTOCOL II.8).
+pub const PRESENCE_INTERVAL_MAX_MS: u64 = 3_000;
+/// Time between two batches of changes to peers (PROTOCOL II.8).
+pub const PRESENCE_PEERS_INTERVAL_MS: u64 = 1_000;
+/// Requests for presence that a peer may make at once after a rest (PROTOCOL II.8).
+pub const PRESENCE_REQUESTS_BURST_MAX: u32 = 10;
+/// The same, in a second over time (PROTOCOL II.8).
+pub const PRESENCE_REQUESTS_PER_S_MAX: u32 = 1;
+/// How long ago a user may have left for whoever begins to hear us to the letter to be told of it that way too, since it
+/// may be about to pass it on (our choice).
+pub const LETTER_DEPARTURES_MS: u64 = 10_000;
 /// Changes that are kept for whoever missed some; beyond them everyone is told again (our choice).
 pub const PRESENCE_LOG_COUNT_MAX: usize = 1 << 15;
 /// Most users inside one `SERVER_WELCOME` (PROTOCOL I.4).

@@ -20,7 +20,9 @@ pub use channel::{ChannelAdd, ChannelKeyShare, ChannelMessage, ChannelShare, Cha
 pub use control::{Ack, CtrlClose, ErrorCode, ErrorNotice, Heartbeat};
 pub use direct::{DirectMessage, ServerDeliver, UserDeliver, msg_ref};
 pub use file::{FileChunk, FileEnd, FileMode, FileStart, FileStatus};
-pub use presence::{PRESENCE, Presence, PresenceRequest, UserAdvertise, UserRemove};
+pub use presence::{
+    Batch, OfUser, PRESENCE, Presence, PresenceRequest, ServerPresence, UserAdvertise, UserGone, UserHere, UserRemove,
+};
 pub use server::{ServerIdentity, ServerWelcome, WelcomeClient, WelcomeServer};
 pub use user::{ListRequest, ListResponse, OnlineUser, PubkeyRequest, PubkeyResponse, UserHello, directory_statement};
 
@@ -142,6 +144,8 @@ frames! {
     UserRemove(UserRemove) = "USER_REMOVE",
     /// Who has come and who has left, many at once (PROTOCOL II.8).
     Presence(Presence) = "PRESENCE",
+    /// Who of a server's users has come and who has left, many at once, for its peers (PROTOCOL II.8).
+    ServerPresence(ServerPresence) = "SERVER_PRESENCE",
     /// Changes were missed (PROTOCOL II.8).
     PresenceRequest(PresenceRequest) = "PRESENCE_REQUEST",
     /// A direct message on its way between servers (SOCP §8.3).

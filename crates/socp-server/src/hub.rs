@@ -144,6 +144,7 @@ impl Hub {
             clock_ahead_ms,
             delegation,
             proves: true,
+            batches: true,
             seed,
         };
         let core = Server::new(now(epoch), config, opened.memory);

@@ -15,9 +15,10 @@ use socp_core::server::{Fault, FirstFrame, Input, LinkId, Seal, seal_of};
 use socp_crypto::frame_content::signature_of;
 use socp_crypto::{ContentCheck, DelegatePublicKey, PublicKey, check_content};
 use socp_proto::limits::FIRST_FRAME_BYTES_MAX;
-use socp_proto::payload::{UserAdvertise, directory_statement, msg_ref};
+use socp_proto::payload::{directory_statement, msg_ref};
 use socp_proto::{
-    Delegation, Envelope, Fingerprint, Frame, FrameKind, KeyText, Payload, ServerId, escaped_form, utf8_form,
+    Base64Url, Delegation, Envelope, Fingerprint, Frame, FrameKind, KeyText, Payload, ServerId, UserId, escaped_form,
+    utf8_form,
 };
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -235,7 +236,7 @@ impl Reader<'_> {
             Err(fault) => return PeerFrame::Checked(self.refused(fault)),
         };
         if let Some(delegate) = delegate {
-            return PeerFrame::Checked(self.on_delegated_frame(frame, &delegate));
+            return PeerFrame::Checked(self.on_delegated_frame(frame, &delegate, peer));
         }
         let origin = frame.envelope.signer(peer);
         let kind = frame.envelope.kind;
@@ -245,7 +246,7 @@ impl Reader<'_> {
         let Some(key) = self.wiring.keyring.server(&origin) else {
             return PeerFrame::Checked(self.refused(blame(Fault::Signature { kind })));
         };
-        self.count_verifications(if vouches(&frame.payload) { 2 } else { 1 });
+        self.count_verifications(vouchers_in(&frame.payload).saturating_add(1));
         if let Payload::Heartbeat(heartbeat) = &frame.payload
             && let Some(delegation) = heartbeat.delegation.clone()
         {
@@ -269,7 +270,7 @@ impl Reader<'_> {
     }
 
     /// A frame signed by the key that a peer's own key vouches for: so cheap to check that it is done at once.
-    fn on_delegated_frame(&mut self, frame: Frame, delegate: &Delegate) -> Checked {
+    fn on_delegated_frame(&mut self, mut frame: Frame, delegate: &Delegate, home: &ServerId) -> Checked {
         let kind = frame.envelope.kind;
         if !delegate.delegation.holds_at(unix_ms(), self.wiring.clock_tolerance_ms) {
             let reason = "the delegation that came on this link has ended";
@@ -282,11 +283,29 @@ impl Reader<'_> {
         if self.wiring.metrics.time_verifying(verify).is_err() {
             return self.refused(Fault::Signature { kind });
         }
-        if let Err(fault) = check_gossiped_keys(&frame.payload) {
-            return self.refused(fault);
-        }
-        let (link, frame) = (self.link, Verified::checked(frame, delegate.server));
-        Checked::now(Input::Peer { link, frame })
+        let (link, server) = (self.link, delegate.server);
+        let vouchers = vouchers_in(&frame.payload);
+        let home = (vouchers > 0).then(|| self.wiring.keyring.server(home)).flatten();
+        let Some(home) = home else {
+            return match check_gossiped_keys(&frame.payload) {
+                Ok(()) => Checked::now(Input::Peer {
+                    link,
+                    frame: Verified::checked(frame, server),
+                }),
+                Err(fault) => self.refused(fault),
+            };
+        };
+        self.count_verifications(vouchers);
+        let metrics = Arc::clone(&self.wiring.metrics);
+        let checked = self.wiring.pool.run(&self.state.line, move || {
+            if let Err(fault) = check_gossiped_keys(&frame.payload) {
+                return Input::Refused { link, fault };
+            }
+            metrics.time_verifying(|| drop_false_vouchers(&mut frame, &home, &metrics));
+            let frame = Verified::checked(frame, server);
+            Input::Peer { link, frame }
+        });
+        Checked::Later(checked)
     }
 
     /// A peer tells which key signs its frames from now on, signed by its own key twice: the frame and the delegation.
@@ -379,44 +398,67 @@ fn check_peer(mut frame: Frame, key: &PublicKey, metrics: &Metrics) -> Result<Fr
     }
     check_gossiped_keys(&frame.payload)?;
     leave_out_no_keys(&mut frame.payload);
-    if drop_false_voucher(&mut frame.payload, key) {
-        metrics.dropped(Loss::DirectorySignature);
-        let server = frame.envelope.from.as_str();
-        tracing::debug!(server, "a home server's directory signature is wrong and is left out");
-    }
+    drop_false_vouchers(&mut frame, key, metrics);
     Ok(frame)
 }
 
-/// Whether gossip comes with a signature over the user's keys.
-fn vouches(payload: &Payload) -> bool {
-    matches!(payload, Payload::UserAdvertise(advertise) if advertise.directory_sig.is_some())
+/// How many signatures over users' keys a frame of gossip brings.
+fn vouchers_in(payload: &Payload) -> u32 {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "only these kinds vouch for users")]
+    let count = match payload {
+        Payload::UserAdvertise(advertise) => usize::from(advertise.directory_sig.is_some()),
+        Payload::ServerPresence(batch) => batch.add.iter().filter(|here| here.directory_sig.is_some()).count(),
+        _ => 0,
+    };
+    u32::try_from(count).unwrap_or(u32::MAX)
 }
 
-/// Takes a directory signature that is not the home server's out of what is recorded (SOCP §13); whether there was
-/// one. The gossip itself counts, and is passed on as it came.
-fn drop_false_voucher(payload: &mut Payload, home: &PublicKey) -> bool {
-    let Payload::UserAdvertise(advertise) = payload else {
-        return false;
+/// Takes directory signatures that are not the home server's out of what is recorded (SOCP §13). The gossip itself
+/// counts, and is passed on as it came.
+fn drop_false_vouchers(frame: &mut Frame, home: &PublicKey, metrics: &Metrics) {
+    let Frame { envelope, payload } = frame;
+    let drop_false = |sig: &mut Option<Base64Url>, (user, pubkey, enc_pubkey, version): Vouched<'_>| {
+        let is_false = |sig: &Base64Url| {
+            !pubkey.zip(version).is_some_and(|(pubkey, version)| {
+                let statement = directory_statement(user, pubkey, enc_pubkey.unwrap_or(pubkey), version);
+                home.verify(utf8_form(&statement).as_bytes(), &sig.decode()).is_ok()
+            })
+        };
+        if sig.as_ref().is_some_and(is_false) {
+            *sig = None;
+            metrics.dropped(Loss::DirectorySignature);
+            let server = envelope.from.as_str();
+            tracing::debug!(server, "a home server's directory signature is wrong and is left out");
+        }
     };
-    let Some(sig) = advertise.directory_sig.take() else {
-        return false;
-    };
-    let UserAdvertise {
-        user_id,
-        pubkey,
-        enc_pubkey,
-        version,
-        ..
-    } = advertise;
-    let is_good = pubkey.as_ref().zip(*version).is_some_and(|(pubkey, version)| {
-        let statement = directory_statement(user_id, pubkey, enc_pubkey.as_ref().unwrap_or(pubkey), version);
-        home.verify(utf8_form(&statement).as_bytes(), &sig.decode()).is_ok()
-    });
-    if is_good {
-        advertise.directory_sig = Some(sig);
+    #[expect(clippy::wildcard_enum_match_arm, reason = "only these kinds vouch for users")]
+    match payload {
+        Payload::UserAdvertise(user) => {
+            let vouched = (
+                &user.user_id,
+                user.pubkey.as_ref(),
+                user.enc_pubkey.as_ref(),
+                user.version,
+            );
+            drop_false(&mut user.directory_sig, vouched);
+        }
+        Payload::ServerPresence(batch) => {
+            for user in &mut batch.add {
+                let vouched = (
+                    &user.user_id,
+                    user.pubkey.as_ref(),
+                    user.enc_pubkey.as_ref(),
+                    user.version,
+                );
+                drop_false(&mut user.directory_sig, vouched);
+            }
+        }
+        _ => {}
     }
-    !is_good
 }
+
+/// What a directory signature is over: the user, both keys, the version.
+type Vouched<'a> = (&'a UserId, Option<&'a KeyText>, Option<&'a KeyText>, Option<u64>);
 
 /// Checks what a user sent: the transport signature, if there is one, and the content's. The key that verified that.
 fn check_user(frame: &Frame, key: &PublicKey, has_sig: bool, has_content: bool) -> Result<Option<Fingerprint>, Fault> {
@@ -440,13 +482,19 @@ fn check_author(frame: &Frame, key: &PublicKey, is_wanted: bool) -> Result<Optio
 
 /// Whether the keys that a peer tells of are acceptable ones: what is bound to an id must be a key.
 fn check_gossiped_keys(payload: &Payload) -> Result<(), Fault> {
-    let Payload::UserAdvertise(advertise) = payload else {
-        return Ok(());
+    let check = |keys: [&Option<KeyText>; 2]| {
+        let mut keys = keys.into_iter().flatten();
+        keys.try_for_each(|key| accept_key(key).map(|_| ()))
     };
-    for key in [&advertise.pubkey, &advertise.enc_pubkey].into_iter().flatten() {
-        accept_key(key)?;
+    #[expect(clippy::wildcard_enum_match_arm, reason = "only these kinds tell of users' keys")]
+    match payload {
+        Payload::UserAdvertise(user) => check([&user.pubkey, &user.enc_pubkey]),
+        Payload::ServerPresence(batch) => {
+            let mut users = batch.add.iter();
+            users.try_for_each(|user| check([&user.pubkey, &user.enc_pubkey]))
+        }
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// What others are said to have is hearsay: an entry of a welcome that is no key is left out, the rest counts.

@@ -41,7 +41,8 @@ struct Cli {
     #[arg(long, default_value = "mesh")]
     topology: Topology,
     /// What all servers do wrong, to see the oracle notice: no-seen-cache, forward-to-origin, no-pin-check,
-    /// remove-without-mapping, gossip-beats-local, altered-content, silent-hello, silent-list or secret-version
+    /// remove-without-mapping, gossip-beats-local, altered-content, silent-hello, silent-list, secret-version or
+    /// no-gap-check
     #[arg(long)]
     mutation: Option<Flaw>,
     /// Each hostile server does nothing but advertise so many users who do not exist
@@ -50,6 +51,9 @@ struct Cli {
     /// Every presence change must cross each link at most once; for worlds without passing faults
     #[arg(long)]
     count_crossings: bool,
+    /// Batches of presence get lost between servers now and then, and nothing else does
+    #[arg(long)]
+    lose_batches: bool,
     /// Seeds run at once
     #[arg(long, default_value_t = 2)]
     threads: u64,
@@ -137,6 +141,7 @@ fn options(cli: &Cli, seed: u64) -> Options {
         flaw: cli.mutation,
         flood: cli.flood,
         counts_crossings: cli.count_crossings,
+        loses_batches: cli.lose_batches,
         is_verbose: cli.verbose,
     }
 }

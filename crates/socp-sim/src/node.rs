@@ -477,6 +477,10 @@ impl World {
             }
             self.oracle
                 .on_peer_frame(host, self.net.end(*link), *link, &parcel.frame);
+            if self.is_lost_batch(parcel) {
+                self.oracle.stats.batches_lost += 1;
+                continue;
+            }
             let item = Item::Frame(Rc::clone(parcel));
             if self.net.send(&mut self.queue, *link, item) == Sent::Overflow {
                 // As the driver does: nobody else waits for who does not read.
@@ -484,6 +488,14 @@ impl World {
                 self.queue.after(0, Event::Overflow { host, link });
             }
         }
+    }
+
+    /// Whether a batch gets lost, where that is asked for: not when its list is what repairs everything.
+    fn is_lost_batch(&mut self, parcel: &Parcel) -> bool {
+        let Payload::ServerPresence(batch) = &parcel.frame.payload else {
+            return false;
+        };
+        self.options.loses_batches && !self.is_resting && batch.from_seq > 0 && self.loss_dice.chance(30)
     }
 
     fn close(&mut self, host: Host, link: LinkId, code: u16, reason: &'static str) {

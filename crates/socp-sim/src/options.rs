@@ -161,7 +161,8 @@ pub enum Flaw {
 }
 
 impl Flaw {
-    const ALL: [(Self, &'static str); 10] = [
+    const ALL: [(Self, &'static str); 11] = [
+        (Self::Core(Mutation::NoGapCheck), "no-gap-check"),
         (Self::Core(Mutation::NoSeenCache), "no-seen-cache"),
         (Self::Core(Mutation::ForwardToOrigin), "forward-to-origin"),
         (Self::Core(Mutation::NoPinCheck), "no-pin-check"),
@@ -218,6 +219,8 @@ pub struct Options {
     pub flood: Option<u64>,
     /// Whether a presence change that crosses a link twice is a fault; only where nothing is lost or late.
     pub counts_crossings: bool,
+    /// Whether servers now and then lose a batch of presence that a peer tells them, and nothing else.
+    pub loses_batches: bool,
     /// Whether the notes of servers go to standard error.
     pub is_verbose: bool,
 }
@@ -234,6 +237,7 @@ impl Default for Options {
             flaw: None,
             flood: None,
             counts_crossings: false,
+            loses_batches: false,
             is_verbose: false,
         }
     }
@@ -260,6 +264,9 @@ impl fmt::Display for Options {
         if self.counts_crossings {
             f.write_str(" --count-crossings")?;
         }
+        if self.loses_batches {
+            f.write_str(" --lose-batches")?;
+        }
         Ok(())
     }
 }
@@ -273,6 +280,10 @@ impl FromStr for Options {
         while let Some(name) = words.next() {
             if name == "--count-crossings" {
                 options.counts_crossings = true;
+                continue;
+            }
+            if name == "--lose-batches" {
+                options.loses_batches = true;
                 continue;
             }
             let value = words.next().ok_or_else(|| format!("{name} has no value"))?;
@@ -309,7 +320,7 @@ mod tests {
     #[test]
     fn what_is_shown_reads_back() {
         let line = "--seed 7 --servers 3 --users 9 --minutes 2 --faults loss,crash --topology ring \
-                    --mutation no-pin-check --flood 5 --count-crossings";
+                    --mutation no-pin-check --flood 5 --count-crossings --lose-batches";
         let options: Options = line.parse().unwrap();
         assert_eq!(
             options.to_string(),

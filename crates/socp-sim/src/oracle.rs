@@ -69,7 +69,7 @@ struct UserBook {
 }
 
 impl Oracle {
-    pub(crate) fn new(honest: usize, counts_crossings: bool) -> Self {
+    pub(crate) fn new(honest: usize, counts_crossings: bool, is_mesh: bool) -> Self {
         Self {
             stats: Stats::default(),
             violations: Vec::new(),
@@ -86,7 +86,7 @@ impl Oracle {
             squatted: BTreeSet::new(),
             hostile: BTreeSet::new(),
             messages: Messages::default(),
-            links: links::Links::new(counts_crossings),
+            links: links::Links::new(counts_crossings, is_mesh),
         }
     }
 

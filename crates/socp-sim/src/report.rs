@@ -88,6 +88,10 @@ pub struct Stats {
     pub versions_judged: u64,
     /// Presence changes counted on links.
     pub crossings: u64,
+    /// Presence changes that servers told each other in batches.
+    pub batch_changes: u64,
+    /// Batches that got lost on the way.
+    pub batches_lost: u64,
     /// Links that honest servers closed.
     pub closes: u64,
     /// The most users of others that a server knew at once; looked at in a flood.
@@ -167,6 +171,8 @@ impl Report {
             "invented": self.stats.invented,
             "users_known_most": self.stats.users_known_most,
             "crossings": self.stats.crossings,
+            "batch_changes": self.stats.batch_changes,
+            "batches_lost": self.stats.batches_lost,
             "frames": self.stats.frames,
         });
         object.to_string()

@@ -34,6 +34,7 @@ pub(crate) struct World {
     pub(crate) is_resting: bool,
     pub(crate) user_dice: Dice,
     pub(crate) disk_dice: Dice,
+    pub(crate) loss_dice: Dice,
     pub(crate) fault_dice: Dice,
     story: VecDeque<(Time, String)>,
     trace: u64,
@@ -104,13 +105,14 @@ impl World {
             nodes: Vec::new(),
             users: Vec::new(),
             hostiles: Vec::new(),
-            oracle: Oracle::new(servers, options.counts_crossings),
+            oracle: Oracle::new(servers, options.counts_crossings, options.topology == Topology::Mesh),
             plan: faults::plan(&options),
             addresses: BTreeMap::new(),
             pace: Pace::for_users(users),
             is_resting: false,
             user_dice: Dice::new(seed, "users"),
             disk_dice: Dice::new(seed, "disks"),
+            loss_dice: Dice::new(seed, "lost batches"),
             fault_dice: Dice::new(seed, "restarts"),
             story: VecDeque::new(),
             trace: 0xcbf2_9ce4_8422_2325,
@@ -163,6 +165,7 @@ impl World {
             allow_unsigned_join: false,
             delegation: None,
             proves: true,
+            batches: self.speaks_batches(host),
             clock_behind_ms,
             clock_ahead_ms,
             seed: socp_proto::sha256(format!("{} {host}", self.options.seed).as_bytes()),
@@ -176,6 +179,15 @@ impl World {
         self.nodes.push(Node::new(config, clock_ms));
         let at = if host == 0 { 0 } else { dice.between(1, START_MS) };
         self.queue.at(at, Event::Start { host });
+    }
+
+    /// In some worlds all servers tell presence in batches, in some none does, in others some (PROTOCOL II.8).
+    fn speaks_batches(&self, host: Host) -> bool {
+        match self.options.seed % 5 {
+            0 => false,
+            1 | 2 => true,
+            _ => Dice::new(self.options.seed, &format!("batches {host}")).chance(60),
+        }
     }
 
     fn add_liar(&mut self, host: Host) {

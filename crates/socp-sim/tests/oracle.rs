@@ -37,6 +37,30 @@ fn gossip_that_goes_back_to_its_origin_is_caught() {
 }
 
 #[test]
+fn batches_that_are_lost_and_not_missed_are_caught() {
+    let options = Options {
+        loses_batches: true,
+        ..world("none")
+    };
+    let rules = [
+        Rule::Missing,
+        Rule::Ghost,
+        Rule::Misplaced,
+        Rule::Lost,
+        Rule::FalseAnswer,
+        Rule::NoAnswer,
+    ];
+    is_caught(
+        Mutation::NoGapCheck,
+        Options {
+            counts_crossings: false,
+            ..options
+        },
+        &rules,
+    );
+}
+
+#[test]
 fn servers_that_check_no_pins_are_caught() {
     let rules = [Rule::PinChanged, Rule::LinkLost, Rule::Lost, Rule::Missing];
     is_caught(Mutation::NoPinCheck, world("hostile"), &rules);

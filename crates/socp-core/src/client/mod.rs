@@ -33,7 +33,6 @@ pub mod sending;
 
 mod around;
 mod asks;
-mod batches;
 mod direct;
 mod files;
 mod inbox;
@@ -49,7 +48,7 @@ mod testkit;
 #[allow(clippy::wildcard_enum_match_arm, reason = "a test picks out one kind")]
 mod tests;
 
-pub use batches::{Batches, Step};
+pub use crate::batches::{Batches, Step};
 pub use channel::ChannelReport;
 pub use fault::{OpenFault, ResolveError, Stop, TellFault};
 pub use file_io::{
@@ -348,6 +347,7 @@ impl Client {
             | Payload::ServerDeliver(_)
             | Payload::UserHello(_)
             | Payload::ListRequest(_)
+            | Payload::ServerPresence(_)
             | Payload::PresenceRequest(_)
             | Payload::PubkeyRequest(_)
             | Payload::MsgDirect(_)

@@ -1,11 +1,11 @@
 //! Who is online, from the server's list and from what it pushes (SOCP §14, §8.2), and who is meant by a text.
 
-use super::batches::{Batches, Step};
 use super::fault::ResolveError;
 use super::io::{Event, Person, Ticket, UserPin};
 use super::outbox::Outbox;
 use super::pins::Pins;
 use super::{ANSWER_WAIT_MAX_MS, USERS_COUNT_MAX};
+use crate::batches::{Batches, Step};
 use crate::clock::{Mono, Now};
 use socp_proto::payload::{ListRequest, ListResponse, OnlineUser, Presence, PubkeyResponse, UserAdvertise, UserRemove};
 use socp_proto::{Meta, Payload, UserId};
@@ -89,7 +89,8 @@ impl People {
     pub(super) fn on_presence(&mut self, now: Now, presence: Presence, pins: &Pins, out: &mut Outbox) {
         match self.batches.take(&presence) {
             Step::Ask(request) => out.send(now, &Payload::PresenceRequest(request)),
-            Step::Wait => {}
+            // A list without an end is given up when the wait for it is over.
+            Step::Wait | Step::TooMany => {}
             Step::Use => {
                 for user in presence.add {
                     self.show(person_of(user), out);

@@ -2,6 +2,7 @@
 
 use super::Server;
 use super::fault::{CloseCode, Fault, FaultCount};
+use super::heard::InBatches;
 use super::io::{AfterSave, DialId, FirstFrame, LinkId, Note, Output, Record, Reply, Role, ServerPin};
 use super::link::{Link, PeerLink, Stage, Trust, link_to_keep};
 use super::mutation::Mutation;
@@ -470,6 +471,7 @@ impl Server {
             self.prove_ourselves(now, link);
         }
         let trust = self.trust_of(identity.caps.as_ref());
+        let in_batches = InBatches::new(now.mono, self.is_told_in_batches(identity.caps.as_ref()));
         let pin = ServerPin {
             server_id: server.clone(),
             key,
@@ -478,7 +480,7 @@ impl Server {
             name: identity.name.map(|name| name.chars().take(64).collect()),
             has_proved: has_proved || self.pins.get(&server).is_some_and(|pin| pin.has_proved),
         };
-        self.make_peer(now, link, &pin, trust);
+        self.make_peer(now, link, &pin, (trust, in_batches));
         if self.pins.get(&server) == Some(&pin) {
             self.answer_newcomer(now, link, reply);
             return true;
@@ -527,7 +529,7 @@ impl Server {
         self.note(Note::Unpinned { server: server.clone() });
     }
 
-    fn make_peer(&mut self, now: Now, link: LinkId, pin: &ServerPin, trust: Trust) {
+    fn make_peer(&mut self, now: Now, link: LinkId, pin: &ServerPin, (trust, in_batches): (Trust, InBatches)) {
         let state = self.links.get(&link);
         let dial = state.and_then(Link::dial);
         let prover = state.and_then(Link::prover);
@@ -548,6 +550,7 @@ impl Server {
             last_heard: now.mono,
             faults: FaultCount::default(),
             linked_at: now.mono,
+            in_batches,
         };
         self.links.insert(link, Link::Peer(peer));
         self.outputs.push_back(Output::Identified {

@@ -32,7 +32,13 @@ impl Server {
         caps_of(&[
             (DELEGATE, self.config.delegation.is_some()),
             (PROOF, self.config.proves),
+            (PRESENCE, self.config.batches),
         ])
+    }
+
+    /// Whether presence goes many at once over a link to a server with these.
+    pub(super) fn is_told_in_batches(&self, caps: Option<&Capabilities>) -> bool {
+        self.config.batches && caps.is_some_and(|caps| caps.has(PRESENCE))
     }
 
     /// What the far end's list makes of a new link.
@@ -121,7 +127,8 @@ impl Server {
         let state = self.links.get(&link);
         let delegates = state.is_some_and(|link| link.trust().delegates());
         let has_proved = matches!(state, Some(Link::Peer(peer)) if peer.has_proved);
-        let keeps = (!delegates || has(DELEGATE)) && (!has_proved || has(PROOF));
+        let in_batches = matches!(state, Some(Link::Peer(peer)) if peer.in_batches.is_able);
+        let keeps = (!delegates || has(DELEGATE)) && (!has_proved || has(PROOF)) && (!in_batches || has(PRESENCE));
         if !keeps {
             self.on_fault(now, link, &Fault::Downgrade { kind });
         }

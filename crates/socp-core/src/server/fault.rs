@@ -105,6 +105,18 @@ pub enum Fault {
         /// The frame's type.
         kind: FrameKind,
     },
+    /// A batch of presence that no server of ours would send (PROTOCOL II.8).
+    #[error("SERVER_PRESENCE: {reason}")]
+    Batch {
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// Something that was asked for again and again.
+    #[error("{}: too often", kind.name())]
+    TooOften {
+        /// The frame's type.
+        kind: FrameKind,
+    },
     /// A content signature that is wrong.
     #[error("content signature wrong")]
     Content {
@@ -167,6 +179,8 @@ impl Fault {
             Self::OutOfPlace { .. } => "out_of_place",
             Self::Delegation { .. } => "delegation",
             Self::Proof { .. } => "proof",
+            Self::Batch { .. } => "batch",
+            Self::TooOften { .. } => "too_often",
             Self::Downgrade { .. } => "downgrade",
             Self::Clock { .. } => "clock",
             Self::Stale { .. } => "stale",
@@ -191,6 +205,8 @@ impl Fault {
             | Self::OutOfPlace { .. }
             | Self::Delegation { .. }
             | Self::Proof { .. }
+            | Self::Batch { .. }
+            | Self::TooOften { .. }
             | Self::Downgrade { .. }
             | Self::Stale { .. }
             | Self::TooLongToRelay { .. }
@@ -213,7 +229,10 @@ impl Fault {
             Self::OutOfPlace { .. } => ErrorCode::UnknownType,
             Self::Clock { .. } | Self::Stale { .. } => ErrorCode::Timeout,
             Self::TooLongToRelay { .. } => ErrorCode::TooLarge,
-            Self::Binary | Self::Utf8 | Self::TooLong | Self::Framing(_) | Self::SlowReader => ErrorCode::BadFrame,
+            Self::TooOften { .. } => ErrorCode::RateLimited,
+            Self::Binary | Self::Utf8 | Self::TooLong | Self::Framing(_) | Self::SlowReader | Self::Batch { .. } => {
+                ErrorCode::BadFrame
+            }
         }
     }
 
@@ -230,9 +249,11 @@ impl Fault {
             | Self::Downgrade { kind }
             | Self::Stale { kind, .. }
             | Self::TooLongToRelay { kind, .. }
+            | Self::TooOften { kind }
             | Self::Clock { kind } => Some(*kind),
             Self::Content { .. } => Some(FrameKind::MsgDirect),
             Self::Proof { .. } => Some(FrameKind::Proof),
+            Self::Batch { .. } => Some(FrameKind::ServerPresence),
             Self::Frame(_)
             | Self::Key(_)
             | Self::Binary
@@ -260,6 +281,8 @@ impl Fault {
             | Self::OutOfPlace { .. }
             | Self::Delegation { .. }
             | Self::Proof { .. }
+            | Self::Batch { .. }
+            | Self::TooOften { .. }
             | Self::Downgrade { .. }
             | Self::Clock { .. } => None,
         }
@@ -356,6 +379,8 @@ fn close_reason(fault: &Fault) -> &'static str {
         | Fault::OutOfPlace { .. }
         | Fault::Delegation { .. }
         | Fault::Proof { .. }
+        | Fault::Batch { .. }
+        | Fault::TooOften { .. }
         | Fault::Downgrade { .. }
         | Fault::Stale { .. }
         | Fault::TooLongToRelay { .. }

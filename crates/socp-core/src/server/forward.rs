@@ -244,7 +244,8 @@ impl Server {
             return;
         };
         let server = peer.server.clone();
-        if self.peers.get(&server) != Some(&link) {
+        // Whoever tells of all its users in batches says which was the last.
+        if self.peers.get(&server) != Some(&link) || peer.in_batches.is_listing() {
             return;
         }
         for user in self.people.users_at(&server) {
@@ -279,6 +280,7 @@ impl Server {
             }
             return;
         }
+        self.want_letters(now, origin);
         let told = self.forwarding.told.entry(peer.clone()).or_default();
         if told.insert(origin.clone()) {
             self.tell_all_of(link, origin);
@@ -287,8 +289,10 @@ impl Server {
 
     /// Tells a peer of all users of an origin, in portions.
     fn tell_all_of(&mut self, link: LinkId, origin: &ServerId) {
-        let users = self.people.users_at(origin).into_iter();
-        let users = users.map(|user| (user, origin.clone()));
+        // Whom the origin has told us of in a batch it will name again, so that it can be passed on.
+        let mut users = self.people.users_at(origin);
+        users.retain(|user| self.people.is_passable(user, origin));
+        let users = users.into_iter().map(|user| (user, origin.clone()));
         // Where a portion is under way, the next one waits for its fence.
         let is_under_way = self.forwarding.telling.contains_key(&link);
         self.forwarding.telling.entry(link).or_default().extend(users);
@@ -341,7 +345,7 @@ impl Server {
         &mut self,
         now: Now,
         came_on: LinkId,
-        origin: &ServerId,
+        (user, origin): (&UserId, &ServerId),
         envelope: Envelope,
         is_again: bool,
     ) {
@@ -354,6 +358,9 @@ impl Server {
                 // It hears everything, the newest change too.
                 self.tell_all_of(link, origin);
                 continue;
+            }
+            if let Some(waiting) = self.forwarding.telling.get_mut(&link) {
+                waiting.remove(&(user.clone(), origin.clone())); // This is newer.
             }
             if self.is_asked_for(key, &peer) {
                 continue; // It told us that it has it.

@@ -15,17 +15,38 @@ use socp_proto::limits::{
     SEEN_TTL_MS, STALE_USER_MAX_MS,
 };
 use socp_proto::payload::{UserAdvertise, UserRemove};
-use socp_proto::{Envelope, ErrorCode, KeyText, Meta, ServerId, UserId, utf8_form};
-use std::collections::{BTreeMap, VecDeque};
+use socp_proto::{Envelope, ErrorCode, FrameKind, KeyText, Meta, ServerId, UserId, utf8_form};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// How often the operator is told of one peer that says too much, or contradicts itself.
 const WARN_INTERVAL_MS: u64 = 60_000;
 
 /// A presence change that was checked and not applied yet.
 #[derive(Debug)]
-enum Change {
+pub(super) enum Change {
     Arrival(UserAdvertise),
     Departure(UserRemove),
+}
+
+/// How a change was said.
+#[derive(Debug)]
+enum Said {
+    /// In a frame of its own, which can be passed on.
+    Letter(Box<Envelope>),
+    /// In a batch (PROTOCOL II.8).
+    Batch {
+        /// When.
+        ts: u64,
+    },
+}
+
+impl Said {
+    fn ts(&self) -> u64 {
+        match self {
+            Self::Letter(envelope) => envelope.ts,
+            Self::Batch { ts } => *ts,
+        }
+    }
 }
 
 /// What one server may say of its users, by whatever way; kept beyond its links so that coming back does not fill it up.
@@ -33,7 +54,7 @@ enum Change {
 pub(super) struct Budget {
     changes: Bucket,
     /// The newest change of each user that came when there was no budget.
-    damped: BTreeMap<UserId, (LinkId, Envelope, Change)>,
+    damped: BTreeMap<UserId, (LinkId, Said, Change)>,
     /// Those users, in the order in which they came.
     waiting: VecDeque<UserId>,
     warned_at: Option<Mono>,
@@ -124,7 +145,11 @@ impl Server {
             let kind = envelope.kind;
             return self.note(Note::Ignored { link, kind });
         }
-        if is_old || (!self.is_new(now, key) && !is_back) {
+        // It was known by a batch, and can be passed on from now on.
+        let is_passable_now = matches!(change, Change::Arrival(_))
+            && !is_passed_on
+            && self.people.is_known_by_batch(&user, &server, envelope.ts);
+        if is_old || (!self.is_new(now, key) && !is_back && !is_passable_now) {
             if !is_passed_on && !is_old {
                 // It came by another way first.
                 self.people.bind_to_link(&user, &server, envelope.ts, link);
@@ -132,15 +157,51 @@ impl Server {
             let kind = envelope.kind;
             return self.note(Note::Duplicate { link, kind });
         }
+        let said = Said::Letter(Box::new(envelope));
+        self.apply_or_damp(now, (user, server), (link, said, change), is_back);
+    }
+
+    /// A change that a peer tells of a user of its own in a batch.
+    pub(super) fn on_told_change(
+        &mut self,
+        now: Now,
+        came_on: LinkId,
+        (user, server): (UserId, ServerId),
+        ts: u64,
+        change: Change,
+    ) {
+        let link = self.link_in_use(came_on);
+        if came_on != link && self.is_old_news(&user, &server, ts) {
+            let kind = FrameKind::ServerPresence;
+            return self.note(Note::Duplicate { link: came_on, kind });
+        }
+        self.apply_or_damp(now, (user, server), (link, Said::Batch { ts }, change), false);
+    }
+
+    fn apply_or_damp(
+        &mut self,
+        now: Now,
+        (user, server): (UserId, ServerId),
+        (link, said, change): (LinkId, Said, Change),
+        is_back: bool,
+    ) {
         let budget = self
             .budgets
             .entry(server.clone())
             .or_insert_with(|| Budget::new(now.mono));
         // A change that waits must not be overtaken by a newer one.
         if budget.damped.contains_key(&user) || !budget.changes.try_take(now.mono) {
-            return self.damp(now, &server, user, (link, envelope, change));
+            return self.damp(now, &server, user, (link, said, change));
         }
-        self.apply(now, link, envelope, change, is_back);
+        self.apply(now, link, said, change, is_back);
+    }
+
+    /// A server has named all its users: of others no arrival waits any more.
+    pub(super) fn keep_damped(&mut self, server: &ServerId, everyone: &BTreeSet<UserId>) {
+        if let Some(budget) = self.budgets.get_mut(server) {
+            budget.damped.retain(|user, _| everyone.contains(user));
+            budget.waiting.retain(|user| everyone.contains(user));
+        }
     }
 
     /// The peer that brings gossip about a server, if it may: whose it is, how old (PROTOCOL I.2, I.5).
@@ -187,7 +248,7 @@ impl Server {
     }
 
     /// The link in use with the peer at the end of this one, which may have been given up for it a moment ago.
-    fn link_in_use(&self, link: LinkId) -> LinkId {
+    pub(super) fn link_in_use(&self, link: LinkId) -> LinkId {
         match self.links.get(&link) {
             Some(Link::Peer(peer)) => self.peers.get(&peer.server).copied().unwrap_or(link),
             Some(Link::New { .. } | Link::User(_)) | None => link,
@@ -232,15 +293,16 @@ impl Server {
     }
 
     /// Keeps a change until the peer has budget for it: late, but not lost.
-    fn damp(&mut self, now: Now, peer: &ServerId, user: UserId, change: (LinkId, Envelope, Change)) {
+    fn damp(&mut self, now: Now, peer: &ServerId, user: UserId, change: (LinkId, Said, Change)) {
         let Some(budget) = self.budgets.get_mut(peer) else {
             return;
         };
         let is_waiting = budget.damped.contains_key(&user);
         if !is_waiting && budget.damped.len() >= PEER_USERS_COUNT_MAX {
             // Too much even to keep: it may be said again.
-            let (_, envelope, _) = &change;
-            self.seen.forget(&frame_key(envelope));
+            if let (_, Said::Letter(envelope), _) = &change {
+                self.seen.forget(&frame_key(envelope));
+            }
             return self.warn_over_budget(now, peer);
         }
         if !is_waiting {
@@ -292,7 +354,7 @@ impl Server {
             let Some(user) = budget.waiting.pop_front() else {
                 return;
             };
-            let Some((link, envelope, change)) = budget.damped.remove(&user) else {
+            let Some((link, said, change)) = budget.damped.remove(&user) else {
                 continue;
             };
             // What came on a link that is gone comes again with the next; and what was passed on may have been overtaken.
@@ -302,33 +364,35 @@ impl Server {
                 Some(Link::New { .. } | Link::User(_)) | None => continue,
             };
             let is_passed_on = speaker != *peer;
-            let is_overtaken = self.peers.contains_key(peer) || self.is_old_news(&user, peer, envelope.ts);
+            let is_overtaken = self.peers.contains_key(peer) || self.is_old_news(&user, peer, said.ts());
             if !is_passed_on || !is_overtaken {
-                self.apply(now, link, envelope, change, false);
+                self.apply(now, link, said, change, false);
             }
         }
     }
 
     /// `is_again`: this was known before, and is true again.
-    fn apply(&mut self, now: Now, link: LinkId, envelope: Envelope, change: Change, is_again: bool) {
+    fn apply(&mut self, now: Now, link: LinkId, said: Said, change: Change, is_again: bool) {
         match change {
-            Change::Arrival(advertise) => self.apply_arrival(now, link, envelope, advertise, is_again),
-            Change::Departure(remove) => self.apply_departure(now, link, envelope, remove),
+            Change::Arrival(advertise) => self.apply_arrival(now, link, said, advertise, is_again),
+            Change::Departure(remove) => self.apply_departure(now, link, said, remove),
         }
     }
 
-    fn apply_arrival(&mut self, now: Now, link: LinkId, envelope: Envelope, advertise: UserAdvertise, is_again: bool) {
+    fn apply_arrival(&mut self, now: Now, link: LinkId, said: Said, advertise: UserAdvertise, is_again: bool) {
         let (user, server) = (advertise.user_id.clone(), advertise.server_id.clone());
-        let Some(has_changed) = self.settle(now, link, advertise, Some(&envelope)) else {
+        let Some(has_changed) = self.settle(now, link, advertise, Some(&said)) else {
             return;
         };
         if has_changed {
             self.tell_users_of_arrival(now, &user);
         }
-        self.forward_gossip(now, link, &server, envelope, is_again);
+        if let Said::Letter(envelope) = said {
+            self.forward_gossip(now, link, (&user, &server), *envelope, is_again);
+        }
     }
 
-    fn apply_departure(&mut self, now: Now, link: LinkId, envelope: Envelope, remove: UserRemove) {
+    fn apply_departure(&mut self, now: Now, link: LinkId, said: Said, remove: UserRemove) {
         let (user, origin) = (remove.user_id, remove.server_id);
         let was_online = self.people.get(&user).is_some_and(Person::is_online);
         // SOCP §8.2: only if the mapping still points there. One that points elsewhere is not touched.
@@ -338,15 +402,19 @@ impl Server {
         } else {
             self.people.withdraw(&user, &origin)
         };
-        if ended == Ended::Nothing {
+        let ts = said.ts();
+        if ended != Ended::Nothing {
+            self.departed.insert(now.mono, user.clone(), origin.clone(), ts);
+            if was_online {
+                self.show_end(now, ended, &user, &origin, now.unix);
+            }
+        } else if self.departed.left(&user, &origin) != Some(ts) {
             return;
         }
-        self.departed
-            .insert(now.mono, user.clone(), origin.clone(), envelope.ts);
-        if was_online {
-            self.show_end(now, ended, &user, &origin, now.unix);
+        // What was known by a batch others have not heard.
+        if let Said::Letter(envelope) = said {
+            self.forward_gossip(now, link, (&user, &origin), *envelope, false);
         }
-        self.forward_gossip(now, link, &origin, envelope, false);
     }
 
     /// A user of the introducer, out of its welcome.
@@ -379,13 +447,7 @@ impl Server {
     }
 
     /// Writes down where a remote user is; whether that changes what our users see, or nothing if it is refused.
-    fn settle(
-        &mut self,
-        now: Now,
-        link: LinkId,
-        advertise: UserAdvertise,
-        envelope: Option<&Envelope>,
-    ) -> Option<bool> {
+    fn settle(&mut self, now: Now, link: LinkId, advertise: UserAdvertise, said: Option<&Said>) -> Option<bool> {
         let UserAdvertise {
             user_id,
             server_id,
@@ -441,7 +503,10 @@ impl Server {
             caps,
             word: None,
         };
-        person.word = envelope.map(|envelope| Word::new(&user_id, &server_id, &person, envelope));
+        person.word = said.map(|said| match said {
+            Said::Letter(envelope) => Word::new(&user_id, &server_id, &person, envelope),
+            Said::Batch { ts } => self.people.word_in_batch(&user_id, &server_id, &person, *ts),
+        });
         self.people.claim(user_id, &server_id, person, beats_local);
         Some(is_in_use && !is_same)
     }

@@ -75,6 +75,9 @@ pub struct Config {
     pub delegation: Option<Delegation>,
     /// Whether we prove to peers who we are and ask them to (PROTOCOL II.2); a server that does not is one of before.
     pub proves: bool,
+    /// Whether presence goes to peers and comes from them many at once (PROTOCOL II.8); a server that does without is one
+    /// of before.
+    pub batches: bool,
     /// Where all randomness comes from.
     pub seed: [u8; 32],
 }

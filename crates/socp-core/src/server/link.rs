@@ -2,6 +2,7 @@
 
 use super::challenge::Challenged;
 use super::fault::FaultCount;
+use super::heard::InBatches;
 use super::io::{DialId, LinkId};
 use super::proof::{Prover, Said};
 use crate::clock::Mono;
@@ -83,6 +84,7 @@ pub(super) struct PeerLink {
     pub(super) faults: FaultCount,
     /// Since when it is the peer's, on the monotonic clock.
     pub(super) linked_at: Mono,
+    pub(super) in_batches: InBatches,
 }
 
 /// A link that belongs to a user.

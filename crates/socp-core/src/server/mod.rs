@@ -4,6 +4,7 @@
 //! of the specification is one module: `bootstrap` and `proof` §8.1, `presence` §8.2, `route` §8.3 and §10, `health`
 //! §8.4 and §11, `directory`, `challenge` and `owner` §9.1 and §13. A link begins [`Link::New`]; its first frame makes it a peer's or a user's for good.
 
+mod batch;
 mod bootstrap;
 mod challenge;
 mod channel;
@@ -16,6 +17,7 @@ mod former;
 mod forward;
 mod gossip;
 mod health;
+mod heard;
 mod io;
 mod link;
 mod mutation;
@@ -61,7 +63,7 @@ use passed::PassedOn;
 use people::People;
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
-use roster::Roster;
+use roster::{Audience, Rosters};
 use socp_proto::limits::{ERROR_CODE_CHARS_MAX, ERROR_DETAIL_CHARS_MAX};
 use socp_proto::{Address, Draft, ErrorCode, Frame, FrameKind, Payload, ServerId, UserId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -102,7 +104,7 @@ pub struct Server {
     dials: Dials,
     /// Links that are still being told who is there.
     tellings: BTreeMap<LinkId, telling::Telling>,
-    roster: Roster,
+    rosters: Rosters,
     timers: Timers,
     after_save: BTreeMap<SaveId, AfterSave>,
     last_save: u64,
@@ -153,7 +155,7 @@ impl Server {
             seen: SeenCache::new(),
             dials: Dials::default(),
             tellings: BTreeMap::new(),
-            roster: Roster::new(now),
+            rosters: Rosters::new(now),
             timers: Timers::default(),
             after_save: BTreeMap::new(),
             last_save: 0,
@@ -233,7 +235,7 @@ impl Server {
                 Timer::Decide => self.on_decide_due(now),
                 Timer::Offers => self.on_offers_due(now),
                 Timer::Departing => self.on_departing_due(now),
-                Timer::Roster => self.on_roster_due(now),
+                Timer::Roster(audience) => self.on_roster_due(now, audience),
                 Timer::Damped(server) => self.on_damped_due(now, &server),
             }
         }
@@ -305,6 +307,8 @@ impl Server {
             }
             Payload::UserAdvertise(advertise) => self.on_user_advertise(now, link, envelope, advertise),
             Payload::UserRemove(remove) => self.on_user_remove(now, link, envelope, remove),
+            Payload::ServerPresence(batch) => self.on_server_presence(now, link, &envelope, batch),
+            Payload::PresenceRequest(request) => self.on_peer_presence_request(now, link, request),
             Payload::ServerDeliver(deliver) => self.on_server_deliver(now, link, envelope, deliver),
             // Who joined elsewhere is known by presence; the version comes with it.
             Payload::PublicChannelAdd(_) => {}
@@ -324,7 +328,6 @@ impl Server {
             | Payload::PubkeyRequest(_)
             | Payload::PubkeyResponse(_)
             | Payload::Presence(_)
-            | Payload::PresenceRequest(_)
             | Payload::MsgDirect(_)
             | Payload::UserDeliver(_) => self.on_fault(now, link, &Fault::OutOfPlace { kind: envelope.kind }),
         }
@@ -346,7 +349,7 @@ impl Server {
             Payload::PubkeyRequest(request) => self.on_pubkey_request(now, link, &request.user_id),
             Payload::CtrlClose(_) => self.give_up(now, link, CloseCode::Normal, "closed at your request"),
             Payload::PresenceRequest(request) => {
-                if !self.on_presence_request(now, link, request) {
+                if !self.on_presence_request(now, Audience::Users, link, request) {
                     self.on_fault(now, link, &Fault::OutOfPlace { kind: envelope.kind });
                 }
             }
@@ -364,6 +367,7 @@ impl Server {
             | Payload::UserAdvertise(_)
             | Payload::UserRemove(_)
             | Payload::Presence(_)
+            | Payload::ServerPresence(_)
             | Payload::ServerDeliver(_)
             | Payload::UserHello(_)
             | Payload::ListResponse(_)
@@ -387,7 +391,7 @@ impl Server {
     /// A link is of no use any more.
     fn lose_link(&mut self, now: Now, link: LinkId) {
         self.tellings.remove(&link);
-        self.roster.forget(link);
+        self.rosters.forget(link);
         self.proving.remove(&link);
         self.forwarding.forget(link);
         match self.links.remove(&link) {
@@ -405,10 +409,10 @@ impl Server {
 
     fn on_stop(&mut self, now: Now) {
         self.is_stopping = true;
-        let peers = self.answered_peers();
         for user in self.people.local_users() {
-            self.send_remove(now, &peers, &user);
+            self.spread_departure(now, &user);
         }
+        self.tell_peers_the_rest(now);
         let links: Vec<(LinkId, bool)> = self
             .links
             .iter()

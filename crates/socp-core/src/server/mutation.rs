@@ -20,6 +20,8 @@ pub enum Mutation {
     NoProofCheck,
     /// Gossip about a local user counts (PROTOCOL I.5).
     GossipBeatsLocal,
+    /// What a peer's batches leave out is not missed (PROTOCOL II.8).
+    NoGapCheck,
 }
 
 impl Server {

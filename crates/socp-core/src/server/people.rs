@@ -39,7 +39,7 @@ pub(super) struct Person {
     pub(super) version: Option<u64>,
     pub(super) directory_sig: Option<Base64Url>,
     pub(super) caps: Option<Capabilities>,
-    /// What the home server said last, where that is not this server.
+    /// What the home server said last, so far as that has a time.
     pub(super) word: Option<Word>,
 }
 
@@ -47,7 +47,8 @@ pub(super) struct Person {
 #[derive(Debug, Clone)]
 pub(super) struct Word {
     ts: u64,
-    sig: Base64Url,
+    /// None where it was told in a batch: then nobody else could verify it.
+    sig: Option<Base64Url>,
     /// The whole envelope, where it cannot be made again from what is known of the user.
     odd: Option<Box<str>>,
 }
@@ -347,12 +348,47 @@ impl People {
     pub(super) fn word_about(&self, user: &UserId, server: &ServerId) -> Option<Envelope> {
         let person = self.at(user, server)?;
         let word = person.word.as_ref()?;
+        let sig = word.sig.as_ref()?;
         if let Some(odd) = &word.odd {
             return Frame::parse(odd).ok().map(|frame| frame.envelope);
         }
         let payload = Payload::UserAdvertise(advertise_of(user, server, person));
         let draft = Draft::new(server, Address::everyone(), word.ts, &payload);
-        Some(draft.sign(&word.sig.decode()))
+        Some(draft.sign(&sig.decode()))
+    }
+
+    /// Whether gossip of this `ts` is what was known of a user by a batch alone.
+    pub(super) fn is_known_by_batch(&self, user: &UserId, server: &ServerId, ts: u64) -> bool {
+        let word = self.at(user, server).and_then(|person| person.word.as_ref());
+        word.is_some_and(|word| word.is_unsigned_at(ts))
+    }
+
+    /// Whether what a server said last of a user can be shown to others.
+    pub(super) fn is_passable(&self, user: &UserId, server: &ServerId) -> bool {
+        let word = self.at(user, server).and_then(|person| person.word.as_ref());
+        word.is_some_and(|word| word.sig.is_some())
+    }
+
+    /// What is kept of a server's word about a user whom it has named in a batch: what can be shown to others, if that
+    /// says the same and is no older.
+    pub(super) fn word_in_batch(&self, user: &UserId, server: &ServerId, person: &Person, ts: u64) -> Word {
+        let known = self.at(user, server);
+        let says = |person| advertise_of(user, server, person);
+        let is_same = known.is_some_and(|known| says(known) == says(person));
+        let signed = known
+            .and_then(|known| known.word.as_ref())
+            .filter(|word| word.sig.is_some());
+        match signed.filter(|word| is_same && word.ts >= ts) {
+            Some(word) => word.clone(),
+            None => Word::unsigned(ts),
+        }
+    }
+
+    /// When we have said last of a user of ours that it is here.
+    pub(super) fn note_said(&mut self, user: &UserId, ts: u64) {
+        if let Some(person) = self.known.get_mut(user).filter(|person| person.is_local()) {
+            person.word = Some(Word::unsigned(ts));
+        }
     }
 
     /// How many claims of other servers there are.
@@ -435,14 +471,15 @@ impl People {
     /// Adds a link to a local user, who is created or moved here as needed; whether the user was not here before.
     pub(super) fn attach(&mut self, user: &UserId, link: LinkId, person: Person) -> bool {
         self.local_links.insert(link, user.clone());
-        let mut links = match self.known.get(user).map(|person| &person.home) {
-            Some(Home::Local(links)) => links.clone(),
-            Some(Home::Remote { .. }) | None => BTreeSet::new(),
+        let known = self.known.get(user).filter(|person| person.is_local());
+        let (mut links, word) = match known.map(|person| (&person.home, &person.word)) {
+            Some((Home::Local(links), word)) => (links.clone(), word.clone()),
+            Some((Home::Remote { .. }, _)) | None => (BTreeSet::new(), None),
         };
         let is_new = links.is_empty();
         links.insert(link);
         let home = Home::Local(links);
-        if let Some(before) = self.known.insert(user.clone(), Person { home, ..person })
+        if let Some(before) = self.known.insert(user.clone(), Person { home, word, ..person })
             && !before.is_local()
         {
             self.stand_by(user, before);
@@ -521,12 +558,22 @@ impl Word {
         let is_plain = envelope.extra.is_empty() && envelope.to == again.to && envelope.payload == again.payload;
         Self {
             ts: envelope.ts,
-            sig: envelope.sig.clone(),
+            sig: Some(envelope.sig.clone()),
             odd: (!is_plain).then(|| envelope.to_text().into_boxed_str()),
         }
     }
 
+    /// What was said in a batch, or by ourselves.
+    fn unsigned(ts: u64) -> Self {
+        let (sig, odd) = (None, None);
+        Self { ts, sig, odd }
+    }
+
     pub(super) fn ts(&self) -> u64 {
         self.ts
+    }
+
+    fn is_unsigned_at(&self, ts: u64) -> bool {
+        self.ts == ts && self.sig.is_none()
     }
 }

@@ -3,10 +3,11 @@
 use super::Server;
 use super::io::{LinkId, Note};
 use super::link::Link;
-use super::people::{Ended, Home, Person, advertise_of};
+use super::people::{Ended, Home, Person, Word, advertise_of};
+use super::roster::{Audience, Changed};
 use super::timers::Timer;
 use crate::clock::Now;
-use socp_proto::limits::{CLOCK_AHEAD_MAX_MS, STALE_USER_MAX_MS};
+use socp_proto::limits::{CLOCK_AHEAD_MAX_MS, CLOCK_BEHIND_MAX_MS, STALE_USER_MAX_MS};
 use socp_proto::payload::{UserAdvertise, UserRemove};
 use socp_proto::{Address, Payload, ServerId, UserId};
 
@@ -16,7 +17,7 @@ const DEPARTING_PORTION_COUNT: usize = 32;
 const DEPARTING_INTERVAL_MS: u64 = 200;
 
 /// How far `ts` of our gossip may run ahead of our clock; well within what peers allow (our choice).
-const GOSSIP_AHEAD_MAX_MS: u64 = CLOCK_AHEAD_MAX_MS / 2;
+pub(super) const GOSSIP_AHEAD_MAX_MS: u64 = CLOCK_AHEAD_MAX_MS / 2;
 
 impl Server {
     /// What we say of a user we know: to peers as the user's home, to our own users with the home's name.
@@ -43,12 +44,23 @@ impl Server {
 
     /// Tells peers and local users that a user whose home is here has come or changed.
     pub(super) fn spread_arrival(&mut self, now: Now, user: &UserId) {
-        let peers = self.answered_peers();
         let ts = self.next_gossip_ts(now);
-        if let Some(advertise) = self.advertisement(user, false) {
+        self.people.note_said(user, ts);
+        let peers = self.peers_to_the_letter();
+        if !peers.is_empty()
+            && let Some(advertise) = self.advertisement(user, false)
+        {
             self.send_at(&peers, ts, Address::everyone(), &Payload::UserAdvertise(advertise));
         }
+        self.note_in_roster(now, Audience::Peers, user, ts);
         self.tell_users_of_arrival(now, user);
+    }
+
+    /// The peers that are told each change of our users in a frame of its own.
+    fn peers_to_the_letter(&self) -> Vec<LinkId> {
+        let mut peers = self.answered_peers();
+        peers.retain(|link| !self.rosters.peers.has(*link));
+        peers
     }
 
     /// The links to peers that have had our answer to their first frame. The others are told when they get it.
@@ -63,8 +75,8 @@ impl Server {
     }
 
     pub(super) fn tell_users_of_arrival(&mut self, now: Now, user: &UserId) {
-        self.note_in_roster(now, user);
-        let links = self.roster.links_to_the_letter();
+        self.note_in_roster(now, Audience::Users, user, now.unix);
+        let links = self.rosters.users.links_to_the_letter();
         if links.is_empty() {
             return;
         }
@@ -73,15 +85,45 @@ impl Server {
         }
     }
 
-    /// Says that a user of ours has left, and when that was said.
-    pub(super) fn send_remove(&mut self, now: Now, links: &[LinkId], user: &UserId) -> u64 {
-        let server_id = self.config.server_id.clone();
+    /// Tells peers that a user of ours has left, and when that was said.
+    pub(super) fn spread_departure(&mut self, now: Now, user: &UserId) -> u64 {
+        let ts = self.next_gossip_ts(now);
+        let peers = self.peers_to_the_letter();
+        self.send_remove(&peers, ts, user);
+        self.note_in_roster(now, Audience::Peers, user, ts);
+        ts
+    }
+
+    fn send_remove(&mut self, links: &[LinkId], ts: u64, user: &UserId) {
         let remove = UserRemove {
             user_id: user.clone(),
-            server_id,
+            server_id: self.config.server_id.clone(),
         };
-        let ts = self.next_gossip_ts(now);
         self.send_at(links, ts, Address::everyone(), &Payload::UserRemove(remove));
+    }
+
+    /// Says to the letter what a peer was told in a batch: that a user of ours has left.
+    pub(super) fn repeat_departure(&mut self, link: LinkId, changed: &Changed) {
+        if self.people.get(&changed.user).is_none_or(|person| !person.is_local()) {
+            self.send_remove(&[link], changed.ts, &changed.user);
+        }
+    }
+
+    /// The `ts` under which a user of ours is named to a peer that has heard of that user in a batch: the same, unless
+    /// that is too long ago to be believed.
+    pub(super) fn letter_ts(&mut self, now: Now, user: &UserId) -> u64 {
+        let said = self
+            .people
+            .get(user)
+            .and_then(|person| person.word.as_ref())
+            .map(Word::ts);
+        let earliest = now.unix.saturating_sub(CLOCK_BEHIND_MAX_MS / 2);
+        let latest = now.unix.saturating_add(GOSSIP_AHEAD_MAX_MS);
+        if let Some(ts) = said.filter(|ts| (earliest..=latest).contains(ts)) {
+            return ts;
+        }
+        let ts = self.next_gossip_ts(now);
+        self.people.note_said(user, ts);
         ts
     }
 
@@ -106,9 +148,8 @@ impl Server {
             Ended::Moved | Ended::Gone => {}
         }
         self.note(Note::UserDown { user: user.clone() });
-        let peers = self.answered_peers();
         let own = self.config.server_id.clone();
-        let ts = self.send_remove(now, &peers, user);
+        let ts = self.spread_departure(now, user);
         self.show_end(now, ended, user, &own, ts);
     }
 
@@ -118,8 +159,8 @@ impl Server {
             Ended::Nothing | Ended::StoodBy => {}
             Ended::Moved => self.tell_users_of_arrival(now, user),
             Ended::Gone => {
-                self.note_in_roster(now, user);
-                let links = self.roster.links_to_the_letter();
+                self.note_in_roster(now, Audience::Users, user, ts);
+                let links = self.rosters.users.links_to_the_letter();
                 let remove = UserRemove {
                     user_id: user.clone(),
                     server_id: server.clone(),

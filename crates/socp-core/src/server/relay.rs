@@ -260,6 +260,7 @@ fn claim_of(payload: &Payload) -> Claim<'_> {
         | Payload::UserAdvertise(_)
         | Payload::UserRemove(_)
         | Payload::Presence(_)
+        | Payload::ServerPresence(_)
         | Payload::PresenceRequest(_)
         | Payload::ServerDeliver(_)
         | Payload::Heartbeat(_)

@@ -1,29 +1,46 @@
-//! Telling our users who is there in batches: everyone to whoever is new, then numbered changes (PROTOCOL II.8).
+//! Telling who is there in batches: everyone to whoever is new, then numbered changes (PROTOCOL II.8).
 //!
 //! A change costs each link a frame of its own to the letter; here one frame tells all that has changed since the last
 //! one, and is the same for everyone. Who is new gets pages of everyone, each the same for all who wait for it.
+//!
+//! Our users hear so of everyone we know, our peers of our own users. `batch` makes the frames.
 
 use super::Server;
-use super::directory::serialised_bytes;
 use super::io::{LinkId, Output};
 use super::timers::Timer;
 use crate::clock::{Mono, Now};
-use socp_proto::limits::{FRAME_BYTES_MAX, PRESENCE_CHANGES_COUNT_MAX, PRESENCE_INTERVAL_MS, PRESENCE_LOG_COUNT_MAX};
-use socp_proto::payload::{OnlineUser, Presence, PresenceRequest};
-use socp_proto::{Address, Payload, UserId};
+use socp_proto::UserId;
+use socp_proto::limits::{
+    LETTER_DEPARTURES_MS, PRESENCE_CHANGES_COUNT_MAX, PRESENCE_INTERVAL_MAX_MS, PRESENCE_INTERVAL_MS,
+    PRESENCE_LOG_COUNT_MAX, PRESENCE_PEERS_INTERVAL_MS,
+};
+use socp_proto::payload::PresenceRequest;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 /// Batches sent to everyone at once; what has changed beyond them waits for the next time.
 const BATCHES_AT_ONCE_MAX: usize = 2;
-/// Links told for each millisecond that passes between two batches, so that telling takes a small part of a core.
-const LINKS_PER_MS: u64 = 10;
-/// Largest part of a frame that users take.
-const FRAME_USERS_BYTES_MAX: usize = FRAME_BYTES_MAX / 8;
+
+/// Who is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Audience {
+    /// Our users: of everyone.
+    Users,
+    /// Our peers: of our users.
+    Peers,
+}
+
+/// What each audience has been told.
+#[derive(Debug)]
+pub(super) struct Rosters {
+    pub(super) users: Roster,
+    pub(super) peers: Roster,
+}
 
 /// What has changed, and who has been told how much of it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Roster {
+    audience: Audience,
     /// Tells the numbering of this run from others.
     epoch: u64,
     /// The number of the last change.
@@ -33,14 +50,27 @@ pub(super) struct Roster {
     /// The changes up to here are not known any more.
     forgotten: u64,
     /// Who changed, by the number of the last change of each.
-    log: BTreeMap<u64, UserId>,
+    log: BTreeMap<u64, Changed>,
     numbers: BTreeMap<UserId, u64>,
     /// Links of users that take each change in a frame of its own.
     to_the_letter: BTreeSet<LinkId>,
     up_to_date: BTreeSet<LinkId>,
     behind: BTreeMap<LinkId, Behind>,
+    /// Links that want each change by itself, once they know what the others know.
+    leaving: BTreeSet<LinkId>,
+    /// When the last changes were told, and when something to those behind.
     told_at: Option<Mono>,
-    is_due: bool,
+    caught_up_at: Option<Mono>,
+    /// When the next will be.
+    due_at: Option<Mono>,
+}
+
+/// A user who has come, changed or left.
+#[derive(Debug, Clone)]
+pub(super) struct Changed {
+    pub(super) user: UserId,
+    /// The `ts` of that.
+    pub(super) ts: u64,
 }
 
 /// A link that has still to be told what others know.
@@ -73,12 +103,61 @@ impl Behind {
     }
 }
 
-impl Roster {
+impl Rosters {
     pub(super) fn new(now: Now) -> Self {
         Self {
-            epoch: now.unix,
-            ..Self::default()
+            users: Roster::new(now, Audience::Users),
+            peers: Roster::new(now, Audience::Peers),
         }
+    }
+
+    pub(super) fn of(&self, audience: Audience) -> &Roster {
+        match audience {
+            Audience::Users => &self.users,
+            Audience::Peers => &self.peers,
+        }
+    }
+
+    fn of_mut(&mut self, audience: Audience) -> &mut Roster {
+        match audience {
+            Audience::Users => &mut self.users,
+            Audience::Peers => &mut self.peers,
+        }
+    }
+
+    pub(super) fn forget(&mut self, link: LinkId) {
+        self.users.forget(link);
+        self.peers.forget(link);
+    }
+}
+
+impl Roster {
+    fn new(now: Now, audience: Audience) -> Self {
+        Self {
+            audience,
+            epoch: now.unix,
+            last: 0,
+            told: 0,
+            forgotten: 0,
+            log: BTreeMap::new(),
+            numbers: BTreeMap::new(),
+            to_the_letter: BTreeSet::new(),
+            up_to_date: BTreeSet::new(),
+            behind: BTreeMap::new(),
+            leaving: BTreeSet::new(),
+            told_at: None,
+            caught_up_at: None,
+            due_at: None,
+        }
+    }
+
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// The number of a user's last change.
+    pub(super) fn number_of(&self, user: &UserId) -> Option<u64> {
+        self.numbers.get(user).copied()
     }
 
     /// The links of users that are told each change by itself.
@@ -86,18 +165,20 @@ impl Roster {
         self.to_the_letter.iter().copied().collect()
     }
 
-    fn has(&self, link: LinkId) -> bool {
+    /// Whether a link is told in batches.
+    pub(super) fn has(&self, link: LinkId) -> bool {
         self.up_to_date.contains(&link) || self.behind.contains_key(&link)
     }
 
-    pub(super) fn forget(&mut self, link: LinkId) {
+    fn forget(&mut self, link: LinkId) {
         self.to_the_letter.remove(&link);
         self.up_to_date.remove(&link);
         self.behind.remove(&link);
+        self.leaving.remove(&link);
     }
 
     /// Writes down that a user has come, changed or left. While nobody is told, nothing is kept.
-    fn note(&mut self, user: &UserId) {
+    fn note(&mut self, user: &UserId, ts: u64) {
         self.last = self.last.saturating_add(1);
         if self.up_to_date.is_empty() && self.behind.is_empty() {
             self.log.clear();
@@ -109,33 +190,62 @@ impl Roster {
         if let Some(before) = self.numbers.insert(user.clone(), self.last) {
             self.log.remove(&before);
         }
-        self.log.insert(self.last, user.clone());
+        let user = user.clone();
+        self.log.insert(self.last, Changed { user, ts });
         if self.log.len() > PRESENCE_LOG_COUNT_MAX
             && let Some((number, oldest)) = self.log.pop_first()
         {
-            self.numbers.remove(&oldest);
+            self.numbers.remove(&oldest.user);
             self.forgotten = number;
         }
     }
 
     /// The next changes behind a number, up to another, and the number that they lead to.
-    fn changes(&self, since: u64, until: u64) -> (Vec<UserId>, u64) {
+    pub(super) fn changes(&self, since: u64, until: u64) -> (Vec<Changed>, u64) {
         let wanted = self.log.range((Bound::Excluded(since), Bound::Included(until)));
         let mut wanted = wanted.take(PRESENCE_CHANGES_COUNT_MAX.saturating_add(1));
-        let mut users = Vec::new();
+        let mut changed = Vec::new();
         let mut reached = since;
-        for (number, user) in wanted.by_ref().take(PRESENCE_CHANGES_COUNT_MAX) {
-            users.push(user.clone());
+        for (number, change) in wanted.by_ref().take(PRESENCE_CHANGES_COUNT_MAX) {
+            changed.push(change.clone());
             reached = *number;
         }
         let is_all = wanted.next().is_none();
-        (users, if is_all { until } else { reached })
+        (changed, if is_all { until } else { reached })
+    }
+
+    /// Who has changed lately, the last first.
+    fn recent(&self, since: u64) -> Vec<Changed> {
+        let recent = self.log.values().rev().take(PRESENCE_CHANGES_COUNT_MAX);
+        let recent = recent.filter(|change| change.ts >= since);
+        recent.cloned().collect()
     }
 
     /// How long after one batch the next may follow.
     fn interval_ms(&self) -> u64 {
-        let links = u64::try_from(self.up_to_date.len()).unwrap_or(u64::MAX);
-        (links / LINKS_PER_MS).max(PRESENCE_INTERVAL_MS)
+        match self.audience {
+            Audience::Users => {
+                let links = self.up_to_date.len().saturating_add(self.behind.len());
+                let links = u64::try_from(links).unwrap_or(u64::MAX);
+                links.clamp(PRESENCE_INTERVAL_MS, PRESENCE_INTERVAL_MAX_MS)
+            }
+            Audience::Peers => PRESENCE_PEERS_INTERVAL_MS,
+        }
+    }
+
+    /// From when on there may be changes to tell.
+    fn changes_due_at(&self) -> Option<Mono> {
+        let next = self.told_at.map_or(0, |then| then.saturating_add(self.interval_ms()));
+        (self.told < self.last).then_some(next)
+    }
+
+    /// From when on those behind may be told something.
+    fn behind_due_at(&self) -> Option<Mono> {
+        let is_ready = |state: &Behind| !matches!(state, Behind::Waits(_));
+        let next = self
+            .caught_up_at
+            .map_or(0, |then| then.saturating_add(PRESENCE_INTERVAL_MS));
+        self.behind.values().any(is_ready).then_some(next)
     }
 
     /// Those behind who can be told something, together where they wait for the same.
@@ -147,6 +257,19 @@ impl Roster {
             }
         }
         waiting
+    }
+
+    /// Links that want each change by itself and know what everyone knows.
+    fn take_leaving(&mut self) -> Vec<LinkId> {
+        if self.told < self.last {
+            return Vec::new();
+        }
+        let able = self.leaving.intersection(&self.up_to_date).copied();
+        let able: Vec<LinkId> = able.collect();
+        for link in &able {
+            self.forget(*link);
+        }
+        able
     }
 
     /// Whoever wants changes that are forgotten is told everyone.
@@ -175,37 +298,51 @@ impl Server {
     /// A user's link is told who is there: everyone first, then each change. `in_batches`: it takes many at once.
     pub(super) fn join_roster(&mut self, now: Now, link: LinkId, in_batches: bool) {
         if !in_batches {
-            self.roster.to_the_letter.insert(link);
+            self.rosters.users.to_the_letter.insert(link);
             return self.begin_telling(now, link);
         }
-        let since = self.roster.told;
-        self.roster.behind.insert(link, Behind::everyone(since));
-        self.tell_roster_soon(now);
+        self.begin_batches(now, Audience::Users, link);
+    }
+
+    /// A link is told everyone, and then what changes.
+    pub(super) fn begin_batches(&mut self, now: Now, audience: Audience, link: LinkId) {
+        let roster = self.rosters.of_mut(audience);
+        let since = roster.told;
+        roster.behind.insert(link, Behind::everyone(since));
+        self.tell_roster_soon(now, audience);
     }
 
     /// A user has come, changed or left: whoever takes batches hears of it with the next one.
-    pub(super) fn note_in_roster(&mut self, now: Now, user: &UserId) {
-        self.roster.note(user);
-        if self.roster.told < self.roster.last {
-            self.tell_roster_soon(now);
+    pub(super) fn note_in_roster(&mut self, now: Now, audience: Audience, user: &UserId, ts: u64) {
+        let roster = self.rosters.of_mut(audience);
+        roster.note(user, ts);
+        if roster.up_to_date.is_empty() {
+            roster.told = roster.last; // Those behind are told up to there.
         }
+        self.tell_roster_soon(now, audience);
     }
 
-    fn tell_roster_soon(&mut self, now: Now) {
-        if std::mem::replace(&mut self.roster.is_due, true) {
+    fn tell_roster_soon(&mut self, now: Now, audience: Audience) {
+        let roster = self.rosters.of_mut(audience);
+        let next = [roster.changes_due_at(), roster.behind_due_at()];
+        let Some(at) = next.into_iter().flatten().min().map(|next| next.max(now.mono)) else {
             return;
+        };
+        if roster.due_at.is_none_or(|due| at < due) {
+            roster.due_at = Some(at);
+            self.timers.set(at, Timer::Roster(audience));
         }
-        let next = self
-            .roster
-            .told_at
-            .map(|then| then.saturating_add(self.roster.interval_ms()));
-        let at = next.map_or(now.mono, |next| next.max(now.mono));
-        self.timers.set(at, Timer::Roster);
     }
 
-    /// `PRESENCE_REQUEST`: a link has missed something.
-    pub(super) fn on_presence_request(&mut self, now: Now, link: LinkId, request: PresenceRequest) -> bool {
-        let roster = &mut self.roster;
+    /// `PRESENCE_REQUEST`: a link has missed something. Whether it is told in batches at all.
+    pub(super) fn on_presence_request(
+        &mut self,
+        now: Now,
+        audience: Audience,
+        link: LinkId,
+        request: PresenceRequest,
+    ) -> bool {
+        let roster = self.rosters.of_mut(audience);
         if !roster.has(link) {
             return false;
         }
@@ -221,155 +358,144 @@ impl Server {
         };
         roster.up_to_date.remove(&link);
         roster.behind.insert(link, wanted);
-        self.tell_roster_soon(now);
+        self.tell_roster_soon(now, audience);
         true
+    }
+
+    /// A peer wants to hear our users to the letter from now on: it does as soon as it knows what the others know.
+    pub(super) fn leave_roster(&mut self, now: Now, link: LinkId) {
+        if self.rosters.peers.has(link) {
+            self.rosters.peers.leaving.insert(link);
+            self.let_leave(now);
+        }
+    }
+
+    fn let_leave(&mut self, now: Now) {
+        for link in self.rosters.peers.take_leaving() {
+            // Whom it has just heard to be gone it may have to tell others of.
+            let since = now.unix.saturating_sub(LETTER_DEPARTURES_MS);
+            for changed in self.rosters.peers.recent(since) {
+                self.repeat_departure(link, &changed);
+            }
+            self.begin_letters(now, link);
+        }
     }
 
     /// What a link was told is on its way; whether that was for the roster.
     pub(super) fn on_roster_flushed(&mut self, now: Now, link: LinkId) -> bool {
-        if let Some(Behind::Waits(then)) = self.roster.behind.get(&link) {
-            let then = Behind::clone(then);
-            self.roster.behind.insert(link, then);
-            self.tell_roster_soon(now);
+        for audience in [Audience::Users, Audience::Peers] {
+            let roster = self.rosters.of_mut(audience);
+            if let Some(Behind::Waits(then)) = roster.behind.get(&link) {
+                let then = Behind::clone(then);
+                roster.behind.insert(link, then);
+                self.tell_roster_soon(now, audience);
+                return true;
+            }
         }
-        self.roster.has(link)
+        false
     }
 
     /// Tells the changes to those who are up to date, and the others something of what they lack.
-    pub(super) fn on_roster_due(&mut self, now: Now) {
-        self.roster.is_due = false;
-        self.roster.told_at = Some(now.mono);
-        self.roster.begin_again_where_forgotten();
-        self.tell_changes(now);
-        for (state, links) in self.roster.waiting() {
-            self.tell_behind(now, state, &links);
+    pub(super) fn on_roster_due(&mut self, now: Now, audience: Audience) {
+        let roster = self.rosters.of_mut(audience);
+        if roster.due_at.is_none_or(|at| at > now.mono) {
+            return; // It was told earlier.
         }
-        let is_ready = |state: &Behind| !matches!(state, Behind::Waits(_));
-        if self.roster.told < self.roster.last || self.roster.behind.values().any(is_ready) {
-            self.tell_roster_soon(now);
+        roster.due_at = None;
+        roster.begin_again_where_forgotten();
+        let is_due = |at: Option<Mono>| at.is_some_and(|at| at <= now.mono);
+        let (has_changes, has_behind) = (is_due(roster.changes_due_at()), is_due(roster.behind_due_at()));
+        if has_changes {
+            roster.told_at = Some(now.mono);
+            self.tell_changes(now, audience);
         }
+        if has_behind {
+            let roster = self.rosters.of_mut(audience);
+            roster.caught_up_at = Some(now.mono);
+            for (state, links) in roster.waiting() {
+                self.tell_behind(now, audience, state, &links);
+            }
+        }
+        self.let_leave(now);
+        self.tell_roster_soon(now, audience);
     }
 
-    fn tell_changes(&mut self, now: Now) {
+    fn tell_changes(&mut self, now: Now, audience: Audience) {
         for batch in 1..=BATCHES_AT_ONCE_MAX {
-            let since = self.roster.told;
-            let last = self.roster.last;
+            let roster = self.rosters.of(audience);
+            let (since, last) = (roster.told, roster.last);
             if since >= last {
                 return;
             }
-            let links: Vec<LinkId> = self.roster.up_to_date.iter().copied().collect();
-            let reached = self.send_changes(now, &links, since, last);
-            self.roster.told = reached;
+            let links: Vec<LinkId> = roster.up_to_date.iter().copied().collect();
+            let reached = self.send_changes(now, audience, &links, since, last);
+            self.rosters.of_mut(audience).told = reached;
             if batch == BATCHES_AT_ONCE_MAX && reached < last {
                 // So much happens that each goes on only once what it was told has left.
-                self.wait_for_flush(&links, &Behind::Changes { since: reached });
+                self.wait_for_flush(audience, &links, &Behind::Changes { since: reached });
+                self.rosters.of_mut(audience).told = last;
             }
+        }
+    }
+
+    /// Tells peers at once what has changed, all of it: there will be no other time.
+    pub(super) fn tell_peers_the_rest(&mut self, now: Now) {
+        let audience = Audience::Peers;
+        loop {
+            let roster = &self.rosters.peers;
+            let (since, last) = (roster.told, roster.last);
+            if since >= last {
+                return;
+            }
+            let links: Vec<LinkId> = roster.up_to_date.iter().copied().collect();
+            let reached = self.send_changes(now, audience, &links, since, last);
+            self.rosters.peers.told = reached;
         }
     }
 
     /// Tells one state of those behind its next frame.
-    fn tell_behind(&mut self, now: Now, state: Behind, links: &[LinkId]) {
+    fn tell_behind(&mut self, now: Now, audience: Audience, state: Behind, links: &[LinkId]) {
         let next = match state {
             Behind::Waits(_) => return,
-            Behind::List { page, after, since } => self.send_page(now, links, page, after.as_ref(), since),
+            Behind::List { page, after, since } => {
+                let (last, more) = self.send_page(now, audience, links, page, after.as_ref(), since);
+                let page = page.saturating_add(1);
+                match more {
+                    true => Behind::List {
+                        page,
+                        after: last,
+                        since,
+                    },
+                    false => Behind::Changes { since },
+                }
+            }
             Behind::Changes { since } => Behind::Changes { since },
         };
-        let told = self.roster.told;
+        let told = self.rosters.of(audience).told;
         let next = match next {
             Behind::Changes { since } if since < told => {
-                let since = self.send_changes(now, links, since, told);
+                let since = self.send_changes(now, audience, links, since, told);
                 Behind::Changes { since }
             }
             other @ (Behind::Changes { .. } | Behind::List { .. } | Behind::Waits(_)) => other,
         };
         if next.since() >= told && matches!(next, Behind::Changes { .. }) {
+            let roster = self.rosters.of_mut(audience);
             for link in links {
-                self.roster.behind.remove(link);
-                self.roster.up_to_date.insert(*link);
+                roster.behind.remove(link);
+                roster.up_to_date.insert(*link);
             }
         } else {
-            self.wait_for_flush(links, &next);
+            self.wait_for_flush(audience, links, &next);
         }
     }
 
-    fn wait_for_flush(&mut self, links: &[LinkId], then: &Behind) {
+    fn wait_for_flush(&mut self, audience: Audience, links: &[LinkId], then: &Behind) {
+        let roster = self.rosters.of_mut(audience);
         for link in links {
-            self.roster.up_to_date.remove(link);
-            self.roster.behind.insert(*link, Behind::Waits(Box::new(then.clone())));
+            roster.up_to_date.remove(link);
+            roster.behind.insert(*link, Behind::Waits(Box::new(then.clone())));
             self.outputs.push_back(Output::Fence { link: *link });
-        }
-    }
-
-    /// Sends one frame of changes; the number that it leads to.
-    fn send_changes(&mut self, now: Now, links: &[LinkId], since: u64, until: u64) -> u64 {
-        let (users, mut reached) = self.roster.changes(since, until);
-        let (mut add, mut remove, mut bytes) = (Vec::new(), Vec::new(), 0_usize);
-        for user in users {
-            match self.people.get(&user).filter(|person| person.is_online()) {
-                Some(person) => {
-                    let online = self.online_user(&user, person);
-                    bytes = bytes.saturating_add(serialised_bytes(&online));
-                    add.push(online);
-                }
-                None => remove.push(user.clone()),
-            }
-            if bytes > FRAME_USERS_BYTES_MAX {
-                reached = self.roster.numbers.get(&user).copied().unwrap_or(reached);
-                break;
-            }
-        }
-        let presence = Presence {
-            from_seq: since.saturating_add(1),
-            seq: reached,
-            add,
-            remove,
-            ..self.empty_presence()
-        };
-        self.send(links, now, Address::everyone(), &Payload::Presence(presence));
-        reached
-    }
-
-    /// Sends one page of everyone; what those who got it want next.
-    fn send_page(&mut self, now: Now, links: &[LinkId], page: u64, after: Option<&UserId>, since: u64) -> Behind {
-        let mut add: Vec<OnlineUser> = Vec::new();
-        let (mut bytes, mut more) = (0_usize, false);
-        for (user, person) in self.people.online_after(after) {
-            if add.len() >= PRESENCE_CHANGES_COUNT_MAX || bytes > FRAME_USERS_BYTES_MAX {
-                more = true;
-                break;
-            }
-            let online = self.online_user(user, person);
-            bytes = bytes.saturating_add(serialised_bytes(&online));
-            add.push(online);
-        }
-        let after = add.last().map(|online| online.user_id.clone());
-        let presence = Presence {
-            from_seq: 0,
-            seq: since,
-            page,
-            more,
-            add,
-            ..self.empty_presence()
-        };
-        self.send(links, now, Address::everyone(), &Payload::Presence(presence));
-        if more {
-            let page = page.saturating_add(1);
-            Behind::List { page, after, since }
-        } else {
-            Behind::Changes { since }
-        }
-    }
-
-    fn empty_presence(&self) -> Presence {
-        Presence {
-            server_id: self.config.server_id.clone(),
-            epoch: self.roster.epoch,
-            from_seq: 0,
-            seq: 0,
-            page: 0,
-            more: false,
-            add: Vec::new(),
-            remove: Vec::new(),
         }
     }
 }

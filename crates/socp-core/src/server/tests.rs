@@ -10,6 +10,7 @@ mod delegate;
 mod faults;
 mod forward;
 mod health;
+mod heard;
 mod hello;
 mod join;
 mod owner;
@@ -30,6 +31,7 @@ mod table_health;
 mod table_hello;
 mod table_join;
 mod table_presence;
+mod table_server_presence;
 mod world;
 
 /// Somebody at another server.

@@ -1,6 +1,7 @@
 //! What is due when. Timers are never cancelled: what fires looks whether it still applies.
 
 use super::io::{DialId, LinkId};
+use super::roster::Audience;
 use crate::clock::Mono;
 use socp_proto::ServerId;
 use std::collections::BTreeSet;
@@ -35,7 +36,7 @@ pub(super) enum Timer {
     /// Our users want to hear who is out of reach.
     Departing,
     /// Those who take batches want to hear who is there.
-    Roster,
+    Roster(Audience),
     /// Changes of a peer over its budget may be taken.
     Damped(ServerId),
 }

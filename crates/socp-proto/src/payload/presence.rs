@@ -65,10 +65,10 @@ impl Shape for UserRemove {
 /// The capability of taking presence in batches (PROTOCOL II.8).
 pub const PRESENCE: &str = "presence/1";
 
-/// `PRESENCE`: what has changed from one number to another, or everyone (PROTOCOL II.8). Without keys: whoever needs one
-/// asks for it.
+/// Presence many at once: what has changed from one number to another, or a page of everyone (PROTOCOL II.8).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Presence {
+#[serde(bound(deserialize = "A: Deserialize<'de>, R: Deserialize<'de>"))]
+pub struct Batch<A, R> {
     /// The server that says so.
     pub server_id: ServerId,
     /// Which numbering this is; another one after each start of the server.
@@ -84,11 +84,117 @@ pub struct Presence {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub more: bool,
     /// Who is there, or has changed.
-    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "few")]
-    pub add: Vec<OnlineUser>,
+    #[serde(
+        default = "Vec::new",
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "few"
+    )]
+    pub add: Vec<A>,
     /// Who has left.
-    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "few")]
-    pub remove: Vec<UserId>,
+    #[serde(
+        default = "Vec::new",
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "few"
+    )]
+    pub remove: Vec<R>,
+}
+
+/// `PRESENCE`: everyone whom a server knows to be somewhere, for its users. Without keys: whoever needs one asks for it.
+pub type Presence = Batch<OnlineUser, UserId>;
+
+/// `SERVER_PRESENCE`: the users of one server, for its peers.
+pub type ServerPresence = Batch<UserHere, UserGone>;
+
+/// A user of the server that says so: what a `USER_ADVERTISE` says, and when it would have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserHere {
+    /// The user.
+    pub user_id: UserId,
+    /// The `ts` of the change.
+    pub ts: u64,
+    /// The user's profile.
+    pub meta: Meta,
+    /// The key that the user signs with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pubkey: Option<KeyText>,
+    /// The key that others encrypt to; absent: the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enc_pubkey: Option<KeyText>,
+    /// What the user's program can do beyond SOCP v1.3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caps: Option<Capabilities>,
+    /// Counts the changes of the user's record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u64>,
+    /// The server's signature over [`directory_statement`](super::directory_statement).
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "bounded_sig_if_any"
+    )]
+    pub directory_sig: Option<Base64Url>,
+}
+
+impl UserHere {
+    /// The same as gossip of that server.
+    #[must_use]
+    pub fn into_advertise(self, server_id: ServerId) -> UserAdvertise {
+        UserAdvertise {
+            user_id: self.user_id,
+            server_id,
+            meta: self.meta,
+            pubkey: self.pubkey,
+            enc_pubkey: self.enc_pubkey,
+            caps: self.caps,
+            version: self.version,
+            directory_sig: self.directory_sig,
+            server_name: None,
+        }
+    }
+}
+
+impl UserAdvertise {
+    /// The same as part of a batch of that server.
+    #[must_use]
+    pub fn into_here(self, ts: u64) -> UserHere {
+        UserHere {
+            user_id: self.user_id,
+            ts,
+            meta: self.meta,
+            pubkey: self.pubkey,
+            enc_pubkey: self.enc_pubkey,
+            caps: self.caps,
+            version: self.version,
+            directory_sig: self.directory_sig,
+        }
+    }
+}
+
+/// A user who has left the server that says so: what a `USER_REMOVE` says, and when it would have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserGone {
+    /// The user.
+    pub user_id: UserId,
+    /// The `ts` of the change.
+    pub ts: u64,
+}
+
+/// What is said of one user.
+pub trait OfUser {
+    /// Who it is.
+    fn user_id(&self) -> &UserId;
+}
+
+impl OfUser for OnlineUser {
+    fn user_id(&self) -> &UserId {
+        &self.user_id
+    }
+}
+
+impl OfUser for UserHere {
+    fn user_id(&self) -> &UserId {
+        &self.user_id
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls")]
@@ -107,8 +213,14 @@ fn few<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Resul
 }
 
 impl Shape for Presence {
-    const FOREIGN_FIELDS: &'static [&'static str] = &["user_id", "meta", "pubkey", "ciphertext", "code"];
+    const FOREIGN_FIELDS: &'static [&'static str] = BATCH_FOREIGN_FIELDS;
 }
+
+impl Shape for ServerPresence {
+    const FOREIGN_FIELDS: &'static [&'static str] = BATCH_FOREIGN_FIELDS;
+}
+
+const BATCH_FOREIGN_FIELDS: &[&str] = &["user_id", "meta", "pubkey", "ciphertext", "code"];
 
 /// `PRESENCE_REQUEST`: changes from this number on were missed (PROTOCOL II.8).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,6 +229,9 @@ pub struct PresenceRequest {
     pub epoch: u64,
     /// The first number that is missing; 0 for everyone.
     pub from_seq: u64,
+    /// Whether a server wants to hear its peer's users to the letter from now on, so that it can pass on what is said.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub to_the_letter: bool,
 }
 
 impl Shape for PresenceRequest {

@@ -6,7 +6,7 @@ use crate::queue::Time;
 use crate::report::Rule;
 use socp_core::server::{LinkId, ServerPin};
 use socp_proto::limits::PEER_USERS_COUNT_MAX;
-use socp_proto::{Frame, FrameKind, KeyText, ServerId};
+use socp_proto::{Frame, FrameKind, KeyText, Payload, ServerId, UserId};
 use std::collections::{BTreeMap, HashSet};
 
 /// What is known of links.
@@ -17,15 +17,22 @@ pub(super) struct Links {
     is_counting: bool,
     /// The changes that have crossed each connection: what an origin signs anew, with another time, is another, as for
     /// the seen cache (PROTOCOL I.7), and nobody else can. The sets are never iterated.
-    crossed: BTreeMap<LinkId, HashSet<(FrameKind, String, u64, String)>>,
+    crossed: BTreeMap<LinkId, HashSet<Crossing>>,
+    /// Nothing is passed on, so a change that was told in a batch is not told to the letter as well (PROTOCOL II.8).
+    is_mesh: bool,
     pins: BTreeMap<(Host, ServerId), KeyText>,
     /// Whether servers must know after a restart what they delivered before.
     pub(super) remembers_deliveries: bool,
 }
 
+/// A change on a link: of which kind, by whom, when, of whom, and whether it came in a batch where that is no second
+/// telling.
+type Crossing = (FrameKind, String, u64, String, bool);
+
 impl Links {
-    pub(super) fn new(counts_crossings: bool) -> Self {
+    pub(super) fn new(counts_crossings: bool, is_mesh: bool) -> Self {
         Self {
+            is_mesh,
             counts_crossings,
             is_counting: false,
             crossed: BTreeMap::new(),
@@ -45,30 +52,31 @@ impl Oracle {
     pub(crate) fn on_peer_frame(&mut self, host: Host, end: Option<&End>, link: LinkId, frame: &Frame) {
         let kind = frame.envelope.kind;
         *self.stats.frames.entry(kind.name()).or_default() += 1;
-        let Some(end) = end.filter(|_| self.links.is_counting && crate::node::is_change(kind)) else {
+        let changes = changes_of(frame);
+        if let Payload::ServerPresence(_) = &frame.payload {
+            self.stats.batch_changes += u64::try_from(changes.len()).unwrap_or(u64::MAX);
+        }
+        let Some(end) = end.filter(|_| self.links.is_counting) else {
             return;
         };
         let Party::Host(far) = end.far else { return };
-        let is_honest = far < self.honest;
-        let user = frame
-            .envelope
-            .payload
-            .get("user_id")
-            .and_then(serde_json::Value::as_str);
-        let (Some(user), true) = (user, is_honest) else {
+        if far >= self.honest {
             return;
-        };
-        let origin = frame.envelope.from.as_str().to_owned();
-        let key = (kind, origin, frame.envelope.ts, user.to_owned());
-        let crossed = self.links.crossed.entry(link.min(end.far_link)).or_default();
-        self.stats.crossings += 1;
-        if !crossed.insert(key) {
-            let what = format!(
-                "{} of {user} by {} crosses the link of h{host} and h{far} again, from h{host}",
-                kind.name(),
-                frame.envelope.from
-            );
-            self.violate(Rule::CrossedTwice, what, &[host_name(host), host_name(far)]);
+        }
+        let is_apart = kind == FrameKind::ServerPresence && !self.links.is_mesh;
+        for (kind, ts, user) in changes {
+            let origin = frame.envelope.from.as_str().to_owned();
+            let key = (kind, origin, ts, user.as_str().to_owned(), is_apart);
+            let crossed = self.links.crossed.entry(link.min(end.far_link)).or_default();
+            self.stats.crossings += 1;
+            if !crossed.insert(key) {
+                let what = format!(
+                    "{} of {user} by {} crosses the link of h{host} and h{far} again, from h{host}",
+                    kind.name(),
+                    frame.envelope.from
+                );
+                self.violate(Rule::CrossedTwice, what, &[host_name(host), host_name(far)]);
+            }
         }
     }
 
@@ -124,5 +132,22 @@ impl Oracle {
             let what = format!("h{host} pins another key for {}", pin.server_id);
             self.violate(Rule::PinChanged, what, &[host_name(host)]);
         }
+    }
+}
+
+/// The presence changes that a frame tells, each with its kind to the letter and its time.
+fn changes_of(frame: &Frame) -> Vec<(FrameKind, u64, UserId)> {
+    let (come, gone) = (FrameKind::UserAdvertise, FrameKind::UserRemove);
+    let ts = frame.envelope.ts;
+    #[expect(clippy::wildcard_enum_match_arm, reason = "only these kinds tell of users")]
+    match &frame.payload {
+        Payload::UserAdvertise(advertise) => vec![(come, ts, advertise.user_id.clone())],
+        Payload::UserRemove(remove) => vec![(gone, ts, remove.user_id.clone())],
+        Payload::ServerPresence(batch) => {
+            let here = batch.add.iter().map(|user| (come, user.ts, user.user_id.clone()));
+            let left = batch.remove.iter().map(|user| (gone, user.ts, user.user_id.clone()));
+            here.chain(left).collect()
+        }
+        _ => Vec::new(),
     }
 }

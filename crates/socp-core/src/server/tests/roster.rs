@@ -61,7 +61,11 @@ impl Reader {
     }
 
     fn asks(&self, world: &mut World, epoch: u64, from_seq: u64) {
-        let request = PresenceRequest { epoch, from_seq };
+        let request = PresenceRequest {
+            epoch,
+            from_seq,
+            to_the_letter: false,
+        };
         world.say(self.user, "a", &Payload::PresenceRequest(request));
     }
 }
@@ -196,7 +200,7 @@ fn changes_that_are_forgotten_bring_everyone_again() {
     let core = &mut world.node_mut("a").server;
     for n in 0..=PRESENCE_LOG_COUNT_MAX {
         let user = UserId::try_from(format!("passing-{n}")).unwrap();
-        core.note_in_roster(Now { mono: 0, unix: BEGIN }, &user);
+        core.note_in_roster(Now { mono: 0, unix: BEGIN }, Audience::Users, &user, BEGIN);
     }
     world.user("u", "a");
     world.wait(60_000);
@@ -229,7 +233,11 @@ fn whoever_does_not_take_batches_may_not_ask_for_them() {
     let mut world = World::one("a");
     let user = world.user("u", "a");
     world.take(user.wire);
-    let request = PresenceRequest { epoch: 0, from_seq: 0 };
+    let request = PresenceRequest {
+        epoch: 0,
+        from_seq: 0,
+        to_the_letter: false,
+    };
     world.say(user, "a", &Payload::PresenceRequest(request));
     assert_eq!(world.take_errors(user.wire), [ErrorCode::UnknownType]);
 }
@@ -248,4 +256,33 @@ fn letter_and_batch_are_told_the_same() {
     );
     world.wait(PRESENCE_INTERVAL_MS);
     assert_eq!(reader.read(&mut world), ["p", "r"]);
+}
+
+/// The pause between two batches grows with the links, and the first change after a rest waits for nothing.
+#[test]
+fn many_links_hear_of_changes_less_often() {
+    let mut world = World::one("a");
+    let names: Vec<&'static str> = (0..250)
+        .map(|n| &*Box::leak(format!("r-{n}").into_boxed_str()))
+        .collect();
+    let mut readers: Vec<Reader> = names.iter().map(|name| Reader::join(&mut world, name, "a")).collect();
+    world.wait(2_000);
+    let reader = &mut readers[0];
+    reader.read(&mut world);
+    reader.frames.clear();
+    let x = world.peer("x", "a");
+    crowd(&mut world, x, 1);
+    world.wait(0);
+    reader.read(&mut world);
+    assert_eq!(reader.frames.len(), 1, "at once");
+    for n in 1..=10 {
+        world.peer_says(x, "x", "*", &advert(&format!("late-{n}"), "x"));
+        world.wait(100);
+    }
+    reader.read(&mut world);
+    assert_eq!(reader.frames.len(), 1 + 4, "each 250 ms");
+    // Whoever comes is told everyone without that pause.
+    let mut late = Reader::join(&mut world, "late", "a");
+    world.wait(PRESENCE_INTERVAL_MS);
+    assert_eq!(late.read(&mut world).len(), 250 + 11 + 1);
 }

@@ -136,6 +136,19 @@ pub(super) fn every_kind(who: &str) -> BTreeMap<FrameKind, Said> {
         add: vec![online.clone()],
         remove: vec![user_id("alice")],
     };
+    let server_presence = ServerPresence {
+        server_id: server_id("a"),
+        epoch: 1,
+        from_seq: 1,
+        seq: 1,
+        page: 0,
+        more: false,
+        add: Vec::new(),
+        remove: vec![UserGone {
+            user_id: user_id("alice"),
+            ts: NOW,
+        }],
+    };
     let list = ListResponse {
         users: vec![user_id("eve")],
         online: vec![online],
@@ -182,7 +195,12 @@ pub(super) fn every_kind(who: &str) -> BTreeMap<FrameKind, Said> {
         advert("eve", who),
         remove("alice", "a"),
         Payload::Presence(presence),
-        Payload::PresenceRequest(PresenceRequest { epoch: 1, from_seq: 0 }),
+        Payload::ServerPresence(server_presence),
+        Payload::PresenceRequest(PresenceRequest {
+            epoch: 1,
+            from_seq: 0,
+            to_the_letter: false,
+        }),
         Payload::ServerDeliver(deliver),
         Payload::Heartbeat(Heartbeat::default()),
         Payload::UserHello(plain_hello(who)),

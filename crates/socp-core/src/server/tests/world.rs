@@ -203,6 +203,7 @@ pub(super) fn config(name: &'static str) -> Config {
         allow_unsigned_join: false,
         delegation: None,
         proves: true,
+        batches: false,
         clock_behind_ms,
         clock_ahead_ms,
         seed: socp_proto::sha256(name.as_bytes()),
@@ -240,9 +241,15 @@ impl World {
 
     /// Servers that joined by the first.
     pub(super) fn mesh(names: &[&'static str]) -> Self {
+        Self::mesh_of(names, |_| false)
+    }
+
+    /// The same, where these tell their peers of users in batches.
+    pub(super) fn mesh_of(names: &[&'static str], in_batches: impl Fn(&str) -> bool) -> Self {
         let mut world = Self::empty();
         for name in names {
             let mut config = config(name);
+            config.batches = in_batches(name);
             if *name != names[0] {
                 config.bootstrap = vec![entry(names[0], Some(key(names[0])))];
             }

@@ -1,13 +1,17 @@
 //! Presence in batches: which come in order, and what is missing (PROTOCOL II.8).
 
-use super::USERS_COUNT_MAX;
+use crate::client::USERS_COUNT_MAX;
 use socp_proto::UserId;
-use socp_proto::payload::{Presence, PresenceRequest};
+use socp_proto::payload::{Batch, OfUser, PresenceRequest};
 use std::collections::BTreeSet;
 
 /// How far one end of a link has been told who is there.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Batches {
+    /// The longest list that is taken.
+    users_max: usize,
+    /// Whether a longer one is refused; else what fits of it is taken.
+    refuses_more: bool,
     state: State,
     /// Everyone of a list that has ended and was not taken yet.
     everyone: Option<BTreeSet<UserId>>,
@@ -35,13 +39,36 @@ pub enum Step {
     Use,
     /// Something was missed before it.
     Ask(PresenceRequest),
-    /// Something was missed and is on its way.
+    /// It says nothing new, or something was missed and is on its way.
     Wait,
+    /// It is of a list that is longer than any may be.
+    TooMany,
+}
+
+/// What a client of ours is told: as many users as it has room for.
+impl Default for Batches {
+    fn default() -> Self {
+        Self {
+            refuses_more: false,
+            ..Self::new(USERS_COUNT_MAX)
+        }
+    }
 }
 
 impl Batches {
+    /// Nothing has been told, and a list may be so long, or is refused.
+    #[must_use]
+    pub fn new(users_max: usize) -> Self {
+        Self {
+            users_max,
+            refuses_more: true,
+            state: State::Blank,
+            everyone: None,
+        }
+    }
+
     /// Looks whether a batch follows on what is known.
-    pub fn take(&mut self, batch: &Presence) -> Step {
+    pub fn take<A: OfUser, R>(&mut self, batch: &Batch<A, R>) -> Step {
         if batch.from_seq == 0 {
             self.take_page(batch)
         } else {
@@ -49,7 +76,13 @@ impl Batches {
         }
     }
 
-    fn take_page(&mut self, batch: &Presence) -> Step {
+    /// Whether everyone has been told once, and everything since as far as is known.
+    #[must_use]
+    pub fn is_told(&self) -> bool {
+        matches!(self.state, State::Told { .. })
+    }
+
+    fn take_page<A: OfUser, R>(&mut self, batch: &Batch<A, R>) -> Step {
         if batch.page == 0 {
             let (epoch, next_page, seen) = (batch.epoch, 0, BTreeSet::new());
             self.state = State::Listing { epoch, next_page, seen };
@@ -60,10 +93,14 @@ impl Batches {
         if *epoch != batch.epoch || *next_page != batch.page {
             return self.ask_for_everyone(batch.epoch);
         }
+        let room = self.users_max.saturating_sub(seen.len());
+        if self.refuses_more && batch.add.len() > room {
+            self.state = State::Blank;
+            return Step::TooMany;
+        }
         *next_page = next_page.saturating_add(1);
-        // As many as fit: whoever asked again would be told the same.
-        let room = USERS_COUNT_MAX.saturating_sub(seen.len());
-        seen.extend(batch.add.iter().take(room).map(|user| user.user_id.clone()));
+        // Whoever asked again would be told the same.
+        seen.extend(batch.add.iter().take(room).map(|user| user.user_id().clone()));
         if !batch.more {
             self.everyone = Some(std::mem::take(seen));
             let (epoch, seq, is_asking) = (batch.epoch, batch.seq, false);
@@ -72,9 +109,12 @@ impl Batches {
         Step::Use
     }
 
-    fn take_changes(&mut self, batch: &Presence) -> Step {
-        let State::Told { epoch, seq, is_asking } = &mut self.state else {
-            return Step::Wait;
+    fn take_changes<A, R>(&mut self, batch: &Batch<A, R>) -> Step {
+        let (epoch, seq, is_asking) = match &mut self.state {
+            State::Told { epoch, seq, is_asking } => (epoch, seq, is_asking),
+            State::Blank => return Step::Wait,
+            // Changes follow behind the last page only.
+            State::Listing { .. } => return self.ask_for_everyone(batch.epoch),
         };
         if *epoch != batch.epoch {
             return self.ask_for_everyone(batch.epoch);
@@ -85,17 +125,28 @@ impl Batches {
                 return Step::Wait;
             }
             let (epoch, from_seq) = (*epoch, missing);
-            return Step::Ask(PresenceRequest { epoch, from_seq });
+            return Step::Ask(PresenceRequest {
+                epoch,
+                from_seq,
+                to_the_letter: false,
+            });
+        }
+        if batch.seq < *seq {
+            return Step::Wait; // It was overtaken: what it says may not be true any more.
         }
         *is_asking = false;
-        *seq = batch.seq.max(*seq);
+        *seq = batch.seq;
         Step::Use
     }
 
     fn ask_for_everyone(&mut self, epoch: u64) -> Step {
         let is_first = self.state != State::Blank;
         self.state = State::Blank;
-        let request = PresenceRequest { epoch, from_seq: 0 };
+        let request = PresenceRequest {
+            epoch,
+            from_seq: 0,
+            to_the_letter: false,
+        };
         if is_first { Step::Ask(request) } else { Step::Wait }
     }
 
@@ -110,7 +161,7 @@ mod tests {
     use super::*;
     use socp_proto::ServerId;
     use socp_proto::limits::PRESENCE_CHANGES_COUNT_MAX;
-    use socp_proto::payload::OnlineUser;
+    use socp_proto::payload::{OnlineUser, Presence};
 
     fn batch(from_seq: u64, seq: u64) -> Presence {
         Presence {
@@ -150,7 +201,11 @@ mod tests {
     }
 
     const fn ask(from_seq: u64) -> Step {
-        Step::Ask(PresenceRequest { epoch: 7, from_seq })
+        Step::Ask(PresenceRequest {
+            epoch: 7,
+            from_seq,
+            to_the_letter: false,
+        })
     }
 
     #[test]
@@ -210,7 +265,36 @@ mod tests {
         };
         assert_eq!(
             batches.take(&other),
-            Step::Ask(PresenceRequest { epoch: 8, from_seq: 0 })
+            Step::Ask(PresenceRequest {
+                epoch: 8,
+                from_seq: 0,
+                to_the_letter: false
+            })
         );
+    }
+
+    #[test]
+    fn what_was_overtaken_is_not_used() {
+        let mut batches = told();
+        assert_eq!(batches.take(&batch(6, 8)), Step::Use);
+        assert_eq!(batches.take(&batch(9, 9)), Step::Use);
+        assert_eq!(batches.take(&batch(6, 8)), Step::Wait);
+        assert_eq!(batches.take(&batch(10, 10)), Step::Use);
+    }
+
+    #[test]
+    fn changes_in_the_middle_of_a_list_show_that_its_end_was_missed() {
+        let mut batches = Batches::default();
+        assert_eq!(batches.take(&page(0, true, "a")), Step::Use);
+        assert_eq!(batches.take(&batch(6, 8)), ask(0));
+        assert!(!batches.is_told());
+    }
+
+    #[test]
+    fn a_list_that_is_too_long_is_not_taken() {
+        let mut batches = Batches::new(1);
+        assert_eq!(batches.take(&page(0, true, "a")), Step::Use);
+        assert_eq!(batches.take(&page(1, true, "b")), Step::TooMany);
+        assert_eq!(batches.take(&page(2, true, "c")), Step::Wait);
     }
 }
