@@ -364,10 +364,9 @@ impl Server {
 
     /// A peer wants to hear our users to the letter from now on: it does as soon as it knows what the others know.
     pub(super) fn leave_roster(&mut self, now: Now, link: LinkId) {
-        if self.rosters.peers.has(link) {
-            self.rosters.peers.leaving.insert(link);
-            self.let_leave(now);
-        }
+        // It may ask before it is told anything, and again when it has left, which changes nothing.
+        self.rosters.peers.leaving.insert(link);
+        self.let_leave(now);
     }
 
     fn let_leave(&mut self, now: Now) {

@@ -3,7 +3,7 @@
 use super::*;
 use socp_crypto::PrivateKey;
 use socp_crypto::frame_content::{Saying, content_preimage_of};
-use socp_proto::payload::{ChannelKeyShare, UserRemove};
+use socp_proto::payload::{ChannelKeyShare, UserAdvertise, UserRemove};
 use socp_proto::payload::{ChannelMessage, ChannelShare, FileChunk, FileEnd, FileMode, FileStart, FileStatus};
 use socp_proto::{Base64Url, Draft, Object};
 use std::sync::LazyLock;

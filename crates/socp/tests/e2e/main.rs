@@ -31,6 +31,7 @@ mod letter_server;
 mod network;
 mod pages;
 mod pictures;
+mod presence;
 mod process;
 mod rejoin;
 mod safety;

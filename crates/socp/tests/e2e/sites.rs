@@ -136,7 +136,7 @@ pub(crate) fn site_id(name: &str) -> String {
     format!("{}-0000-4000-8000-000000000000", name.repeat(8))
 }
 
-fn observer_id(name: &str) -> String {
+pub(crate) fn observer_id(name: &str) -> String {
     format!("observer-at-{name}")
 }
 
