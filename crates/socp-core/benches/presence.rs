@@ -174,6 +174,7 @@ impl Stage {
     }
 
     fn wait(&mut self, ms: u64) {
+        self.all_live();
         let end = self.now.mono + ms;
         while let Some(due) = self.server.poll_timeout().filter(|due| *due <= end) {
             self.set_clock(due.max(self.now.mono));
@@ -183,6 +184,13 @@ impl Stage {
             self.drain();
         }
         self.set_clock(end);
+    }
+
+    /// Everyone is still there.
+    fn all_live(&mut self) {
+        for link in self.sockets.keys().copied().collect::<Vec<_>>() {
+            self.server.handle(self.now, Input::Alive { link });
+        }
     }
 
     fn set_clock(&mut self, mono: u64) {
@@ -287,7 +295,11 @@ fn main() {
         }
         stage.wait(2_000);
     }
-    stage.wait(60_000);
+    for _ in 0..60 {
+        stage.wait(1_000);
+    }
+    assert_eq!(stage.server.status().remote_users, 19_000);
+    assert_eq!(stage.server.status().local_users, 1_000);
     stage.costs = Costs::default();
     let (mut told, mut next_link) = (0, 10_000);
     let mut links: BTreeMap<u64, LinkId> = (0..USERS).map(|user| (user, LinkId(1_000 + user))).collect();
