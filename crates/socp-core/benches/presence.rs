@@ -248,7 +248,21 @@ fn stage() -> Stage {
     }
 }
 
-fn main() {
+fn empty(peer: u64) -> Batch<UserHere, UserGone> {
+    Batch {
+        server_id: peer_id(peer),
+        epoch: 1,
+        from_seq: 0,
+        seq: 0,
+        page: 0,
+        more: false,
+        add: Vec::new(),
+        remove: Vec::new(),
+    }
+}
+
+/// Everyone has come and is known.
+fn settled() -> Stage {
     let mut stage = stage();
     for peer in 1..=PEERS {
         let identity = ServerIdentity {
@@ -267,16 +281,6 @@ fn main() {
         stage.user_comes(LinkId(1_000 + user), user);
         stage.wait(200);
     }
-    let empty = |peer: u64| Batch {
-        server_id: peer_id(peer),
-        epoch: 1,
-        from_seq: 0,
-        seq: 0,
-        page: 0,
-        more: false,
-        add: Vec::new(),
-        remove: Vec::new(),
-    };
     for peer in 1..=PEERS {
         for page in 0..USERS / 50 {
             let add = (page * 50..(page + 1) * 50)
@@ -300,6 +304,11 @@ fn main() {
     }
     assert_eq!(stage.server.status().remote_users, 19_000);
     assert_eq!(stage.server.status().local_users, 1_000);
+    stage
+}
+
+/// People come and go.
+fn live(stage: &mut Stage) {
     stage.costs = Costs::default();
     let (mut told, mut next_link) = (0, 10_000);
     let mut links: BTreeMap<u64, LinkId> = (0..USERS).map(|user| (user, LinkId(1_000 + user))).collect();
@@ -343,8 +352,14 @@ fn main() {
         told = due;
         stage.wait(1_000);
     }
+}
+
+fn main() {
+    let mut stage = settled();
+    live(&mut stage);
+    let costs = stage.costs;
     let mut all = 0.0;
-    for (phase, (count, ns)) in &stage.costs.0 {
+    for (phase, (count, ns)) in &costs.0 {
         let (per_second, us) = (*count as f64 / SECONDS as f64, *ns as f64 / 1_000.0);
         let percent = us / 10_000.0 / SECONDS as f64;
         println!(
