@@ -8,6 +8,8 @@
     clippy::unwrap_used,
     clippy::print_stdout,
     clippy::cast_precision_loss,
+    clippy::as_conversions,
+    clippy::indexing_slicing,
     clippy::wildcard_enum_match_arm,
     reason = "a benchmark that cannot go on must fail, and says what it found"
 )]
