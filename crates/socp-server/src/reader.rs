@@ -297,7 +297,7 @@ impl Reader<'_> {
         };
         self.count_verifications(vouchers);
         let metrics = Arc::clone(&self.wiring.metrics);
-        let checked = self.wiring.pool.run(&self.state.line, move || {
+        let checked = self.wiring.pool.run(&self.state.line(), move || {
             if let Err(fault) = check_gossiped_keys(&frame.payload) {
                 return Input::Refused { link, fault };
             }
