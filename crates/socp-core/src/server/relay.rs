@@ -127,14 +127,14 @@ impl Server {
             Audience::Some(users) => {
                 if self.see(now, link, &envelope, sig.as_ref(), way).is_some() {
                     let links = self.ways_to(&users, link);
-                    self.relay_to_links(link, envelope, links);
+                    self.relay_to_links(now, link, envelope, links);
                 }
             }
             Audience::Everyone => {
                 if self.see(now, link, &envelope, sig.as_ref(), way).is_some() {
                     let author = UserId::from(envelope.from.clone());
                     let links = self.ways_to_everyone(now, &author, link);
-                    self.relay_to_links(link, envelope, links);
+                    self.relay_to_links(now, link, envelope, links);
                 }
             }
         }
@@ -197,15 +197,18 @@ impl Server {
                 (vec![next], false)
             }
         };
+        self.introduce(now, &UserId::from(envelope.from.clone()), &to);
         self.send_draft(to, envelope.into_draft());
         self.note(Note::Routed { link, is_local });
     }
 
-    fn relay_to_links(&mut self, came_on: LinkId, envelope: Envelope, links: BTreeSet<LinkId>) {
+    fn relay_to_links(&mut self, now: Now, came_on: LinkId, envelope: Envelope, links: BTreeSet<LinkId>) {
         let is_local = links
             .iter()
             .any(|link| matches!(self.links.get(link), Some(Link::User(_))));
-        self.send_draft(links.into_iter().collect(), envelope.into_draft());
+        let links: Vec<LinkId> = links.into_iter().collect();
+        self.introduce(now, &UserId::from(envelope.from.clone()), &links);
+        self.send_draft(links, envelope.into_draft());
         self.note(Note::Routed {
             link: came_on,
             is_local,

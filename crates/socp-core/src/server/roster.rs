@@ -7,14 +7,15 @@
 
 use super::Server;
 use super::io::{LinkId, Output};
+use super::people::Person;
 use super::timers::Timer;
 use crate::clock::{Mono, Now};
-use socp_proto::UserId;
 use socp_proto::limits::{
     LETTER_DEPARTURES_MS, PRESENCE_CHANGES_COUNT_MAX, PRESENCE_INTERVAL_MAX_MS, PRESENCE_INTERVAL_MS,
     PRESENCE_LOG_COUNT_MAX, PRESENCE_PEERS_INTERVAL_MS,
 };
 use socp_proto::payload::PresenceRequest;
+use socp_proto::{Address, Payload, UserId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
@@ -449,6 +450,29 @@ impl Server {
             let links: Vec<LinkId> = roster.up_to_date.iter().copied().collect();
             let reached = self.send_changes(now, audience, &links, since, last);
             self.rosters.peers.told = reached;
+        }
+    }
+
+    /// Before peers get something of a user of ours they must have heard of the user: else they take it for nobody's, and
+    /// their users cannot ask for the key. Those who are up to date are told what has changed, the others of this one.
+    pub(super) fn introduce(&mut self, now: Now, author: &UserId, links: &[LinkId]) {
+        let peers = &self.rosters.peers;
+        let is_pending = peers.number_of(author).is_some_and(|number| number > peers.told);
+        if is_pending && links.iter().any(|link| peers.up_to_date.contains(link)) {
+            self.rosters.peers.told_at = Some(now.mono);
+            self.tell_peers_the_rest(now);
+        }
+        let behind = links
+            .iter()
+            .filter(|link| self.rosters.peers.behind.contains_key(link))
+            .copied();
+        let behind: Vec<LinkId> = behind.collect();
+        if behind.is_empty() || !self.people.get(author).is_some_and(Person::is_local) {
+            return;
+        }
+        let ts = self.letter_ts(now, author);
+        if let Some(advertise) = self.advertisement(author, false) {
+            self.send_at(&behind, ts, Address::everyone(), &Payload::UserAdvertise(advertise));
         }
     }
 

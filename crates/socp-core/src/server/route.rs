@@ -72,6 +72,7 @@ impl Server {
                 let reference = msg_ref(&deliver.content_sig);
                 let seen_as = [None, Some(content_key)];
                 self.remember_passed(now, reference, (link, next), recipient, seen_as);
+                self.introduce(now, &deliver.sender, &[next]);
                 self.send_at(&[next], envelope.ts, &server, &Payload::ServerDeliver(deliver));
                 self.note(Note::Routed { link, is_local: false });
             }

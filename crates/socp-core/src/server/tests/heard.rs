@@ -122,6 +122,62 @@ fn changes_go_to_peers_at_once_and_then_once_a_second() {
     }
 }
 
+/// Who comes, says something and leaves before the next batch is not a stranger to those who got it.
+#[test]
+fn an_author_is_introduced_before_what_they_say() {
+    let mut world = World::mesh_of(&["a", "b"], |_| true);
+    world.wait(5_000);
+    let v = world.user("v", "b");
+    world.wait(5_000);
+    world.user("first", "a");
+    world.take(v.wire);
+    for (author, is_direct) in [("direct", true), ("channel", false)] {
+        let u = world.user(author, "a");
+        if is_direct {
+            world.tell(u, "v", b"sealed");
+        } else {
+            let end = socp_proto::payload::FileEnd {
+                file_id: "f".to_owned(),
+                status: None,
+                detail: None,
+                sender_pub: None,
+                content_sig: None,
+            };
+            world.say(u, "v", &Payload::FileEnd(end));
+        }
+        world.hang_up(u.wire);
+        let kinds = world.take_kinds(v.wire);
+        let wanted = if is_direct {
+            FrameKind::UserDeliver
+        } else {
+            FrameKind::FileEnd
+        };
+        assert!(kinds.contains(&wanted), "{author}: {kinds:?}");
+        let request = socp_proto::payload::PubkeyRequest {
+            user_id: user_id(author),
+        };
+        world.say(v, "b", &Payload::PubkeyRequest(request));
+        let answer = world.take(v.wire).pop().map(|frame| frame.payload);
+        assert!(
+            matches!(&answer, Some(Payload::PubkeyResponse(answer)) if answer.pubkey == Some(key(author))),
+            "{author}: {answer:?}"
+        );
+    }
+    // On a link that is still being told everyone, the author alone.
+    let x = world.connect("a");
+    let u = world.user("u", "a");
+    world.announce(x, "x", able("x"));
+    says(&mut world, x, list(1, &["w"]));
+    world.tell(u, "w", b"sealed");
+    let kinds = world.take_kinds(x);
+    let of = |kind: FrameKind| kinds.iter().position(|it| *it == kind);
+    let (shown, delivered) = (
+        of(FrameKind::UserAdvertise).or(of(FrameKind::ServerPresence)),
+        of(FrameKind::ServerDeliver),
+    );
+    assert!(shown.is_some() && shown < delivered, "{kinds:?}");
+}
+
 #[test]
 fn a_new_link_begins_with_everyone_page_by_page() {
     let mut world = World::mesh_of(&["a"], |_| true);
