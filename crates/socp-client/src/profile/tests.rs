@@ -183,10 +183,8 @@ fn what_was_compared_counts_for_these_keys_only() {
     profile.set_verified(&bob).unwrap();
     profile.set_verified(&bob).unwrap();
     let again = Profile::open(dir.path()).unwrap();
-    assert_eq!(
-        again.verified().unwrap().into_iter().collect::<Vec<_>>(),
-        [bob.user.clone()]
-    );
+    let verified = again.verified().unwrap();
+    assert!(verified.len() == 1 && verified.contains(&bob.user));
 
     // Another key in its place, however it came there.
     let change = "UPDATE pins SET enc_pubkey = ?1";

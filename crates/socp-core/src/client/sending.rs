@@ -633,9 +633,11 @@ impl Sending {
         if let Some(ticket) = *ticket
             && let Some(transfer) = self.transfers.iter().find(|it| it.ticket == ticket)
         {
-            let why = match TellFault::of(error, &transfer.to) {
-                TellFault::NotOnline(_) => transfer.absence(Some(refused)),
-                other => other.into(),
+            let why = TellFault::of(error, &transfer.to);
+            let why = if matches!(why, TellFault::NotOnline(_)) {
+                transfer.absence(Some(refused))
+            } else {
+                why.into()
             };
             self.end(ticket, Err(why));
         }

@@ -32,7 +32,10 @@ pub(crate) async fn run(args: ListArgs, common: &Common) -> Result<()> {
     for person in people.iter().filter(|person| person.online || args.all) {
         if common.json {
             let mut object = show::person_json(person);
-            object["trust"] = trust.of_user(&person.user_id).to_string().into();
+            if let Some(fields) = object.as_object_mut() {
+                let trust = trust.of_user(&person.user_id);
+                fields.insert("trust".to_owned(), trust.to_string().into());
+            }
             out::json(&object)?;
             continue;
         }
