@@ -107,6 +107,11 @@ impl LinkState {
         self.role.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Whether the far end has said who it is.
+    pub(crate) fn has_role(&self) -> bool {
+        self.role.read().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
     pub(crate) fn line(&self) -> Arc<Line> {
         Arc::clone(&self.line.read().unwrap_or_else(PoisonError::into_inner))
     }

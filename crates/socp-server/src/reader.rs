@@ -107,6 +107,7 @@ struct Reader<'a> {
 impl Reader<'_> {
     async fn run(&mut self, mut stream: SocketStream) {
         loop {
+            stream.set_stranger(self.is_stranger());
             let is_taken = match stream.next(self.outbox).await {
                 Received::Text(text) => self.on_text(text).await,
                 Received::Pong => self.on_pong().await,
@@ -147,6 +148,11 @@ impl Reader<'_> {
         }
     }
 
+    /// Whether the far end has not said yet who it is. A welcome may be long, but only who was dialled sends one.
+    fn is_stranger(&self) -> bool {
+        !self.state.was_dialled && !self.state.has_role()
+    }
+
     async fn refuse(&self, fault: Fault) -> bool {
         self.pass(self.refused(fault)).await
     }
@@ -159,8 +165,7 @@ impl Reader<'_> {
     async fn on_text(&mut self, text: String) -> bool {
         self.state.frames_in.fetch_add(1, Ordering::Relaxed);
         let role = self.state.role();
-        // A welcome may be long, but only who was dialled sends one.
-        if role.is_none() && !self.state.was_dialled && text.len() > FIRST_FRAME_BYTES_MAX {
+        if self.is_stranger() && text.len() > FIRST_FRAME_BYTES_MAX {
             return self.refuse(Fault::TooLong).await;
         }
         if matches!(role, Some(LinkRole::User(_))) {

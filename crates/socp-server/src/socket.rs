@@ -9,7 +9,7 @@
 use crate::outbox::Outbox;
 use socp_core::server::Fault;
 use socp_crypto::random_bytes;
-use socp_proto::limits::FRAME_BYTES_MAX;
+use socp_proto::limits::{FIRST_FRAME_BYTES_MAX, FRAME_BYTES_MAX};
 use std::io::Cursor;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
@@ -29,6 +29,8 @@ pub(crate) use tokio_tungstenite::tungstenite::protocol::Role;
 const READ_AT_ONCE_BYTES: usize = 16 * 1024;
 /// A message up to this size is read whole and refused politely; beyond it the socket itself gives up.
 const READ_BYTES_MAX: usize = 2 * FRAME_BYTES_MAX;
+/// The same for whoever has not said who it is: anybody can open thousands of links and send the half of a message.
+const STRANGER_BYTES_MAX: usize = 2 * FIRST_FRAME_BYTES_MAX;
 /// As much as is gathered before it is written without being asked.
 pub(crate) const GATHERED_BYTES_MAX: usize = 16 * 1024;
 /// Most that a control frame carries (RFC 6455 §5.5).
@@ -80,6 +82,7 @@ pub(crate) fn split(stream: TcpStream, role: Role, read: Vec<u8>) -> (SocketSink
             buffer: read,
             taken: 0,
             fragments: None,
+            bytes_max: READ_BYTES_MAX,
         },
     };
     (sink, stream)
@@ -169,6 +172,15 @@ pub(crate) struct SocketStream {
 }
 
 impl SocketStream {
+    /// From now on, whether the far end is somebody who has not said who it is.
+    pub(crate) fn set_stranger(&mut self, is_stranger: bool) {
+        self.frames.bytes_max = if is_stranger {
+            STRANGER_BYTES_MAX
+        } else {
+            READ_BYTES_MAX
+        };
+    }
+
     /// What comes next. Pings are answered through the outbox; after the end nothing else comes.
     pub(crate) async fn next(&mut self, outbox: &Outbox) -> Received {
         loop {
@@ -225,6 +237,8 @@ struct Frames {
     taken: usize,
     /// The message of which the last frame is still to come.
     fragments: Option<Fragments>,
+    /// The longest message that is read.
+    bytes_max: usize,
 }
 
 #[derive(Debug)]
@@ -285,7 +299,7 @@ impl Frames {
     /// What can be said before the frame is there (RFC 6455 §5.1, §5.2, §5.5).
     fn check_header(&self, header: &FrameHeader, length: u64) -> Result<(), Fault> {
         let before = self.fragments.as_ref().map_or(0, |fragments| fragments.bytes.len());
-        let room = u64::try_from(READ_BYTES_MAX.saturating_sub(before)).unwrap_or(0);
+        let room = u64::try_from(self.bytes_max.saturating_sub(before)).unwrap_or(0);
         let is_control = matches!(header.opcode, OpCode::Control(_));
         let error = match header.mask {
             None if self.is_masked => ProtocolError::UnmaskedFrameFromClient,

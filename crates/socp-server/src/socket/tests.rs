@@ -16,6 +16,7 @@ fn frames() -> Frames {
         buffer: Vec::new(),
         taken: 0,
         fragments: None,
+        bytes_max: READ_BYTES_MAX,
     }
 }
 
@@ -127,6 +128,10 @@ fn a_message_is_bounded_before_it_is_read_in_one_frame_or_in_many() {
         above.add(&head(0x81, length));
         assert_eq!(above.next(), Err(Fault::TooLong));
     }
+    let mut stranger = frames();
+    stranger.bytes_max = STRANGER_BYTES_MAX;
+    stranger.add(&head(0x81, STRANGER_BYTES_MAX + 1));
+    assert_eq!(stranger.next(), Err(Fault::TooLong));
     let mut many = frames();
     many.add(&[frame(0x01, b"x"), head(0x00, READ_BYTES_MAX)].concat());
     assert_eq!(many.next(), Err(Fault::TooLong));
