@@ -24,6 +24,9 @@ use std::rc::Rc;
 pub(crate) const BEGIN: u64 = 1_700_000_000_000;
 /// Longest time that a disk takes to write, ms.
 const DISK_MS: u64 = 15;
+/// Until then batches get lost where that is asked for: long enough before anything is judged that each server has had
+/// something to tell since.
+const BATCHES_LOST_UNTIL_MS: u64 = 60_000;
 /// Time that a signature for a record takes, ms.
 const ENDORSE_MS: u64 = 5;
 
@@ -477,7 +480,7 @@ impl World {
             }
             self.oracle
                 .on_peer_frame(host, self.net.end(*link), *link, &parcel.frame);
-            if self.is_lost_batch(parcel) {
+            if self.is_lost_batch(*link, parcel) {
                 self.oracle.stats.batches_lost += 1;
                 continue;
             }
@@ -490,12 +493,15 @@ impl World {
         }
     }
 
-    /// Whether a batch gets lost, where that is asked for: not when its list is what repairs everything.
-    fn is_lost_batch(&mut self, parcel: &Parcel) -> bool {
+    /// Whether a batch gets lost, where that is asked for.
+    fn is_lost_batch(&mut self, link: LinkId, parcel: &Parcel) -> bool {
         let Payload::ServerPresence(batch) = &parcel.frame.payload else {
             return false;
         };
-        self.options.loses_batches && !self.is_resting && batch.from_seq > 0 && self.loss_dice.chance(30)
+        let is_early = self.queue.now() < BATCHES_LOST_UNTIL_MS;
+        let may_lose = self.options.loses_batches && is_early && batch.from_seq > 0;
+        // One on each link: what is asked for then must come.
+        may_lose && self.loss_dice.chance(30) && self.lossy.insert(link)
     }
 
     fn close(&mut self, host: Host, link: LinkId, code: u16, reason: &'static str) {

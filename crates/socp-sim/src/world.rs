@@ -15,7 +15,7 @@ use crate::user::{User, VANISH_MS};
 use socp_core::server::{Accept, BootstrapEntry, Config, LinkId};
 use socp_proto::limits::STALE_USER_MAX_MS;
 use socp_proto::{ServerId, UserId};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// A network and everyone in it.
 pub(crate) struct World {
@@ -35,6 +35,8 @@ pub(crate) struct World {
     pub(crate) user_dice: Dice,
     pub(crate) disk_dice: Dice,
     pub(crate) loss_dice: Dice,
+    /// Links that have lost a batch.
+    pub(crate) lossy: BTreeSet<LinkId>,
     pub(crate) fault_dice: Dice,
     story: VecDeque<(Time, String)>,
     trace: u64,
@@ -113,6 +115,7 @@ impl World {
             user_dice: Dice::new(seed, "users"),
             disk_dice: Dice::new(seed, "disks"),
             loss_dice: Dice::new(seed, "lost batches"),
+            lossy: BTreeSet::new(),
             fault_dice: Dice::new(seed, "restarts"),
             story: VecDeque::new(),
             trace: 0xcbf2_9ce4_8422_2325,
