@@ -4,7 +4,7 @@ use super::Server;
 use super::directory::serialised_bytes;
 use super::io::LinkId;
 use super::people::{Person, Word, advertise_of};
-use super::presence::GOSSIP_AHEAD_MAX_MS;
+use super::presence::not_ahead;
 use super::roster::{Audience, Changed};
 use crate::clock::Now;
 use socp_proto::limits::{FRAME_BYTES_MAX, PRESENCE_CHANGES_COUNT_MAX};
@@ -50,7 +50,7 @@ impl Server {
                 let here = |change: &Changed| self.for_peers(now, &change.user, self.people.get(&change.user)?);
                 let gone = |change: Changed| UserGone {
                     user_id: change.user,
-                    ts: change.ts,
+                    ts: not_ahead(now, change.ts),
                 };
                 let (batch, reached) = self.changes(audience, (since, until), here, gone);
                 (Payload::ServerPresence(batch), reached)
@@ -171,9 +171,7 @@ impl Server {
         if !person.is_local() || self.is_stopping {
             return None;
         }
-        // Where our clock was set back, what was said before that must not seem to come from the future.
-        let latest = now.unix.saturating_add(GOSSIP_AHEAD_MAX_MS);
-        let ts = person.word.as_ref().map_or(now.unix, Word::ts).min(latest);
+        let ts = not_ahead(now, person.word.as_ref().map_or(now.unix, Word::ts));
         let says = advertise_of(user, &self.config.server_id, person).into_here(ts);
         let text = |text: &Option<KeyText>| text.as_ref().map_or(0, |key| key.as_str().len());
         let keys = text(&says.pubkey).saturating_add(text(&says.enc_pubkey));

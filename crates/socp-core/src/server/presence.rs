@@ -17,7 +17,13 @@ const DEPARTING_PORTION_COUNT: usize = 32;
 const DEPARTING_INTERVAL_MS: u64 = 200;
 
 /// How far `ts` of our gossip may run ahead of our clock; well within what peers allow (our choice).
-pub(super) const GOSSIP_AHEAD_MAX_MS: u64 = CLOCK_AHEAD_MAX_MS / 2;
+const GOSSIP_AHEAD_MAX_MS: u64 = CLOCK_AHEAD_MAX_MS / 2;
+
+/// The time of something that we say again. Where our clock was set back, what was said before that must not seem to come
+/// from the future: whoever got it would close the link.
+pub(super) fn not_ahead(now: Now, ts: u64) -> u64 {
+    ts.min(now.unix.saturating_add(GOSSIP_AHEAD_MAX_MS))
+}
 
 impl Server {
     /// What we say of a user we know: to peers as the user's home, to our own users with the home's name.
@@ -103,9 +109,9 @@ impl Server {
     }
 
     /// Says to the letter what a peer was told in a batch: that a user of ours has left.
-    pub(super) fn repeat_departure(&mut self, link: LinkId, changed: &Changed) {
+    pub(super) fn repeat_departure(&mut self, now: Now, link: LinkId, changed: &Changed) {
         if self.people.get(&changed.user).is_none_or(|person| !person.is_local()) {
-            self.send_remove(&[link], changed.ts, &changed.user);
+            self.send_remove(&[link], not_ahead(now, changed.ts), &changed.user);
         }
     }
 

@@ -375,7 +375,7 @@ impl Server {
             // Whom it has just heard to be gone it may have to tell others of.
             let since = now.unix.saturating_sub(LETTER_DEPARTURES_MS);
             for changed in self.rosters.peers.recent(since) {
-                self.repeat_departure(link, &changed);
+                self.repeat_departure(now, link, &changed);
             }
             self.begin_letters(now, link);
         }

@@ -122,6 +122,29 @@ fn changes_go_to_peers_at_once_and_then_once_a_second() {
     }
 }
 
+#[test]
+fn nothing_is_said_to_come_from_the_future_after_the_clock_was_set_back() {
+    let (mut world, x) = with_x();
+    let stays = world.user("stays", "a");
+    let gone = world.user("gone", "a");
+    world.hang_up(gone.wire);
+    world.wait(PRESENCE_PEERS_INTERVAL_MS);
+    told(&mut world, x);
+    world.now.unix -= 10 * 60_000;
+    let latest = world.now.unix + CLOCK_AHEAD_MAX_MS;
+    let epoch = world.node("a").server.rosters.peers.epoch();
+    asks(&mut world, x, (epoch, 1, false));
+    world.wait(PRESENCE_PEERS_INTERVAL_MS);
+    let batches = told(&mut world, x);
+    let said = batches.iter().flat_map(|batch| {
+        let here = batch.add.iter().map(|here| (here.user_id.to_string(), here.ts));
+        here.chain(batch.remove.iter().map(|gone| (gone.user_id.to_string(), gone.ts)))
+    });
+    let said: BTreeMap<String, u64> = said.collect();
+    assert_eq!(said.keys().collect::<Vec<_>>(), ["gone", stays.id]);
+    assert!(said.values().all(|ts| *ts <= latest), "{said:?} after {latest}");
+}
+
 /// Who comes, says something and leaves before the next batch is not a stranger to those who got it.
 #[test]
 fn an_author_is_introduced_before_what_they_say() {
