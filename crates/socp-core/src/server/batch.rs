@@ -70,32 +70,35 @@ impl Server {
         after: Option<&UserId>,
         since: u64,
     ) -> (Option<UserId>, bool) {
+        let number = (page, since);
         let (payload, last, more) = match audience {
             Audience::Users => {
-                let Page { add, last, more } = self.page(after, |user, person| Some(self.for_users(user, person)));
-                let batch = Batch {
-                    seq: since,
-                    page,
-                    more,
-                    add,
-                    ..self.empty_batch(audience)
-                };
-                (Payload::Presence(batch), last, more)
+                let found = self.page(after, |user, person| Some(self.for_users(user, person)));
+                let (last, more) = (found.last.clone(), found.more);
+                (Payload::Presence(self.page_batch(audience, number, found)), last, more)
             }
             Audience::Peers => {
-                let Page { add, last, more } = self.page(after, |user, person| self.for_peers(now, user, person));
-                let batch = Batch {
-                    seq: since,
-                    page,
+                let found = self.page(after, |user, person| self.for_peers(now, user, person));
+                let (last, more) = (found.last.clone(), found.more);
+                (
+                    Payload::ServerPresence(self.page_batch(audience, number, found)),
+                    last,
                     more,
-                    add,
-                    ..self.empty_batch(audience)
-                };
-                (Payload::ServerPresence(batch), last, more)
+                )
             }
         };
         self.send(links, now, Address::everyone(), &payload);
         (last, more)
+    }
+
+    fn page_batch<A, R>(&self, audience: Audience, (page, since): (u64, u64), found: Page<A>) -> Batch<A, R> {
+        Batch {
+            seq: since,
+            page,
+            more: found.more,
+            add: found.add,
+            ..self.empty_batch(audience)
+        }
     }
 
     fn changes<A, R>(
