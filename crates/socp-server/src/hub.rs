@@ -181,10 +181,11 @@ impl Hub {
     pub(crate) async fn run(mut self) {
         self.perform();
         loop {
-            let due = self
+            let core_due = self
                 .core
                 .poll_timeout()
                 .map(|due| self.epoch + Duration::from_millis(due));
+            let due = core_due.into_iter().chain(self.store.flush_due()).min();
             let message = tokio::select! {
                 message = self.messages.recv() => message,
                 _ = self.renewal.tick() => {
@@ -195,6 +196,7 @@ impl Hub {
                     continue;
                 }
                 () = sleep_until(due) => {
+                    self.flush_store();
                     self.core.handle_timeout(now(self.epoch));
                     self.perform();
                     continue;
@@ -206,6 +208,12 @@ impl Hub {
             if self.is_stopping {
                 return self.drain().await;
             }
+        }
+    }
+
+    fn flush_store(&mut self) {
+        if self.store.flush_due().is_some_and(|due| due <= Instant::now()) {
+            self.store.flush();
         }
     }
 

@@ -1,7 +1,9 @@
 //! Durable records: one SQLite database, one writer thread, group commit.
 //!
 //! Records are acknowledged only after a commit with `synchronous=FULL`. Whatever has piled up while the disk was busy
-//! goes into the next commit together, so the disk is synced once for many.
+//! goes into the next commit together, so the disk is synced once for many. Records of delivered content, for which nobody
+//! waits, are held together for a moment before that: under load there is one for each message, and what a sync costs is
+//! theirs alone.
 
 mod migrations;
 mod tables;
@@ -24,14 +26,17 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
 
-/// Most records in one commit, so that the first does not wait for an endless stream.
-const GROUP_COUNT_MAX: usize = 256;
+/// Most records in one commit, but for those that come with the last, so that the first does not wait for an endless stream.
+const GROUP_COUNT_MAX: usize = PRUNE_COUNT_MAX / 2;
+
+/// How long records that nobody waits for are held together at most; a crash loses those of this time.
+const HELD_MAX: Duration = Duration::from_millis(50);
 
 /// How often what is not needed any more is removed, where little comes.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// Most rows removed at once, so that nobody waits long; if there are more, the rest goes soon after.
-const PRUNE_COUNT_MAX: usize = 1_000;
+const PRUNE_COUNT_MAX: usize = 2_000;
 
 /// After so many new rows it is removed, too: fewer than go at once, so that a table that is full does not grow.
 const PRUNE_EVERY_COUNT: usize = PRUNE_COUNT_MAX / 2;
@@ -53,6 +58,10 @@ pub(crate) struct Store {
     health: StoreHealth,
     /// Records that wait for the disk.
     waiting: Arc<AtomicUsize>,
+    /// Those of them that the writer has not been given.
+    held: Vec<(SaveId, Record)>,
+    /// Since when the first of those is held.
+    held_since: Option<Instant>,
     // Set once, before the first record.
     metrics: OnceLock<Arc<Metrics>>,
 }
@@ -60,7 +69,12 @@ pub(crate) struct Store {
 enum Order {
     AnswerTo(mpsc::Sender<HubMessage>),
     CountWith(Arc<Metrics>),
-    Save(SaveId, Record),
+    Save(Vec<(SaveId, Record)>),
+}
+
+/// Whether somebody waits for the record to be on disk.
+fn is_awaited(record: &Record) -> bool {
+    !matches!(record, Record::Delivered(_))
 }
 
 /// Whether the last write worked.
@@ -155,6 +169,8 @@ impl Database {
             writer,
             health,
             waiting,
+            held: Vec::new(),
+            held_since: None,
             metrics: OnceLock::new(),
         })
     }
@@ -179,7 +195,7 @@ impl Store {
 
     /// Queues a record; false where too many wait for the disk already.
     #[must_use]
-    pub(crate) fn save(&self, save: SaveId, record: Record) -> bool {
+    pub(crate) fn save(&mut self, save: SaveId, record: Record) -> bool {
         if self.waiting.fetch_add(1, Ordering::Relaxed) >= QUEUE_COUNT_MAX {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
             return false;
@@ -187,12 +203,32 @@ impl Store {
         if let Some(metrics) = self.metrics.get() {
             metrics.store_queue.inc();
         }
-        let _never = self.orders.send(Order::Save(save, record));
+        let is_awaited = is_awaited(&record);
+        self.held.push((save, record));
+        if is_awaited || self.held.len() >= GROUP_COUNT_MAX {
+            self.flush();
+        } else {
+            self.held_since.get_or_insert_with(Instant::now);
+        }
         true
     }
 
+    /// When to [`Store::flush`], if anything is held.
+    pub(crate) fn flush_due(&self) -> Option<Instant> {
+        self.held_since?.checked_add(HELD_MAX)
+    }
+
+    /// Gives the writer what is held.
+    pub(crate) fn flush(&mut self) {
+        self.held_since = None;
+        if !self.held.is_empty() {
+            let _never = self.orders.send(Order::Save(std::mem::take(&mut self.held)));
+        }
+    }
+
     /// Writes what is queued and ends.
-    pub(crate) fn close(self) {
+    pub(crate) fn close(mut self) {
+        self.flush();
         drop(self.orders);
         if self.writer.join().is_err() {
             tracing::error!("the store's thread failed");
@@ -237,7 +273,7 @@ impl Writer {
             }
             let wait = self.prune_at.saturating_duration_since(Instant::now());
             match queue.recv_timeout(wait) {
-                Ok(first) => self.take(std::iter::once(first).chain(queue.try_iter().take(GROUP_COUNT_MAX))),
+                Ok(first) => self.take(first, queue),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -247,27 +283,34 @@ impl Writer {
         drop(lock);
     }
 
-    fn take(&mut self, orders: impl Iterator<Item = Order>) {
+    /// Writes the records of an order, and of those behind it that are there already.
+    fn take(&mut self, first: Order, queue: &Receiver<Order>) {
         let mut group = Vec::new();
-        for order in orders {
+        let mut next = Some(first);
+        while let Some(order) = next {
             match order {
                 Order::AnswerTo(hub) => self.hub = Some(hub),
                 Order::CountWith(metrics) => self.metrics = Some(metrics),
-                Order::Save(save, record) => group.push((save, record)),
+                Order::Save(records) if group.is_empty() => group = records,
+                Order::Save(mut records) => group.append(&mut records),
             }
+            next = (group.len() < GROUP_COUNT_MAX).then(|| queue.try_recv().ok()).flatten();
         }
         if group.is_empty() {
             return;
         }
         self.commit(&group);
-        let is_row = |(_, record): &&(SaveId, Record)| matches!(record, Record::Delivered(_));
-        self.new_rows = self.new_rows.saturating_add(group.iter().filter(is_row).count());
+        let rows = group
+            .iter()
+            .filter(|(_, record)| matches!(record, Record::Delivered(_)));
+        self.new_rows = self.new_rows.saturating_add(rows.count());
         if self.new_rows >= PRUNE_EVERY_COUNT {
             self.prune();
         }
     }
 
-    /// Writes a group and answers for all of it at once, so that the hub is disturbed once for each sync of the disk.
+    /// Writes a group and answers at once for all of it that somebody waits for, so that the hub is disturbed at most once
+    /// for each sync of the disk.
     fn commit(&mut self, group: &[(SaveId, Record)]) {
         let begun = Instant::now();
         let outcome = tables::commit(&mut self.connection, group).map_err(|error| error.to_string());
@@ -278,8 +321,9 @@ impl Writer {
             metrics.store_queue.dec_by(count);
         }
         self.health.set(outcome.clone().err());
-        if let Some(hub) = &self.hub {
-            let saves = group.iter().map(|(save, _)| *save).collect();
+        let awaited = group.iter().filter(|(_, record)| is_awaited(record));
+        let saves: Vec<SaveId> = awaited.map(|(save, _)| *save).collect();
+        if let Some(hub) = self.hub.as_ref().filter(|_| !saves.is_empty()) {
             // Fails only once the hub has ended, when nobody waits for it.
             let _stopped = hub.blocking_send(HubMessage::Saved(saves, outcome));
         }

@@ -1,6 +1,6 @@
 //! What the database keeps: over a migration, over a restart, and for how long.
 
-use super::{Database, Order, QUEUE_COUNT_MAX, Store, StoreHealth, Writer, migrations, tables};
+use super::{Database, GROUP_COUNT_MAX, Order, QUEUE_COUNT_MAX, Store, StoreHealth, Writer, migrations, tables};
 use crate::hub::HubMessage;
 use crate::metrics::Metrics;
 use rusqlite::{Connection, StatementStatus};
@@ -9,7 +9,7 @@ use socp_proto::limits::CONTENT_REMEMBERED_MS;
 use socp_proto::{KeyText, UserId};
 use std::path::Path;
 use std::sync::atomic::AtomicUsize;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
@@ -273,13 +273,14 @@ fn a_table_that_is_full_does_not_grow() {
     let now = u64::try_from(unix).unwrap();
     for group in 0..40_u64 {
         let saves = group * 250..(group + 1) * 250;
-        writer.take(saves.map(|save| Order::Save(SaveId(save), Record::Delivered(delivered(1, now)))));
+        let records = saves.map(|save| (SaveId(save), Record::Delivered(delivered(1, now))));
+        writer.take(Order::Save(records.collect()), &nothing_more());
     }
     let kept: i64 = writer
         .connection
         .query_row("SELECT count(*) FROM delivered", [], |row| row.get(0))
         .unwrap();
-    assert!((2_000..2_500).contains(&kept), "{kept}");
+    assert!((2_000..3_000).contains(&kept), "{kept}");
 }
 
 #[test]
@@ -291,10 +292,18 @@ fn one_commit_has_one_answer_and_a_failing_store_says_so_until_it_works_again() 
     let mut writer = Writer::new(database.connection, health.clone(), Arc::default());
     let metrics = Arc::new(Metrics::new());
     let (hub, mut messages) = mpsc::channel(1);
-    writer.take([Order::AnswerTo(hub), Order::CountWith(Arc::clone(&metrics))].into_iter());
+    writer.take(Order::AnswerTo(hub), &nothing_more());
+    writer.take(Order::CountWith(Arc::clone(&metrics)), &nothing_more());
     let mut save = |saves: std::ops::Range<u64>| {
-        let orders = saves.map(|save| Order::Save(SaveId(save), Record::Delivered(delivered(1, NOW + save))));
-        writer.take(orders);
+        let both = |save| {
+            [
+                Record::ChannelVersion(save),
+                Record::Delivered(delivered(1, NOW + save)),
+            ]
+        };
+        // Nobody waits for what was delivered.
+        let records = saves.flat_map(|save| [SaveId(save), SaveId(1_000 + save)].into_iter().zip(both(save)));
+        writer.take(Order::Save(records.collect()), &nothing_more());
         match messages.try_recv() {
             Ok(HubMessage::Saved(saves, outcome)) => (saves, outcome.is_ok()),
             other => panic!("{other:?} is no answer"),
@@ -320,27 +329,82 @@ fn one_commit_has_one_answer_and_a_failing_store_says_so_until_it_works_again() 
     assert_eq!((health.failure(), metrics.store_failing()), (None, false));
 }
 
-#[test]
-fn what_waits_for_a_slow_disk_is_bounded_and_there_is_room_again_behind_a_commit() {
+/// A store without a thread: what its writer would get can be looked at.
+fn store_without_writer() -> (Store, Receiver<Order>, Writer, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let database = Database::open(&dir.path().join("server.db")).unwrap();
     let (orders, queue) = channel();
     let waiting = Arc::<AtomicUsize>::default();
-    let mut writer = Writer::new(database.connection, StoreHealth::default(), Arc::clone(&waiting));
+    let writer = Writer::new(database.connection, StoreHealth::default(), Arc::clone(&waiting));
     let store = Store {
         orders,
         writer: std::thread::spawn(|| ()),
         health: StoreHealth::default(),
         waiting,
+        held: Vec::new(),
+        held_since: None,
         metrics: OnceLock::new(),
     };
-    let save = |number: usize| {
+    (store, queue, writer, dir)
+}
+
+fn nothing_more() -> Receiver<Order> {
+    channel().1
+}
+
+/// The numbers of the records in each order that the writer has been given.
+fn given(queue: &Receiver<Order>) -> Vec<Vec<u64>> {
+    let records = |order| match order {
+        Order::Save(records) => records.into_iter().map(|(SaveId(save), _)| save).collect(),
+        Order::AnswerTo(_) | Order::CountWith(_) => panic!("no record"),
+    };
+    queue.try_iter().map(records).collect()
+}
+
+#[test]
+fn what_waits_for_a_slow_disk_is_bounded_and_there_is_room_again_behind_a_commit() {
+    let (mut store, queue, mut writer, _dir) = store_without_writer();
+    let mut save = |number: usize| {
         let number = u64::try_from(number).unwrap();
         store.save(SaveId(number), Record::ChannelVersion(number))
     };
-    assert!((0..QUEUE_COUNT_MAX).all(save));
+    assert!((0..QUEUE_COUNT_MAX).all(&mut save));
     assert!(!save(0) && !save(1));
-    writer.take(queue.try_iter().take(2));
+    writer.take(queue.recv().unwrap(), &nothing_more());
+    writer.take(queue.recv().unwrap(), &nothing_more());
     assert!(save(0) && save(1));
     assert!(!save(2));
+}
+
+#[test]
+fn records_that_nobody_waits_for_are_held_together_and_go_with_the_first_that_somebody_waits_for() {
+    let (mut store, queue, _writer, _dir) = store_without_writer();
+    let row = |number| Record::Delivered(delivered(number, NOW));
+    assert!(store.save(SaveId(1), row(1)) && store.save(SaveId(2), row(2)));
+    assert_eq!(given(&queue), Vec::<Vec<u64>>::new());
+    assert!(store.flush_due().is_some());
+
+    assert!(store.save(SaveId(3), Record::ChannelVersion(1)));
+    assert_eq!((given(&queue), store.flush_due()), (vec![vec![1, 2, 3]], None));
+
+    assert!(store.save(SaveId(4), row(3)));
+    store.flush();
+    assert_eq!((given(&queue), store.flush_due()), (vec![vec![4]], None));
+
+    let group_max = u64::try_from(GROUP_COUNT_MAX).unwrap();
+    assert!((0..group_max).all(|save| store.save(SaveId(save), row(4))));
+    assert_eq!(given(&queue), vec![(0..group_max).collect::<Vec<_>>()]);
+
+    assert!(store.save(SaveId(5), row(5)));
+    store.close();
+    assert_eq!(given(&queue), vec![vec![5]]);
+}
+
+#[test]
+fn a_commit_takes_what_is_there_and_no_more_than_bounded() {
+    let (mut store, queue, mut writer, _dir) = store_without_writer();
+    let all = u64::try_from(GROUP_COUNT_MAX + 10).unwrap();
+    assert!((0..all).all(|save| store.save(SaveId(save), Record::ChannelVersion(save))));
+    writer.take(queue.recv().unwrap(), &queue);
+    assert_eq!(given(&queue).len(), 10);
 }
