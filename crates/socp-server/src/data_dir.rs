@@ -4,23 +4,25 @@
 //! DIR/            0700
 //!   lock          held while a server runs on it
 //!   server.key    0600  the private key, sealed
-//!   server.unlock 0600  32 random bytes that unseal it
+//!   server.unlock 0600  32 random bytes that unseal it, where no passphrase does
 //!   admin.sock    0600  where a running server answers its operator
 //!   server.db           identity, pins, users (SQLite; -wal and -shm beside it)
 //! ```
 //!
-//! A copy of the database, or of the key file alone, gives nobody the key; a copy of the whole directory does.
+//! A copy of the database, or of the key file alone, gives nobody the key; a copy of the whole directory does, unless a
+//! passphrase protects the key.
 
 use crate::error::ServerError;
+use crate::key_files;
 use crate::settings::Settings;
 use crate::store::{Database, Store};
 use socp_core::server::Memory;
-use socp_crypto::{PrivateKey, SealedKey, SecretBytes, UnlockSecret, random_bytes};
+use socp_crypto::{PrivateKey, random_bytes};
 use socp_proto::{KeyText, ServerId};
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::Path;
 
 /// A data directory that is locked, read and ready.
 pub(crate) struct Opened {
@@ -50,7 +52,7 @@ fn open_blocking(settings: &Settings) -> Result<Opened, ServerError> {
     let database_path = dir.join("server.db");
     let database = Database::open(&database_path)?;
     let remembered = database.read(&database_path)?;
-    let key = load_or_make_key(dir, remembered.identity.is_some())?;
+    let key = key_files::load_or_make(dir, remembered.identity.is_some(), settings.passphrase.as_ref())?;
     let key_text = KeyText::from_der(key.public_key().spki_der());
     let server_id = match &remembered.identity {
         Some((id, pinned)) => {
@@ -73,7 +75,7 @@ fn open_blocking(settings: &Settings) -> Result<Opened, ServerError> {
     })
 }
 
-fn data_error(path: &Path) -> impl FnOnce(io::Error) -> ServerError {
+pub(crate) fn data_error(path: &Path) -> impl FnOnce(io::Error) -> ServerError {
     let path = path.to_owned();
     move |source| ServerError::Data { path, source }
 }
@@ -130,56 +132,4 @@ fn fresh_id() -> Result<ServerId, ServerError> {
     let bytes = random_bytes::<16>().map_err(|error| failed(error.to_string()))?;
     let id = uuid::Builder::from_random_bytes(bytes).into_uuid().to_string();
     ServerId::try_from(id).map_err(|error| failed(error.to_string()))
-}
-
-/// Loads the server's key; makes one only where the database does not know of any.
-fn load_or_make_key(dir: &Path, must_exist: bool) -> Result<PrivateKey, ServerError> {
-    let (path, unlock_path) = (dir.join("server.key"), dir.join("server.unlock"));
-    let key_error = |source| ServerError::Key {
-        path: path.clone(),
-        source,
-    };
-    if !path.exists() && !must_exist {
-        let key = PrivateKey::generate().map_err(key_error)?;
-        let secret = SecretBytes::random().map_err(key_error)?;
-        let sealed = SealedKey::seal(&key, UnlockSecret::Secret(&secret)).map_err(key_error)?;
-        let text = sealed.to_json().map_err(key_error)?;
-        write_private(&unlock_path, secret.expose())?;
-        write_private(&path, text.as_bytes())?;
-        return Ok(key);
-    }
-    let secret = SecretBytes::new(read_private(&unlock_path)?);
-    let text = String::from_utf8_lossy(&read_private(&path)?).into_owned();
-    let sealed = SealedKey::from_json(&text).map_err(key_error)?;
-    sealed.open(UnlockSecret::Secret(&secret)).map_err(key_error)
-}
-
-/// Writes a file that only its owner may read, whole or not at all.
-fn write_private(path: &Path, bytes: &[u8]) -> Result<(), ServerError> {
-    let unfinished: PathBuf = path.with_extension("new");
-    let write = || {
-        let mut file = OpenOptions::new()
-            .create(true)
-            .truncate(true)
-            .write(true)
-            .mode(0o600)
-            .open(&unfinished)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&unfinished, path)?;
-        File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
-    };
-    write().map_err(data_error(path))
-}
-
-/// Reads a file that only its owner should be able to read.
-fn read_private(path: &Path) -> Result<Vec<u8>, ServerError> {
-    let mut file = File::open(path).map_err(data_error(path))?;
-    let mode = file.metadata().map_err(data_error(path))?.permissions().mode();
-    if mode & 0o077 != 0 {
-        tracing::warn!(path = %path.display(), "others may read this file; chmod 600 it");
-    }
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes).map_err(data_error(path))?;
-    Ok(bytes)
 }

@@ -58,6 +58,19 @@ pub enum ServerError {
         /// Why.
         source: CryptoError,
     },
+    /// The key does not open with what was given.
+    #[error(
+        "{} does not open: a wrong passphrase, or a server.unlock that is not its own, or a damaged file; restore it from \
+         a backup if the passphrase is right",
+        path.display()
+    )]
+    WrongPassphrase {
+        /// Which.
+        path: PathBuf,
+    },
+    /// A passphrase is missing, or given where there is none.
+    #[error("{0}")]
+    Passphrase(String),
     /// Key, database and settings disagree on who this is.
     #[error("{0}")]
     Identity(String),

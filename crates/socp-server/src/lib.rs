@@ -16,6 +16,7 @@ mod dial;
 mod error;
 mod http;
 mod hub;
+mod key_files;
 mod keyring;
 mod link;
 mod log;
@@ -32,6 +33,7 @@ mod store;
 mod verifiers;
 
 pub use error::ServerError;
+pub use key_files::{change_passphrase, needs_passphrase};
 pub use settings::{RateLimit, Settings};
 
 use admin::Desk;

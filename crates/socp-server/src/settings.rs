@@ -2,6 +2,7 @@
 
 use crate::error::ServerError;
 use socp_core::server::{Accept, BootstrapEntry, Config};
+use socp_crypto::Password;
 use socp_proto::limits::{
     PEER_FRAMES_PER_S_MAX, USER_FRAMES_BURST_MAX, USER_FRAMES_PER_S_MAX, VERIFICATIONS_PER_S_MAX,
 };
@@ -25,6 +26,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Where identity, pins and users live.
     pub data: PathBuf,
+    /// What opens the server's key, if a passphrase protects it; a new key is sealed under it.
+    pub passphrase: Option<Password>,
     /// The name for people.
     pub name: Option<String>,
     /// The id to have; else the stored one, else a fresh one.
@@ -60,6 +63,7 @@ impl Settings {
         Self {
             listen,
             data,
+            passphrase: None,
             name: None,
             server_id: None,
             public_address: None,

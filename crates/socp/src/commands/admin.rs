@@ -3,8 +3,8 @@
 mod table;
 
 use crate::cli::Common;
-use crate::out;
 use crate::safe_text::safe;
+use crate::{out, password};
 use clap::{Args, Subcommand};
 use color_eyre::eyre::{Context as _, Result, bail, eyre};
 use socp_server::admin::{self, AdminError, Ask, LinkRow, PinRow, Row, StatusRow, UserRow};
@@ -43,6 +43,11 @@ enum AdminCommand {
     /// Forget the key of a server that has another one now, or is gone for good; also of a server that is stopped
     #[command(after_help = "Example:\n  socp admin unpin 3f0a --data ./srv-a")]
     Unpin(UnpinArgs),
+    /// Protect the key of a server that is stopped with a passphrase, change it, or take it away
+    #[command(after_help = "Example:
+  socp admin passphrase --data ./srv-a
+  socp serve --data ./srv-a --passphrase-file /run/credentials/socp/passphrase")]
+    Passphrase(PassphraseArgs),
 }
 
 #[derive(Debug, Args)]
@@ -60,6 +65,21 @@ struct UnpinArgs {
     /// Do not ask
     #[arg(long)]
     yes: bool,
+    #[command(flatten)]
+    place: Where,
+}
+
+#[derive(Debug, Args)]
+struct PassphraseArgs {
+    /// A file whose first line is the passphrase that the key has now; else a terminal is asked
+    #[arg(long, value_name = "FILE")]
+    passphrase_file: Option<PathBuf>,
+    /// A file whose first line is the new passphrase; else a terminal is asked
+    #[arg(long, value_name = "FILE", conflicts_with = "remove")]
+    new_passphrase_file: Option<PathBuf>,
+    /// Take the passphrase away: whoever can read the directory then has the key
+    #[arg(long)]
+    remove: bool,
     #[command(flatten)]
     place: Where,
 }
@@ -85,6 +105,7 @@ fn perform(command: AdminCommand, json: bool) -> Result<()> {
             );
         }
         AdminCommand::Unpin(args) => return unpin(&args, json),
+        AdminCommand::Passphrase(args) => return change_passphrase(&args, json),
     };
     let rows = admin::ask(&place.data, &ask)?;
     let none = match ask {
@@ -92,6 +113,27 @@ fn perform(command: AdminCommand, json: bool) -> Result<()> {
         Ask::Status | Ask::Links | Ask::Pins | Ask::Unpin { .. } => "nobody is connected",
     };
     show(&rows, none, json)
+}
+
+fn change_passphrase(args: &PassphraseArgs, json: bool) -> Result<()> {
+    let data = &args.place.data;
+    let old = match &args.passphrase_file {
+        Some(file) => Some(password::from_file(file)?),
+        None => password::of_server(data)?,
+    };
+    let new = match &args.new_passphrase_file {
+        _ if args.remove => None,
+        Some(file) => Some(password::from_file(file)?),
+        None => Some(password::new_of_server()?),
+    };
+    socp_server::change_passphrase(data, old.as_ref(), new.as_ref())?;
+    if json {
+        return Ok(out::json(&serde_json::json!({ "has_passphrase": new.is_some() }))?);
+    }
+    Ok(out::line(match new {
+        Some(_) => "the server's key opens with the new passphrase alone; without it the server does not start",
+        None => "the server's key opens without a passphrase",
+    })?)
 }
 
 /// Whether a server runs on the directory.

@@ -4,6 +4,7 @@ mod bootstrap;
 mod bootstrap_file;
 
 use crate::cli::LogFormat;
+use crate::password;
 use bootstrap::{read_entry, read_host_port, without_repetition};
 use clap::{Args, ValueEnum};
 use color_eyre::eyre::{Context as _, Result, bail, eyre};
@@ -24,6 +25,7 @@ const INTRODUCERS_WANTED: usize = 3;
 /// The settings that `SOCP_…` variables and `socp.toml` may give, too.
 const SETTINGS: &[&str] = &[
     "listen",
+    "passphrase_file",
     "name",
     "server_id",
     "public_address",
@@ -57,6 +59,10 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "DIR", env = "SOCP_DATA")]
     #[serde(skip)]
     data: PathBuf,
+    /// A file whose first line is the passphrase of the server's key; a new key is sealed under it
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    passphrase_file: Option<PathBuf>,
     /// A name for people
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -171,7 +177,10 @@ enum Switch {
 
 /// Runs the command.
 pub(crate) async fn run(args: &ServeArgs) -> Result<()> {
-    let (settings, is_introducer) = read_settings(args)?;
+    let (mut settings, is_introducer) = read_settings(args)?;
+    if settings.passphrase.is_none() {
+        settings.passphrase = password::of_server(&settings.data)?;
+    }
     let known = settings.bootstrap.len();
     if !is_introducer && (1..INTRODUCERS_WANTED).contains(&known) {
         tracing::warn!(
@@ -202,12 +211,18 @@ fn read_settings(args: &ServeArgs) -> Result<(Settings, bool)> {
         )
     })?;
     // A path that stands in the file is meant from where the file is.
-    let is_of_file = layers
-        .find_metadata("bootstrap_file")
-        .and_then(|metadata| metadata.source.as_ref()?.file_path())
-        .is_some();
-    if let Some(path) = merged.bootstrap_file.as_mut().filter(|_| is_of_file) {
-        *path = args.data.join(&*path);
+    let is_of_file = |name: &str| {
+        let source = layers.find_metadata(name).and_then(|metadata| metadata.source.as_ref());
+        source.and_then(figment::Source::file_path).is_some()
+    };
+    let paths = [
+        ("bootstrap_file", &mut merged.bootstrap_file),
+        ("passphrase_file", &mut merged.passphrase_file),
+    ];
+    for (name, path) in paths {
+        if let Some(path) = path.as_mut().filter(|_| is_of_file(name)) {
+            *path = args.data.join(&*path);
+        }
     }
     Ok((to_settings(&merged, args.data.clone())?, merged.introducer))
 }
@@ -218,6 +233,7 @@ fn to_settings(args: &ServeArgs, data: PathBuf) -> Result<Settings> {
         .parse()
         .map_err(|_| eyre!("--listen {listen:?} is not an address and a port, like 127.0.0.1:8765"))?;
     let mut settings = Settings::new(listen, data);
+    settings.passphrase = args.passphrase_file.as_deref().map(password::from_file).transpose()?;
     settings.name = args.name.as_deref().map(read_name).transpose()?;
     settings.server_id = args.server_id.as_deref().map(read_server_id).transpose()?;
     settings.public_address = args

@@ -30,6 +30,7 @@ mod letter_client;
 mod letter_server;
 mod network;
 mod pages;
+mod passphrase;
 mod pictures;
 mod presence;
 mod process;

@@ -1,0 +1,150 @@
+//! The files of the server's key: sealed under a passphrase, or under random bytes in a file of their own.
+
+use crate::data_dir::{data_error, lock};
+use crate::error::ServerError;
+use socp_crypto::{Password, PrivateKey, SealedKey, SecretBytes, UnlockSecret};
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+/// The key, sealed.
+const KEY: &str = "server.key";
+
+/// What unseals it where no passphrase does.
+const UNLOCK: &str = "server.unlock";
+
+/// Whether the key in a data directory can be opened with a passphrase alone; false where there is no key yet.
+///
+/// # Errors
+/// [`ServerError::Data`] or [`ServerError::Key`] where the file cannot be read.
+pub fn needs_passphrase(dir: &Path) -> Result<bool, ServerError> {
+    if !dir.join(KEY).exists() {
+        return Ok(false);
+    }
+    Ok(read_sealed(dir)?.needs_password())
+}
+
+/// Seals the key of a server that is stopped anew: under `new`, or without one as at first.
+///
+/// # Errors
+/// [`ServerError::DataInUse`] while a server runs; [`ServerError::Key`] for a wrong passphrase;
+/// [`ServerError::Passphrase`] if one is needed and missing; [`ServerError::Data`].
+pub fn change_passphrase(dir: &Path, old: Option<&Password>, new: Option<&Password>) -> Result<(), ServerError> {
+    if !dir.join(KEY).exists() {
+        let source = std::io::Error::new(ErrorKind::NotFound, "there is no server's key");
+        return Err(data_error(&dir.join(KEY))(source));
+    }
+    let _lock = lock(dir)?;
+    let key = open(dir, &read_sealed(dir)?, old)?;
+    seal(dir, &key, new)
+}
+
+/// Loads the server's key; makes one only where the database does not know of any.
+pub(crate) fn load_or_make(
+    dir: &Path,
+    must_exist: bool,
+    passphrase: Option<&Password>,
+) -> Result<PrivateKey, ServerError> {
+    if !dir.join(KEY).exists() && !must_exist {
+        let key = PrivateKey::generate().map_err(key_error(dir))?;
+        seal(dir, &key, passphrase)?;
+        return Ok(key);
+    }
+    let sealed = read_sealed(dir)?;
+    if passphrase.is_some() && !sealed.needs_password() {
+        return Err(ServerError::Passphrase(format!(
+            "a passphrase is given, but {} has none; give it one with `socp admin passphrase --data {}`, or leave the \
+             passphrase out",
+            dir.join(KEY).display(),
+            dir.display()
+        )));
+    }
+    open(dir, &sealed, passphrase)
+}
+
+fn open(dir: &Path, sealed: &SealedKey, passphrase: Option<&Password>) -> Result<PrivateKey, ServerError> {
+    if !sealed.needs_password() {
+        let secret = SecretBytes::new(read_private(&dir.join(UNLOCK))?);
+        return sealed.open(UnlockSecret::Secret(&secret)).map_err(key_error(dir));
+    }
+    let Some(passphrase) = passphrase else {
+        return Err(ServerError::Passphrase(format!(
+            "{} is protected by a passphrase; give it with --passphrase-file FILE (or SOCP_PASSPHRASE_FILE), or start at a \
+             terminal, which asks for it",
+            dir.join(KEY).display()
+        )));
+    };
+    sealed.open(UnlockSecret::Password(passphrase)).map_err(key_error(dir))
+}
+
+/// At every moment the key on disk can be opened with what is on disk, or with the passphrase.
+fn seal(dir: &Path, key: &PrivateKey, passphrase: Option<&Password>) -> Result<(), ServerError> {
+    let Some(passphrase) = passphrase else {
+        return seal_under_file(dir, key);
+    };
+    let sealed = SealedKey::seal(key, UnlockSecret::Password(passphrase)).map_err(key_error(dir))?;
+    write_private(&dir.join(KEY), sealed.to_json().map_err(key_error(dir))?.as_bytes())?;
+    let unlock = dir.join(UNLOCK);
+    match std::fs::remove_file(&unlock) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(data_error(&unlock)(error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+fn seal_under_file(dir: &Path, key: &PrivateKey) -> Result<(), ServerError> {
+    let unlock = dir.join(UNLOCK);
+    // The bytes there are kept, if any: the key may be sealed under them still.
+    let secret = if unlock.exists() {
+        SecretBytes::new(read_private(&unlock)?)
+    } else {
+        let secret = SecretBytes::random().map_err(key_error(dir))?;
+        write_private(&unlock, secret.expose())?;
+        secret
+    };
+    let sealed = SealedKey::seal(key, UnlockSecret::Secret(&secret)).map_err(key_error(dir))?;
+    write_private(&dir.join(KEY), sealed.to_json().map_err(key_error(dir))?.as_bytes())
+}
+
+fn read_sealed(dir: &Path) -> Result<SealedKey, ServerError> {
+    let text = read_private(&dir.join(KEY))?;
+    SealedKey::from_json(&String::from_utf8_lossy(&text)).map_err(key_error(dir))
+}
+
+fn key_error(dir: &Path) -> impl FnOnce(socp_crypto::CryptoError) -> ServerError {
+    let path = dir.join(KEY);
+    move |source| match source {
+        socp_crypto::CryptoError::WrongPassword => ServerError::WrongPassphrase { path },
+        source => ServerError::Key { path, source },
+    }
+}
+
+/// Writes a file that only its owner may read, whole or not at all.
+fn write_private(path: &Path, bytes: &[u8]) -> Result<(), ServerError> {
+    let unfinished: PathBuf = path.with_extension("new");
+    let write = || {
+        let mut file = OpenOptions::new()
+            .create(true)
+            .truncate(true)
+            .write(true)
+            .mode(0o600)
+            .open(&unfinished)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&unfinished, path)?;
+        File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+    };
+    write().map_err(data_error(path))
+}
+
+/// Reads a file that only its owner should be able to read.
+fn read_private(path: &Path) -> Result<Vec<u8>, ServerError> {
+    let mut file = File::open(path).map_err(data_error(path))?;
+    let mode = file.metadata().map_err(data_error(path))?.permissions().mode();
+    if mode & 0o077 != 0 {
+        tracing::warn!(path = %path.display(), "others may read this file; chmod 600 it");
+    }
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(data_error(path))?;
+    Ok(bytes)
+}
