@@ -6,7 +6,7 @@ use crate::files::OutgoingFile;
 use crate::link::ServerUrl;
 use crate::profile::Profile;
 use socp_core::client::{ChannelReport, Event, FileProgress, FileReport, Person, SendFault, Target, TellFault};
-use socp_crypto::PrivateKey;
+use socp_crypto::UserKeys;
 use socp_proto::UserId;
 use std::future::Future;
 use std::path::PathBuf;
@@ -88,12 +88,12 @@ impl Client {
     /// [`ClientError::Unreachable`], [`ClientError::Stopped`], or what is wrong with the profile.
     pub async fn connect(
         profile: Profile,
-        key: PrivateKey,
+        keys: UserKeys,
         options: Options,
     ) -> Result<(Self, EventStream), ClientError> {
         let user = profile.identity().user_id.clone();
         let (requests, request_queue) = mpsc::channel(REQUESTS_COUNT_MAX);
-        let events = driver::start(profile, key, options, request_queue).await?;
+        let events = driver::start(profile, keys, options, request_queue).await?;
         Ok((Self { requests, user }, EventStream { events }))
     }
 

@@ -20,7 +20,7 @@ use socp_core::client::{
     ResolveError, Sealed, SendFault, ServerPin, Target, TellFault, Ticket, UserPin,
 };
 use socp_core::{Now, Verified};
-use socp_crypto::{CryptoError, PrivateKey, PublicKey, random_bytes};
+use socp_crypto::{CryptoError, PublicKey, UserKeys, random_bytes};
 use socp_proto::{Fingerprint, Frame, KeyText, Meta, UserId};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -83,12 +83,12 @@ const FILES_END_WAIT_MAX: Duration = Duration::from_secs(2);
 /// Connects and lets the driver run; what arrives comes out of the returned channel.
 pub(crate) async fn start(
     profile: Profile,
-    key: PrivateKey,
+    keys: UserKeys,
     options: Options,
     requests: mpsc::Receiver<Request>,
 ) -> Result<mpsc::Receiver<Event>, ClientError> {
     let (events, stream) = mpsc::channel(EVENTS_COUNT_MAX);
-    let driver = Driver::new(profile, key, options, requests, events).await?;
+    let driver = Driver::new(profile, keys, options, requests, events).await?;
     let (entered, entry) = oneshot::channel();
     tokio::spawn(driver.run(entered));
     entry.await.map_err(|_| ClientError::Ended)??;
@@ -152,7 +152,7 @@ struct Driver {
 impl Driver {
     async fn new(
         profile: Profile,
-        key: PrivateKey,
+        keys: UserKeys,
         options: Options,
         requests: mpsc::Receiver<Request>,
         events: mpsc::Sender<Event>,
@@ -171,8 +171,8 @@ impl Driver {
             options,
             core,
             clock: Clock::start(),
-            worker: Worker::start(key.clone()),
-            files: FileLane::start(user, key, downloads.map(|downloads| downloads.dir)),
+            worker: Worker::start(keys.clone()),
+            files: FileLane::start(user, keys, downloads.map(|downloads| downloads.dir)),
             is_linked: false,
             server_key,
             delegate: None,
@@ -566,7 +566,8 @@ fn config(profile: &Profile, server: Option<ServerPin>, pins: Vec<UserPin>) -> R
         .map_err(|error| ClientError::Name(error.to_string()))?;
     Ok(Config {
         user: identity.user_id.clone(),
-        pubkey: identity.pubkey.clone(),
+        keys: identity.pair(),
+        history: identity.history.clone(),
         meta,
         program: concat!("socp/", env!("CARGO_PKG_VERSION")).to_owned(),
         server,

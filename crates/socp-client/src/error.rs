@@ -59,6 +59,12 @@ pub enum ClientError {
     /// The password does not open the key.
     #[error("wrong password, or the key file was altered")]
     WrongPassword,
+    /// Another program of this profile has changed the keys.
+    #[error("another program has just changed the keys of this profile; start again")]
+    KeysChangedMeanwhile,
+    /// What should be stored cannot be written down.
+    #[error("cannot write down what this profile knows: {0}")]
+    Unwritable(String),
     /// A name that cannot be shown.
     #[error("the name cannot be used: {0}")]
     Name(String),
@@ -134,6 +140,7 @@ impl From<CryptoError> for ClientError {
             | CryptoError::Decrypt
             | CryptoError::TooLong { .. }
             | CryptoError::KeyFile(_)
+            | CryptoError::Identity(_)
             | CryptoError::Internal(_)) => Self::Crypto(other),
         }
     }

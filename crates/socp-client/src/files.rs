@@ -15,7 +15,7 @@ use crate::worker::Done;
 use download::Download;
 use socp_core::client::{FileDone, FileFault, FileWork, Input, SealChunk, Sealed, SendFault, Source, Ticket};
 use socp_crypto::content::{FileChunkParts, file_chunk_preimage};
-use socp_crypto::{ContentCheck, CryptoError, PrivateKey, PublicKey, check_content};
+use socp_crypto::{ContentCheck, CryptoError, PublicKey, UserKeys, check_content};
 use socp_proto::limits::FILE_CHUNK_BYTES;
 use socp_proto::{Base64Url, Frame, KeyText, Payload, UserId};
 use std::collections::BTreeMap;
@@ -40,12 +40,12 @@ pub(crate) struct FileLane {
 
 impl FileLane {
     /// `downloads` is where files that arrive are kept.
-    pub(crate) fn start(user: UserId, key: PrivateKey, downloads: Option<PathBuf>) -> Self {
+    pub(crate) fn start(user: UserId, keys: UserKeys, downloads: Option<PathBuf>) -> Self {
         let (jobs, mut queue) = mpsc::unbounded_channel();
         let (results, done) = mpsc::unbounded_channel();
         let mut desk = Desk {
             user,
-            key,
+            keys,
             downloads,
             sources: BTreeMap::new(),
             incoming: BTreeMap::new(),
@@ -92,7 +92,7 @@ impl FileLane {
 /// What the thread works with.
 struct Desk {
     user: UserId,
-    key: PrivateKey,
+    keys: UserKeys,
     downloads: Option<PathBuf>,
     sources: BTreeMap<Ticket, OutgoingFile>,
     incoming: BTreeMap<Ticket, Download>,
@@ -172,7 +172,7 @@ impl Desk {
             index: chunk.index,
             total: chunk.total,
         });
-        let content_sig = Base64Url::encode(&self.key.sign(&preimage).map_err(failed)?);
+        let content_sig = Base64Url::encode(&self.keys.sign.sign(&preimage).map_err(failed)?);
         Ok(Sealed {
             ciphertext,
             content_sig,
@@ -204,7 +204,7 @@ impl Desk {
         let Payload::FileChunk(chunk) = &frame.payload else {
             return Err(FileFault::Decrypt);
         };
-        let opened = self.key.open(&chunk.ciphertext.decode(), FILE_CHUNK_BYTES);
+        let opened = self.keys.open(&chunk.ciphertext.decode(), FILE_CHUNK_BYTES);
         opened.map_err(|_| FileFault::Decrypt)
     }
 

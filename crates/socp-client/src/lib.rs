@@ -7,9 +7,9 @@
 //! # async fn example() -> Result<(), socp_client::ClientError> {
 //! use socp_client::{Client, Options, Profile, ServerUrl};
 //! let profile = Profile::open_or_create("alice".as_ref(), Some("alice"), None, None)?;
-//! let key = profile.unlock(None)?;
+//! let keys = profile.unlock(None)?;
 //! let options = Options::once(ServerUrl::parse("ws://127.0.0.1:8765")?);
-//! let (client, mut events) = Client::connect(profile, key, options).await?;
+//! let (client, mut events) = Client::connect(profile, keys, options).await?;
 //! let bob = client.resolve("bob").await?;
 //! client.tell(bob.user_id, "hello".to_owned()).await?;
 //! while let Some(event) = events.next().await {

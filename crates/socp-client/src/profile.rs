@@ -1,36 +1,26 @@
 //! A profile: one identity, the keys of everyone met, the servers used.
 //!
-//! A directory with mode 0700 holds `profile.db` and, where no password protects the key, `unlock.key`: 32 random bytes
-//! with mode 0600 that open it. The database never holds a secret in the clear. Several programs may use one profile at
+//! A directory with mode 0700 holds `profile.db` and, where no password protects the keys, `unlock.key`: 32 random bytes
+//! with mode 0600 that open them. The database never holds a secret in the clear. Several programs may use one profile at
 //! once.
 
+mod identity;
 mod schema;
 mod trust;
 mod unlock;
 
+pub use identity::Identity;
 pub use trust::Trust;
 
 use crate::error::ClientError;
+use identity::SealedKeys;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use socp_core::client::{ServerPin, UserPin};
-use socp_crypto::{Password, PrivateKey, SealedKey};
-use socp_proto::{Fingerprint, KeyText, Meta, ServerId, UserId};
+use socp_crypto::Password;
+use socp_proto::ServerId;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
-
-/// Who a profile is, without its secret.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Identity {
-    /// The user.
-    pub user_id: UserId,
-    /// The handle.
-    pub name: Option<String>,
-    /// The name to show.
-    pub display_name: Option<String>,
-    /// The public key.
-    pub pubkey: KeyText,
-}
 
 /// An open profile; cheap to clone.
 #[derive(Debug, Clone)]
@@ -38,7 +28,7 @@ pub struct Profile {
     dir: PathBuf,
     database: Arc<Mutex<Connection>>,
     identity: Identity,
-    sealed: SealedKey,
+    sealed: SealedKeys,
 }
 
 impl Profile {
@@ -51,40 +41,9 @@ impl Profile {
             return Err(ClientError::NoIdentity { dir: dir.to_owned() });
         }
         let database = schema::open(dir)?;
-        let Some((identity, sealed)) = read_identity(dir, &database)? else {
+        let Some((identity, sealed)) = identity::read(dir, &database)? else {
             return Err(ClientError::NoIdentity { dir: dir.to_owned() });
         };
-        Ok(Self::with(dir, database, identity, sealed))
-    }
-
-    /// Makes an identity with a new key; takes about a second. An empty password is none. The user's id is made from the
-    /// key, so that nobody else can keep it from its owner (PROTOCOL I.6).
-    ///
-    /// # Errors
-    /// [`ClientError::AlreadyRegistered`] if there is one; whatever is wrong with the names or the directory.
-    pub fn create(
-        dir: &Path,
-        name: Option<&str>,
-        display_name: Option<&str>,
-        password: Option<&Password>,
-    ) -> Result<Self, ClientError> {
-        check_names(name, display_name)?;
-        schema::make_dir(dir)?;
-        let mut database = schema::open(dir)?;
-        refuse_second(dir, &database)?;
-        let key = PrivateKey::generate()?;
-        let identity = Identity {
-            user_id: UserId::made_from(Fingerprint::of(key.public_key().spki_der())),
-            name: name.map(str::to_owned),
-            display_name: display_name.map(str::to_owned),
-            pubkey: KeyText::from_der(key.public_key().spki_der()),
-        };
-        // Held until the identity is stored, so that of two programs only one makes one.
-        let transaction = database.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-        refuse_second(dir, &transaction)?;
-        let sealed = unlock::seal(dir, &key, password)?;
-        write_identity(&transaction, &identity, &sealed)?;
-        transaction.commit()?;
         Ok(Self::with(dir, database, identity, sealed))
     }
 
@@ -104,7 +63,7 @@ impl Profile {
         }
     }
 
-    fn with(dir: &Path, database: Connection, identity: Identity, sealed: SealedKey) -> Self {
+    fn with(dir: &Path, database: Connection, identity: Identity, sealed: SealedKeys) -> Self {
         Self {
             dir: dir.to_owned(),
             database: Arc::new(Mutex::new(database)),
@@ -123,24 +82,6 @@ impl Profile {
     #[must_use]
     pub fn identity(&self) -> &Identity {
         &self.identity
-    }
-
-    /// Whether [`Profile::unlock`] wants a password.
-    #[must_use]
-    pub fn needs_password(&self) -> bool {
-        self.sealed.needs_password()
-    }
-
-    /// Opens the private key; with a password this takes a good part of a second.
-    ///
-    /// # Errors
-    /// [`ClientError::PasswordNeeded`], [`ClientError::WrongPassword`], or whatever is wrong with the files.
-    pub fn unlock(&self, password: Option<&Password>) -> Result<PrivateKey, ClientError> {
-        let key = unlock::open(&self.dir, &self.sealed, password)?;
-        if key.public_key().spki_der() != self.identity.pubkey.der() {
-            return Err(damaged(&self.dir, "the private key does not belong to the public one"));
-        }
-        Ok(key)
     }
 
     /// The server used last.
@@ -246,64 +187,6 @@ fn damaged(dir: &Path, what: &str) -> ClientError {
         dir: dir.to_owned(),
         what: what.to_owned(),
     }
-}
-
-fn check_names(name: Option<&str>, display_name: Option<&str>) -> Result<(), ClientError> {
-    let is_plain = |text: &str| !text.is_empty() && !text.chars().any(|c| c.is_control() || c.is_whitespace());
-    if name.is_some_and(|name| !is_plain(name) || name.contains('@')) {
-        let why = "--name must not be empty and must not hold spaces, control characters or '@'";
-        return Err(ClientError::Name(why.to_owned()));
-    }
-    Meta::named(name, display_name)
-        .map(drop)
-        .map_err(|error| ClientError::Name(error.to_string()))
-}
-
-fn refuse_second(dir: &Path, database: &Connection) -> Result<(), ClientError> {
-    match read_identity(dir, database)? {
-        Some((identity, _)) => Err(ClientError::AlreadyRegistered {
-            dir: dir.to_owned(),
-            user: identity.user_id,
-        }),
-        None => Ok(()),
-    }
-}
-
-fn write_identity(database: &Connection, identity: &Identity, sealed: &SealedKey) -> Result<(), ClientError> {
-    database.execute(
-        "INSERT INTO identity(one, user_id, name, display_name, pubkey, sealed_key) VALUES (1, ?1, ?2, ?3, ?4, ?5)",
-        params![
-            identity.user_id.as_str(),
-            identity.name,
-            identity.display_name,
-            identity.pubkey.as_str(),
-            sealed.to_json()?,
-        ],
-    )?;
-    Ok(())
-}
-
-fn read_identity(dir: &Path, database: &Connection) -> Result<Option<(Identity, SealedKey)>, ClientError> {
-    type Texts = (String, Option<String>, Option<String>, String, String);
-    let mut query = database.prepare("SELECT user_id, name, display_name, pubkey, sealed_key FROM identity")?;
-    let read = |row: &Row<'_>| -> rusqlite::Result<Texts> {
-        Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
-    };
-    let Some((user_id, name, display_name, pubkey, sealed)) = query.query_row([], read).optional()? else {
-        return Ok(None);
-    };
-    let user_id = UserId::try_from(user_id).map_err(|error| damaged(dir, &error.to_string()))?;
-    let pubkey = KeyText::try_from(pubkey).map_err(|error| damaged(dir, &error.to_string()))?;
-    let sealed = SealedKey::from_json(&sealed)?;
-    Ok(Some((
-        Identity {
-            user_id,
-            name,
-            display_name,
-            pubkey,
-        },
-        sealed,
-    )))
 }
 
 fn save_pin(database: &Connection, pin: &UserPin, first_seen: i64) -> Result<(), ClientError> {

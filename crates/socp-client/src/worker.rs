@@ -7,7 +7,7 @@ use socp_core::client::{FileDone, Input, OpenFault, Place, Sealed, Ticket};
 use socp_crypto::content::channel_preimage;
 use socp_crypto::frame_content::Saying as FrameSaying;
 use socp_crypto::{
-    ContentCheck, ContentParts, CryptoError, PrivateKey, PublicKey, check_content, content_preimage_of, sign_content,
+    ContentCheck, ContentParts, CryptoError, PublicKey, UserKeys, check_content, content_preimage_of, sign_content,
     verify_content,
 };
 use socp_proto::limits::DIRECT_TEXT_BYTES_MAX;
@@ -79,11 +79,11 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    pub(crate) fn start(key: PrivateKey) -> Self {
+    pub(crate) fn start(own: UserKeys) -> Self {
         let (jobs, mut queue) = mpsc::unbounded_channel();
         let (results, done) = mpsc::unbounded_channel();
         let mut bench = Bench {
-            key,
+            own,
             keys: BTreeMap::new(),
         };
         tokio::task::spawn_blocking(move || {
@@ -120,14 +120,14 @@ impl Worker {
 }
 
 struct Bench {
-    key: PrivateKey,
+    own: UserKeys,
     keys: BTreeMap<Fingerprint, PublicKey>,
 }
 
 impl Bench {
     fn perform(&mut self, job: Job) -> Done {
         match job {
-            Job::Sign(draft) => match self.key.sign(draft.signed_text().as_bytes()) {
+            Job::Sign(draft) => match self.own.sign.sign(draft.signed_text().as_bytes()) {
                 Ok(sig) => Done::Signed(draft.sign(&sig).to_text()),
                 Err(fault) => Done::Fault(fault),
             },
@@ -176,8 +176,8 @@ impl Bench {
     fn seal(&mut self, key: &KeyText, text: &str, saying: &Saying) -> Result<Sealed, CryptoError> {
         let ciphertext = Base64Url::encode(&self.public(key)?.seal(text.as_bytes())?);
         let signature = match saying.place {
-            Place::Direct => sign_content(&self.key, parts(&ciphertext, saying))?,
-            Place::Channel => self.key.sign(&channel_bytes(&ciphertext, saying))?,
+            Place::Direct => sign_content(&self.own.sign, parts(&ciphertext, saying))?,
+            Place::Channel => self.own.sign.sign(&channel_bytes(&ciphertext, saying))?,
         };
         Ok(Sealed {
             ciphertext,
@@ -188,7 +188,7 @@ impl Bench {
     fn sign_payload(&self, payload: &Payload, saying: FrameSaying<'_>) -> Result<Base64Url, CryptoError> {
         let preimage = content_preimage_of(payload, saying)?;
         let preimage = preimage.ok_or(CryptoError::Internal("a payload without content signature"))?;
-        Ok(Base64Url::encode(&self.key.sign(&preimage)?))
+        Ok(Base64Url::encode(&self.own.sign.sign(&preimage)?))
     }
 
     fn open(&mut self, key: &KeyText, sealed: &Sealed, saying: &Saying) -> Result<String, OpenFault> {
@@ -205,7 +205,7 @@ impl Bench {
             Err(CryptoError::Internal(what)) => return Err(OpenFault::Internal(what.to_owned())),
             Err(_) => return Err(OpenFault::Signature),
         }
-        let opened = self.key.open(&sealed.ciphertext.decode(), DIRECT_TEXT_BYTES_MAX);
+        let opened = self.own.open(&sealed.ciphertext.decode(), DIRECT_TEXT_BYTES_MAX);
         let plaintext = opened.map_err(|_| OpenFault::Decrypt)?;
         let text = std::str::from_utf8(plaintext.expose()).map_err(|_| OpenFault::NotText)?;
         Ok(text.to_owned())

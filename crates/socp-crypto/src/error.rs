@@ -29,6 +29,9 @@ pub enum CryptoError {
     /// The key file cannot be used.
     #[error("key file: {0}")]
     KeyFile(#[from] KeyFileFault),
+    /// The text is not an identity that can be used.
+    #[error("identity: {0}")]
+    Identity(#[from] IdentityFault),
     /// A library failed where it cannot fail on valid input.
     #[error("internal cryptographic failure: {0}")]
     Internal(&'static str),
@@ -75,7 +78,27 @@ pub enum KeyFileFault {
     /// Protected by a secret, opened with a password.
     #[error("it is protected by a stored secret, not by a password")]
     NeedsSecret,
+    /// Not an exported identity; carries what it is.
+    #[error("this is not an exported identity: {0}")]
+    NoIdentity(&'static str),
+    /// An identity leaves the machine under a password only.
+    #[error("an identity is exported under a password; give one")]
+    NoPassword,
     /// The secret is too short to protect anything.
     #[error("the unlocking secret must have at least 32 bytes")]
     ShortSecret,
+}
+
+/// What is the matter with the text of an identity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum IdentityFault {
+    /// It cannot be one that we wrote; carries why.
+    #[error("damaged: {0}")]
+    Damaged(&'static str),
+    /// More than an identity has.
+    #[error("it is longer than an identity can be")]
+    TooLong,
+    /// Written by a later program.
+    #[error("written in version {0} of the format; this program reads version 1: please update it")]
+    Newer(u64),
 }

@@ -17,9 +17,11 @@ use crate::random::random_bytes;
 use crate::secret::{Password, SecretBytes};
 
 mod base64url;
+mod identity;
 mod kdf;
 
 use base64url::Base64Url;
+pub use identity::{IDENTITY_FILE_BYTES_MAX, SealedIdentity};
 pub use kdf::Argon2Cost;
 use kdf::Kdf;
 

@@ -15,6 +15,8 @@
 //! | [`frame_content`] | the same, read off whole frames |
 //! | [`delegate`] | Ed25519 keys that sign in a server's name for a while (PROTOCOL II.3) |
 //! | [`safety`] | what two people compare to know each other's keys (PROTOCOL II.10) |
+//! | [`history`] | the signatures of key histories (PROTOCOL II.11) |
+//! | [`identity`] | both private keys of a user, and all that makes one, as one text |
 //! | [`keyfile`] | a private key at rest, under a password or a secret |
 //! | [`secret`], [`random`], [`digest`] | values that forget themselves, randomness, SHA-256 |
 
@@ -23,6 +25,8 @@ pub mod delegate;
 pub mod digest;
 pub mod error;
 pub mod frame_content;
+pub mod history;
+pub mod identity;
 mod key_rules;
 pub mod keyfile;
 pub mod private_key;
@@ -33,9 +37,11 @@ pub mod secret;
 
 pub use content::{ContentFamily, ContentParts, ContentScheme, sign_content, verify_content};
 pub use delegate::{DelegateKey, DelegatePublicKey};
-pub use error::{CryptoError, KeyFault, KeyFileFault};
+pub use error::{CryptoError, IdentityFault, KeyFault, KeyFileFault};
 pub use frame_content::{ContentCheck, check_content, content_preimage_of};
-pub use keyfile::{SealedKey, UnlockSecret};
+pub use history::{check_history, sign_statement};
+pub use identity::{FullIdentity, IdentityText, UserKeys};
+pub use keyfile::{IDENTITY_FILE_BYTES_MAX, SealedIdentity, SealedKey, UnlockSecret};
 pub use private_key::PrivateKey;
 pub use public_key::{PublicKey, SIGNATURE_BYTES};
 pub use random::random_bytes;

@@ -47,6 +47,13 @@ pub const DELEGATION_LASTS_MS: u64 = 40 * 3_600_000;
 pub const DELEGATION_LEFT_MIN_MS: u64 = 16 * 3_600_000;
 /// How often a server looks whether it is time for that (our choice).
 pub const DELEGATION_LOOK_MS: u64 = 60_000;
+/// Most changes of a user's keys; together they stay below [`GOSSIP_BYTES_MAX`] and [`FIRST_FRAME_BYTES_MAX`] (PROTOCOL
+/// II.11).
+pub const KEY_STATEMENTS_COUNT_MAX: usize = 16;
+/// Encryption keys that were replaced and that a user keeps for what comes late (our choice).
+pub const OLD_ENC_KEYS_COUNT_MAX: usize = 4;
+/// Longest text of an identity in bytes: six private keys of some 3.2 KiB and a full history of some 39 KiB (our choice).
+pub const IDENTITY_TEXT_BYTES_MAX: usize = 64 * 1024;
 /// Longest first message of a link, before anybody has said who it is (our choice).
 pub const FIRST_FRAME_BYTES_MAX: usize = 32 * 1024;
 /// Longest file name in a manifest in bytes (our choice).

@@ -4,7 +4,7 @@ use crate::cli::Common;
 use crate::{out, password, show};
 use color_eyre::eyre::{Result, eyre};
 use socp_client::{Client, Downloads, Event, EventStream, Options, Profile, ServerPin, ServerUrl};
-use socp_crypto::PrivateKey;
+use socp_crypto::UserKeys;
 use socp_proto::{Fingerprint, UserId};
 use std::collections::BTreeSet;
 use tokio::task::spawn_blocking;
@@ -19,7 +19,7 @@ pub(crate) async fn connect(common: &Common, downloads: Downloads) -> Result<(Cl
 /// A profile that is ready to connect.
 pub(crate) struct Unlocked {
     profile: Profile,
-    key: PrivateKey,
+    keys: UserKeys,
     server: ServerUrl,
 }
 
@@ -29,8 +29,8 @@ pub(crate) async fn unlock(common: &Common) -> Result<Unlocked> {
     let server = server_url(common, &profile)?;
     let password = password::for_unlocking(common, &profile)?;
     let locked = profile.clone();
-    let key = spawn_blocking(move || locked.unlock(password.as_ref())).await??;
-    Ok(Unlocked { profile, key, server })
+    let keys = spawn_blocking(move || locked.unlock(password.as_ref())).await??;
+    Ok(Unlocked { profile, keys, server })
 }
 
 impl Unlocked {
@@ -40,7 +40,7 @@ impl Unlocked {
     }
 
     async fn connect(self, options: Options) -> Result<(Client, EventStream)> {
-        let connected = Client::connect(self.profile.clone(), self.key, options).await?;
+        let connected = Client::connect(self.profile.clone(), self.keys, options).await?;
         self.profile.set_last_server(self.server.as_str())?;
         Ok(connected)
     }

@@ -7,6 +7,7 @@ mod cli;
 mod commands;
 mod face;
 mod out;
+mod passphrase;
 mod password;
 mod qr;
 mod safe_text;

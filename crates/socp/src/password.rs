@@ -1,22 +1,17 @@
-//! Where a key's password comes from: the first line of standard input or of a file if asked for, else a terminal.
+//! Where passwords come from: the next line of standard input if asked for, else a terminal.
 
 use color_eyre::eyre::{Result, WrapErr as _, bail};
 use socp_client::Profile;
 use socp_crypto::Password;
-use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, IsTerminal as _, Read as _};
-use std::path::Path;
+use std::io::{self, BufRead as _, IsTerminal as _};
 
 use crate::cli::Common;
-
-/// Longest passphrase that a file may hold, with the end of its line.
-const LINE_BYTES_MAX: u64 = 4096;
 
 /// The password of an existing key, if it has one.
 pub(crate) fn for_unlocking(common: &Common, profile: &Profile) -> Result<Option<Password>> {
     // The line is taken even if the key needs none: what follows it is the command's.
     if common.password_stdin {
-        return first_line().map(Some);
+        return next_line().map(Some);
     }
     if profile.needs_password() && io::stdin().is_terminal() {
         return prompt("Password: ").map(Some);
@@ -27,7 +22,7 @@ pub(crate) fn for_unlocking(common: &Common, profile: &Profile) -> Result<Option
 /// A password for a new key, if one is wanted.
 pub(crate) fn for_new_key(common: &Common) -> Result<Option<Password>> {
     if common.password_stdin {
-        return first_line().map(Some);
+        return next_line().map(Some);
     }
     if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
         return Ok(None);
@@ -39,50 +34,48 @@ pub(crate) fn for_new_key(common: &Common) -> Result<Option<Password>> {
     Ok(Some(password))
 }
 
-/// The passphrase that opens a server's key, if it has one and somebody is there to ask.
-pub(crate) fn of_server(data: &Path) -> Result<Option<Password>> {
-    if !io::stdin().is_terminal() || !socp_server::needs_passphrase(data)? {
-        return Ok(None);
-    }
-    prompt("Passphrase of the server's key: ").map(Some)
-}
-
-/// A new passphrase for a server's key, from a terminal.
-pub(crate) fn new_of_server() -> Result<Password> {
-    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
-        bail!("without a terminal nobody can be asked; give the new passphrase with --new-passphrase-file FILE");
-    }
-    let password = prompt("New passphrase: ")?;
-    if password.is_empty() {
-        bail!("an empty passphrase protects nothing; nothing was changed (--remove takes the passphrase away)");
-    }
-    if prompt("The same again: ")? != password {
-        bail!("the two passphrases differ; nothing was changed");
-    }
-    Ok(password)
-}
-
-/// The first line of a file.
-pub(crate) fn from_file(path: &Path) -> Result<Password> {
-    let read = || -> io::Result<String> {
-        let mut line = String::new();
-        BufReader::new(File::open(path)?.take(LINE_BYTES_MAX)).read_line(&mut line)?;
-        Ok(line)
+/// The password of a file that an identity is exported into; it must have one.
+pub(crate) fn for_export(common: &Common) -> Result<Password> {
+    let password = if common.password_stdin {
+        next_line()?
+    } else if io::stdin().is_terminal() {
+        let password = prompt("Password for the file: ")?;
+        if prompt("The same again: ")? != password {
+            bail!("the two passwords differ; nothing was written");
+        }
+        password
+    } else {
+        bail!(
+            "an exported identity needs a password: type it on a terminal, or give --password-stdin two lines, the \
+               profile's password (an empty line if it has none) and the file's"
+        )
     };
-    let line = read().wrap_err_with(|| format!("cannot read the passphrase file {}", path.display()))?;
-    let password = without_line_end(line);
     if password.is_empty() {
-        bail!("the first line of the passphrase file {} is empty", path.display());
+        bail!("an exported identity needs a password; nothing was written");
     }
     Ok(password)
 }
 
-fn prompt(text: &str) -> Result<Password> {
+/// The password of a file that an identity was exported into.
+pub(crate) fn of_export(common: &Common) -> Result<Password> {
+    if common.password_stdin {
+        return next_line();
+    }
+    if io::stdin().is_terminal() {
+        return prompt("Password of the file: ");
+    }
+    bail!(
+        "an exported identity has a password: type it on a terminal, or give --password-stdin two lines, the file's \
+           password and the new profile's (none: no password)"
+    )
+}
+
+pub(crate) fn prompt(text: &str) -> Result<Password> {
     let typed = rpassword::prompt_password(text).wrap_err("cannot read the password from the terminal")?;
     Ok(Password::new(typed))
 }
 
-fn first_line() -> Result<Password> {
+fn next_line() -> Result<Password> {
     let mut line = String::new();
     io::stdin()
         .lock()
@@ -91,7 +84,7 @@ fn first_line() -> Result<Password> {
     Ok(without_line_end(line))
 }
 
-fn without_line_end(mut line: String) -> Password {
+pub(crate) fn without_line_end(mut line: String) -> Password {
     while line.ends_with(['\n', '\r']) {
         line.pop();
     }

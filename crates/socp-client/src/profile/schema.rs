@@ -56,7 +56,19 @@ const MIGRATIONS: &[&str] = &[
         verified_at INTEGER NOT NULL
     ) STRICT;
 ",
+    SEPARATE_KEYS,
 ];
+
+/// A key for each purpose, their history, and what was replaced. Without `enc_pubkey` one key does both.
+const SEPARATE_KEYS: &str = "
+    ALTER TABLE identity ADD COLUMN enc_pubkey TEXT;
+    ALTER TABLE identity ADD COLUMN sealed_enc_key TEXT;
+    ALTER TABLE identity ADD COLUMN history TEXT;
+    CREATE TABLE old_enc_keys(
+        number INTEGER PRIMARY KEY,
+        sealed_key TEXT NOT NULL
+    ) STRICT;
+";
 
 /// Makes the directory if there is none, for its owner only.
 pub(super) fn make_dir(dir: &Path) -> Result<(), ClientError> {

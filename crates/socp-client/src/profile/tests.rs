@@ -1,6 +1,28 @@
 //! What a profile keeps, refuses and never shows.
 
 use super::*;
+use socp_crypto::FullIdentity;
+use socp_proto::{KeyHistory, KeyText, UserId};
+
+/// What undoes each migration but the first.
+const UNDONE: &[&str] = &[
+    "ALTER TABLE servers DROP COLUMN asks_for_proof;",
+    "DROP TABLE verified;",
+    "ALTER TABLE identity DROP COLUMN enc_pubkey;
+     ALTER TABLE identity DROP COLUMN sealed_enc_key;
+     ALTER TABLE identity DROP COLUMN history;
+     DROP TABLE old_enc_keys;",
+];
+
+/// Makes of a new database one of an old version.
+fn undo_later_migrations(database: &Connection, version: usize) {
+    for undo in UNDONE.iter().skip(version - 1) {
+        database.execute_batch(undo).unwrap();
+    }
+    database
+        .pragma_update(None, "user_version", i64::try_from(version).unwrap())
+        .unwrap();
+}
 
 fn pin(user: &str, key: u8) -> UserPin {
     let key = KeyText::from_der(&[key]);
@@ -60,10 +82,13 @@ fn files_are_for_their_owner_and_hold_no_key_in_the_clear() {
     let profile = Profile::create(&home, None, None, None).unwrap();
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(&home), mode(&home.join("unlock.key"))), (0o700, 0o600));
-    let pkcs8 = profile.unlock(None).unwrap().to_pkcs8_der().unwrap();
+    let keys = profile.unlock(None).unwrap();
+    let pkcs8 = [&keys.sign, &keys.enc].map(|key| key.to_pkcs8_der().unwrap());
     for file in std::fs::read_dir(&home).unwrap() {
         let bytes = std::fs::read(file.unwrap().path()).unwrap();
-        assert!(!bytes.windows(64).any(|w| w == &pkcs8.expose()[256..320]));
+        for pkcs8 in &pkcs8 {
+            assert!(!bytes.windows(64).any(|w| w == &pkcs8.expose()[256..320]));
+        }
     }
 }
 
@@ -142,15 +167,13 @@ fn a_profile_of_the_first_version_is_brought_up_to_date() {
     let dir = tempfile::tempdir().unwrap();
     let profile = Profile::create(dir.path(), None, None, None).unwrap();
     profile.save_server("ws://one", &server_pin(1)).unwrap();
-    let identity = profile.identity().clone();
+    let user = profile.identity().user_id.clone();
     drop(profile);
     let database = Connection::open(dir.path().join(schema::FILE)).unwrap();
-    database
-        .execute_batch("ALTER TABLE servers DROP COLUMN asks_for_proof; DROP TABLE verified; PRAGMA user_version = 1;")
-        .unwrap();
+    undo_later_migrations(&database, 1);
     drop(database);
     let profile = Profile::open(dir.path()).unwrap();
-    assert_eq!(*profile.identity(), identity);
+    assert_eq!(profile.identity().user_id, user);
     assert_eq!(profile.server("ws://one").unwrap(), Some(server_pin(1)));
 }
 
@@ -199,4 +222,76 @@ fn what_was_compared_counts_for_these_keys_only() {
     assert!(again.unset_verified(&bob.user).unwrap());
     assert!(!again.unset_verified(&bob.user).unwrap());
     assert!(again.verified().unwrap().is_empty());
+}
+
+#[test]
+fn a_new_profile_has_a_key_for_each_purpose() {
+    let dir = tempfile::tempdir().unwrap();
+    let profile = Profile::create(dir.path(), None, None, None).unwrap();
+    let keys = profile.unlock(None).unwrap();
+    assert_ne!(profile.identity().pubkey, profile.identity().enc_pubkey);
+    assert_eq!(keys.public_pair(), profile.identity().pair());
+    assert_eq!((profile.identity().version(), keys.old_enc.len()), (1, 0));
+}
+
+#[test]
+fn an_old_profile_with_one_key_goes_on_working() {
+    let dir = tempfile::tempdir().unwrap();
+    let profile = Profile::create(dir.path(), Some("alice"), None, None).unwrap();
+    let before = profile.identity().clone();
+    drop(profile);
+    let database = Connection::open(dir.path().join(schema::FILE)).unwrap();
+    undo_later_migrations(&database, 3);
+    drop(database);
+    let profile = Profile::open(dir.path()).unwrap();
+    let identity = profile.identity();
+    assert_eq!((&identity.user_id, &identity.pubkey), (&before.user_id, &before.pubkey));
+    assert_eq!((&identity.enc_pubkey, identity.version()), (&before.pubkey, 1));
+    let keys = profile.unlock(None).unwrap();
+    assert_eq!(keys.sign.public_key(), keys.enc.public_key());
+    // It travels, too.
+    let full = profile.full_identity(None).unwrap();
+    let other = tempfile::tempdir().unwrap();
+    assert_eq!(Profile::import(other.path(), full, None).unwrap().identity(), identity);
+}
+
+#[test]
+fn an_identity_that_was_exported_is_the_same_elsewhere() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let profile = Profile::create(from.path(), Some("alice"), Some("Alice L."), None).unwrap();
+    let text = profile.full_identity(None).unwrap().to_text().unwrap();
+    let full = FullIdentity::from_text(&text).unwrap();
+    let password = Password::new("correct horse".to_owned());
+    let imported = Profile::import(to.path(), full.clone(), Some(&password)).unwrap();
+    assert_eq!(imported.identity(), profile.identity());
+    assert!(matches!(imported.unlock(None), Err(ClientError::PasswordNeeded)));
+    let pair = imported.unlock(Some(&password)).unwrap().public_pair();
+    assert_eq!(pair, profile.identity().pair());
+    let again = Profile::import(to.path(), full, None);
+    assert!(matches!(again, Err(ClientError::AlreadyRegistered { .. })));
+    assert_eq!(Profile::open(to.path()).unwrap().identity(), profile.identity());
+}
+
+#[test]
+fn keys_that_were_replaced_are_followed_and_kept_for_what_comes_late() {
+    let dir = tempfile::tempdir().unwrap();
+    let profile = Profile::create(dir.path(), None, None, None).unwrap();
+    let (old, mut new) = (profile.unlock(None).unwrap(), identity::generate_keys().unwrap());
+    new.old_enc.push(old.enc.clone());
+    let Identity { user_id, .. } = profile.identity();
+    let statement = KeyHistory::next(user_id, &old.public_pair(), None, new.public_pair(), 7);
+    let statement = socp_crypto::sign_statement(statement, &old.sign).unwrap();
+    let history = KeyHistory::begin(old.public_pair(), statement).unwrap();
+    let replaced = profile.replace_keys(new.clone(), history.clone(), None).unwrap();
+    for profile in [replaced, Profile::open(dir.path()).unwrap()] {
+        assert_eq!(
+            (profile.identity().version(), profile.identity().pair()),
+            (2, new.public_pair())
+        );
+        let keys = profile.unlock(None).unwrap();
+        assert_eq!(keys.old_enc[0].public_key(), old.enc.public_key());
+    }
+    // A program that still has the old ones open does not put anything in their place.
+    let late = profile.replace_keys(new, history, None);
+    assert!(matches!(late, Err(ClientError::KeysChangedMeanwhile)));
 }

@@ -1,4 +1,4 @@
-//! What opens the private key: a password, or a file of random bytes where nobody types anything.
+//! What opens the private keys: a password, or a file of random bytes where nobody types anything.
 
 use crate::error::ClientError;
 use socp_crypto::{Password, PrivateKey, SealedKey, SecretBytes, UnlockSecret};
@@ -9,28 +9,51 @@ use std::path::Path;
 /// The file's name in the profile directory.
 const FILE: &str = "unlock.key";
 
-/// Seals a key; without a password, under a new secret that is stored first.
-pub(super) fn seal(dir: &Path, key: &PrivateKey, password: Option<&Password>) -> Result<SealedKey, ClientError> {
-    if let Some(password) = password.filter(|password| !password.is_empty()) {
-        return Ok(SealedKey::seal(key, UnlockSecret::Password(password))?);
-    }
-    let secret = SecretBytes::random()?;
-    write(&dir.join(FILE), secret.expose())?;
-    Ok(SealedKey::seal(key, UnlockSecret::Secret(&secret))?)
+/// What the keys of one profile are sealed with.
+pub(super) enum Lock<'a> {
+    Password(&'a Password),
+    Secret(SecretBytes),
 }
 
-pub(super) fn open(dir: &Path, sealed: &SealedKey, password: Option<&Password>) -> Result<PrivateKey, ClientError> {
-    if sealed.needs_password() {
-        let password = password.ok_or(ClientError::PasswordNeeded)?;
-        return Ok(sealed.open(UnlockSecret::Password(password))?);
+impl<'a> Lock<'a> {
+    /// For keys that are about to be sealed; without a password a new secret, which is stored first.
+    pub(super) fn make(dir: &Path, password: Option<&'a Password>) -> Result<Self, ClientError> {
+        if let Some(password) = password.filter(|password| !password.is_empty()) {
+            return Ok(Self::Password(password));
+        }
+        let secret = SecretBytes::random()?;
+        write(&dir.join(FILE), secret.expose())?;
+        Ok(Self::Secret(secret))
     }
-    let path = dir.join(FILE);
-    let bytes = fs::read(&path).map_err(|source| ClientError::File {
-        what: "read",
-        path,
-        source,
-    })?;
-    Ok(sealed.open(UnlockSecret::Secret(&SecretBytes::new(bytes)))?)
+
+    /// For keys that are sealed already.
+    pub(super) fn of(dir: &Path, sealed: &SealedKey, password: Option<&'a Password>) -> Result<Self, ClientError> {
+        if sealed.needs_password() {
+            return Ok(Self::Password(password.ok_or(ClientError::PasswordNeeded)?));
+        }
+        let path = dir.join(FILE);
+        let bytes = fs::read(&path).map_err(|source| ClientError::File {
+            what: "read",
+            path,
+            source,
+        })?;
+        Ok(Self::Secret(SecretBytes::new(bytes)))
+    }
+
+    pub(super) fn seal(&self, key: &PrivateKey) -> Result<SealedKey, ClientError> {
+        Ok(SealedKey::seal(key, self.secret())?)
+    }
+
+    pub(super) fn open(&self, sealed: &SealedKey) -> Result<PrivateKey, ClientError> {
+        Ok(sealed.open(self.secret())?)
+    }
+
+    fn secret(&self) -> UnlockSecret<'_> {
+        match self {
+            Self::Password(password) => UnlockSecret::Password(password),
+            Self::Secret(secret) => UnlockSecret::Secret(secret),
+        }
+    }
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), ClientError> {

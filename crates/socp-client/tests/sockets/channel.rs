@@ -25,7 +25,7 @@ async fn only_copies_that_the_author_signed_are_shown() {
     let (profile, key) = profile(dir.path());
     let (listener, options) = listen().await;
     let (server, alice, mallory) = tokio::join!(generate(), generate(), generate());
-    let (reader, me) = (key.public_key().clone(), profile.identity().user_id.clone());
+    let (reader, me) = (key.enc.public_key().clone(), profile.identity().user_id.clone());
     let puppet = tokio::spawn(async move {
         let mut puppet = Puppet::accept(&listener, &server).await;
         puppet.welcome(&me).await;
@@ -71,7 +71,7 @@ async fn a_copy_opens_with_its_members_key_and_bears_our_signature() {
     let (profile, key) = profile(dir.path());
     let (listener, options) = listen().await;
     let (server, alice) = tokio::join!(generate(), generate());
-    let (us, me) = (key.public_key().clone(), profile.identity().user_id.clone());
+    let (us, me) = (key.sign.public_key().clone(), profile.identity().user_id.clone());
     let text = "long enough for two blocks ".repeat(20);
     let expected = text.clone();
     let puppet = tokio::spawn(async move {

@@ -7,7 +7,7 @@ use socp_client::{
 use socp_crypto::content::{FileEndParts, file_end_preimage};
 use socp_crypto::digest::Hasher;
 use socp_crypto::frame_content::Saying;
-use socp_crypto::{ContentCheck, PrivateKey, PublicKey, check_content, content_preimage_of};
+use socp_crypto::{ContentCheck, PrivateKey, PublicKey, UserKeys, check_content, content_preimage_of};
 use socp_proto::payload::{FileChunk, FileEnd, FileMode, FileStart, FileStatus};
 use socp_proto::{Base64Url, Frame, FrameKind, KeyText, Payload, UserId};
 use std::future::Future;
@@ -21,6 +21,7 @@ const TS: u64 = 7;
 struct Author {
     key: PrivateKey,
     reader: PublicKey,
+    us: PublicKey,
     me: UserId,
     file_id: &'static str,
     bytes: Vec<u8>,
@@ -105,7 +106,7 @@ fn bytes(count: usize) -> Vec<u8> {
 struct Cast {
     dir: tempfile::TempDir,
     profile: Profile,
-    key: PrivateKey,
+    keys: UserKeys,
     server: PrivateKey,
     alice: PrivateKey,
     reconnects: bool,
@@ -114,12 +115,12 @@ struct Cast {
 impl Cast {
     async fn gather() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let (profile, key) = profile(&dir.path().join("profile"));
+        let (profile, keys) = profile(&dir.path().join("profile"));
         let (server, alice) = tokio::join!(generate(), generate());
         Self {
             dir,
             profile,
-            key,
+            keys,
             server,
             alice,
             reconnects: false,
@@ -143,7 +144,8 @@ impl Cast {
         options.reconnect = self.reconnects;
         let author = Author {
             key: self.alice.clone(),
-            reader: self.key.public_key().clone(),
+            reader: self.keys.enc.public_key().clone(),
+            us: self.keys.sign.public_key().clone(),
             me: self.profile.identity().user_id.clone(),
             file_id: "f-1",
             bytes: bytes(1_000),
@@ -155,7 +157,7 @@ impl Cast {
             puppet.say(&author.me, &key_of(ALICE, Some(&author.key))).await;
             script(puppet, author).await
         });
-        let (client, events) = Client::connect(self.profile.clone(), self.key.clone(), options)
+        let (client, events) = Client::connect(self.profile.clone(), self.keys.clone(), options)
             .await
             .unwrap();
         (client, events, puppet)
@@ -163,7 +165,7 @@ impl Cast {
 
     /// Lets the client receive these frames; how it ended, and what its author was told.
     async fn receive(&self, frames: impl FnOnce(&Author) -> Vec<Payload> + Send + 'static) -> (FileNews, Frame) {
-        let us = self.key.public_key().clone();
+        let us = self.keys.sign.public_key().clone();
         let script = move |mut puppet: Puppet, author: Author| async move {
             for payload in frames(&author) {
                 puppet.say_for(alice(), &author.me, TS, &payload).await;
@@ -405,10 +407,7 @@ async fn a_file_of_ours_opens_with_the_readers_key_and_a_forged_word_about_it_co
     let (cast, mallory) = tokio::join!(Cast::gather(), generate());
     let path = cast.dir.path().join("photo.png");
     std::fs::write(&path, bytes(1_000)).unwrap();
-    let script = |mut puppet: Puppet,
-                  Author {
-                      key, reader: us, me, ..
-                  }: Author| async move {
+    let script = |mut puppet: Puppet, Author { key, us, me, .. }: Author| async move {
         let (start, received) = take(&mut puppet, &us, &me, &key).await;
         assert_eq!(
             (start.name.as_str(), start.size, start.mode),

@@ -2,7 +2,7 @@
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use socp_client::{Event, Options, Profile, ServerUrl};
-use socp_crypto::{ContentParts, PrivateKey, sign_content};
+use socp_crypto::{ContentParts, PrivateKey, UserKeys, sign_content};
 use socp_proto::payload::{Ack, ListResponse, PubkeyResponse, UserDeliver};
 use socp_proto::{
     Address, Base64Url, Capabilities, Challenge, Draft, Frame, FrameKind, Id, KeyText, PROOF, Payload, ServerId,
@@ -118,7 +118,7 @@ pub(crate) fn key_of(user: &str, key: Option<&PrivateKey>) -> Payload {
 /// A message from Alice, signed by `signer`.
 pub(crate) fn deliver(reader: &Profile, signer: &PrivateKey, text: &[u8], ts: u64) -> Payload {
     let identity = reader.identity();
-    let recipient = socp_crypto::PublicKey::from_spki_der(&identity.pubkey.der()).unwrap();
+    let recipient = socp_crypto::PublicKey::from_spki_der(&identity.enc_pubkey.der()).unwrap();
     let ciphertext = Base64Url::encode(&recipient.seal(text).unwrap());
     let to = identity.user_id.as_str();
     let parts = ContentParts {
@@ -143,10 +143,10 @@ pub(crate) async fn listen() -> (TcpListener, Options) {
     (listener, Options::once(ServerUrl::parse(&url).unwrap()))
 }
 
-pub(crate) fn profile(dir: &Path) -> (Profile, PrivateKey) {
+pub(crate) fn profile(dir: &Path) -> (Profile, UserKeys) {
     let profile = Profile::open_or_create(dir, Some("me"), None, None).unwrap();
-    let key = profile.unlock(None).unwrap();
-    (profile, key)
+    let keys = profile.unlock(None).unwrap();
+    (profile, keys)
 }
 
 pub(crate) async fn next(events: &mut socp_client::EventStream) -> Event {

@@ -5,7 +5,9 @@ use super::fault::{OpenFault, ResolveError, Stop, TellFault};
 use super::file_io::{FileDone, FileNews, FileProgress, FileReport, FileWork, SendFault, Source, Target};
 use crate::clock::Unix;
 use crate::verified::Verified;
-use socp_proto::{Base64Url, Draft, ErrorCode, Fingerprint, Frame, KeyText, Meta, ServerId, UserId};
+use socp_proto::{
+    Base64Url, Draft, ErrorCode, Fingerprint, Frame, KeyHistory, KeyText, Meta, PublicPair, ServerId, UserId,
+};
 
 /// Names one thing under way. The driver chooses those of commands; [`Output::Open`] counts its own.
 pub type Ticket = u64;
@@ -15,8 +17,10 @@ pub type Ticket = u64;
 pub struct Config {
     /// Who we are.
     pub user: UserId,
-    /// The key that we sign with and that others encrypt to.
-    pub pubkey: KeyText,
+    /// The keys that we sign with and that others encrypt to.
+    pub keys: PublicPair,
+    /// How they came about, if they ever changed.
+    pub history: Option<KeyHistory>,
     /// How we want to be shown.
     pub meta: Meta,
     /// The program's name and version.

@@ -113,12 +113,12 @@ impl Client {
         let out = Outbox::new(config.user.clone(), config.server.as_ref());
         Self {
             out,
-            files: Files::new(config.user.clone(), config.pubkey.clone(), config.files_max),
+            files: Files::new(config.user.clone(), config.keys.pubkey.clone(), config.files_max),
             inbox: Inbox::new(config.user),
-            direct: Direct::new(config.pubkey.clone()),
-            channel: Channel::new(config.pubkey.clone()),
+            direct: Direct::new(config.keys.pubkey.clone()),
+            channel: Channel::new(config.keys.pubkey.clone()),
             recent: Recent::default(),
-            session: Session::new(config.pubkey, config.meta, config.program, config.server),
+            session: Session::new(config.keys, config.meta, config.program, config.server),
             people: People::default(),
             pins: Pins::new(config.pins),
             asks: Asks::default(),

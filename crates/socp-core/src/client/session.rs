@@ -15,7 +15,7 @@ use socp_proto::limits::{HELLO_TRIES_MAX, HELLO_WAIT_MAX_MS};
 use socp_proto::payload::{Ack, CtrlClose, ErrorNotice, PRESENCE, UserHello};
 use socp_proto::{
     Bytes32, Capabilities, Challenge, DELEGATE, ErrorCode, Fingerprint, FrameKind, Id, KeyText, Meta, PROOF, Payload,
-    Proof, ServerId, hello_digest,
+    Proof, PublicPair, ServerId, hello_digest,
 };
 
 /// How far we are with the server.
@@ -38,7 +38,7 @@ enum State {
 /// The link to the server, and the server's pin.
 #[derive(Debug)]
 pub(super) struct Session {
-    pubkey: KeyText,
+    keys: PublicPair,
     meta: Meta,
     program: String,
     server: Option<ServerPin>,
@@ -46,9 +46,9 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(pubkey: KeyText, meta: Meta, program: String, server: Option<ServerPin>) -> Self {
+    pub(super) fn new(keys: PublicPair, meta: Meta, program: String, server: Option<ServerPin>) -> Self {
         Self {
-            pubkey,
+            keys,
             meta,
             program,
             server,
@@ -257,8 +257,8 @@ impl Session {
         }
         let hello = Payload::UserHello(UserHello {
             client: self.program.clone(),
-            pubkey: self.pubkey.clone(),
-            enc_pubkey: Some(self.pubkey.clone()),
+            pubkey: self.keys.pubkey.clone(),
+            enc_pubkey: Some(self.keys.enc_pubkey.clone()),
             caps: Some(own_caps()),
             meta: Some(self.meta.clone()),
             server_id: named.clone(),

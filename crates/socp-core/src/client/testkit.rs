@@ -3,7 +3,7 @@
 use super::*;
 use crate::verified::Verified;
 use socp_proto::payload::{Ack, ListResponse, OnlineUser, UserDeliver};
-use socp_proto::{Address, Base64Url, Draft, FrameKind, Id, Meta, ServerId};
+use socp_proto::{Address, Base64Url, Draft, FrameKind, Id, Meta, PublicPair, ServerId};
 
 pub(super) const ME: &str = "me-id";
 pub(super) const ALICE: &str = "alice-id";
@@ -44,7 +44,11 @@ impl Kit {
     fn with_files(server: Option<ServerPin>, files_max: Option<u64>) -> Self {
         let config = Config {
             user: user(ME),
-            pubkey: key(1),
+            keys: PublicPair {
+                pubkey: key(1),
+                enc_pubkey: key(1),
+            },
+            history: None,
             meta: Meta::named(Some("me"), None).unwrap(),
             program: "socp/test".to_owned(),
             server,

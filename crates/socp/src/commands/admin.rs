@@ -4,7 +4,7 @@ mod table;
 
 use crate::cli::Common;
 use crate::safe_text::safe;
-use crate::{out, password};
+use crate::{out, passphrase};
 use clap::{Args, Subcommand};
 use color_eyre::eyre::{Context as _, Result, bail, eyre};
 use socp_server::admin::{self, AdminError, Ask, LinkRow, PinRow, Row, StatusRow, UserRow};
@@ -118,13 +118,13 @@ fn perform(command: AdminCommand, json: bool) -> Result<()> {
 fn change_passphrase(args: &PassphraseArgs, json: bool) -> Result<()> {
     let data = &args.place.data;
     let old = match &args.passphrase_file {
-        Some(file) => Some(password::from_file(file)?),
-        None => password::of_server(data)?,
+        Some(file) => Some(passphrase::from_file(file)?),
+        None => passphrase::of_server(data)?,
     };
     let new = match &args.new_passphrase_file {
         _ if args.remove => None,
-        Some(file) => Some(password::from_file(file)?),
-        None => Some(password::new_of_server()?),
+        Some(file) => Some(passphrase::from_file(file)?),
+        None => Some(passphrase::new_of_server()?),
     };
     socp_server::change_passphrase(data, old.as_ref(), new.as_ref())?;
     if json {

@@ -1,6 +1,7 @@
 //! `socp key`: one's own key, and the pinned ones.
 
 mod safety;
+pub(crate) mod transfer;
 
 use crate::cli::Common;
 use crate::out;
@@ -9,12 +10,14 @@ use color_eyre::eyre::{Result, eyre};
 use serde_json::json;
 use socp_client::{Person, Profile, UserPin, resolve};
 use socp_proto::{Fingerprint, UserId};
+use std::path::PathBuf;
 
-/// Show your key, or one that is pinned; compare keys with somebody
+/// Show your keys, or those pinned; compare keys with somebody; take your identity elsewhere
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
   socp key show
-  socp key verify bob")]
+  socp key verify bob
+  socp key export alice.socp-identity")]
 pub(crate) struct KeyArgs {
     #[command(subcommand)]
     command: KeyCommand,
@@ -49,21 +52,45 @@ enum KeyCommand {
         #[arg(long, conflicts_with = "told")]
         undo: bool,
     },
+    /// Write your identity into one file, encrypted under a password
+    #[command(after_help = "Example:
+  socp key export alice.socp-identity
+  printf 'profile password\nfile password\n' | socp key export alice.socp-identity --password-stdin")]
+    Export {
+        /// A file that does not exist yet
+        file: PathBuf,
+    },
+    /// Make a profile of an exported identity, on another machine for instance
+    #[command(after_help = "Example:
+  socp key import alice.socp-identity --profile ~/alice
+  printf 'file password\nprofile password\n' | socp key import alice.socp-identity --password-stdin")]
+    Import {
+        /// What `socp key export` wrote
+        file: PathBuf,
+        /// Protect the new profile by no password; whoever can read its directory then has the keys
+        #[arg(long)]
+        no_password: bool,
+    },
 }
 
 pub(crate) fn run(args: KeyArgs, common: &Common) -> Result<()> {
-    let profile = Profile::open(&common.profile_dir()?)?;
-    let identity = profile.identity();
+    let open = || Ok::<_, color_eyre::Report>(Profile::open(&common.profile_dir()?)?);
     match args.command {
-        KeyCommand::Show => show(&profile, common.json),
+        KeyCommand::Show => show(&open()?, common.json),
         KeyCommand::Fingerprint { user: None, .. } => {
+            let profile = open()?;
+            let identity = profile.identity();
             print_own(&identity.user_id, identity.pubkey.fingerprint(), common.json)
         }
         KeyCommand::Fingerprint { user: Some(text), qr } => {
+            let profile = open()?;
             let pin = find(&text, profile.pins()?)?;
-            safety::show(identity, &pin, qr, common.json)
+            safety::show(profile.identity(), &pin, qr, common.json)
         }
+        KeyCommand::Export { file } => transfer::export(&file, common),
+        KeyCommand::Import { file, no_password } => transfer::import(&file, no_password, common),
         KeyCommand::Verify { user, told, undo } => {
+            let profile = open()?;
             let pin = find(&user, profile.pins()?)?;
             if undo {
                 return safety::undo(&profile, &pin, common.json);
@@ -83,6 +110,9 @@ fn show(profile: &Profile, json: bool) -> Result<()> {
             "display_name": identity.display_name,
             "fingerprint": fingerprint.to_string(),
             "pubkey": identity.pubkey.as_str(),
+            "enc_pubkey": identity.enc_pubkey.as_str(),
+            "enc_fingerprint": identity.enc_pubkey.fingerprint().to_string(),
+            "version": identity.version(),
         }))?);
     }
     out::line(&format!("user id      {}", identity.user_id))?;
@@ -91,6 +121,10 @@ fn show(profile: &Profile, json: bool) -> Result<()> {
     }
     out::line(&format!("fingerprint  {fingerprint}"))?;
     out::line(&format!("public key   {}", identity.pubkey.as_str()))?;
+    if identity.enc_pubkey != identity.pubkey {
+        out::line(&format!("to encrypt   {}", identity.enc_pubkey.as_str()))?;
+    }
+    out::line(&format!("version      {}", identity.version()))?;
     Ok(())
 }
 

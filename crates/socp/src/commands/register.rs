@@ -5,7 +5,7 @@ use crate::{out, password};
 use clap::Args;
 use color_eyre::eyre::Result;
 use serde_json::json;
-use socp_client::{ClientError, Profile, ServerUrl};
+use socp_client::{Profile, ServerUrl};
 use tokio::task::spawn_blocking;
 
 /// Make a new identity, and print its user id
@@ -27,7 +27,7 @@ pub(crate) struct RegisterArgs {
 pub(crate) async fn run(args: RegisterArgs, common: &Common) -> Result<()> {
     let dir = common.profile_dir()?;
     let server = common.server.as_deref().map(ServerUrl::parse).transpose()?;
-    refuse_second(&dir)?;
+    super::key::transfer::refuse_second(&dir)?;
     let password = if args.no_password {
         None
     } else {
@@ -53,20 +53,4 @@ pub(crate) async fn run(args: RegisterArgs, common: &Common) -> Result<()> {
         out::line(identity.user_id.as_str())?;
     }
     Ok(())
-}
-
-/// Before anybody types a password.
-fn refuse_second(dir: &std::path::Path) -> Result<()> {
-    match Profile::open(dir) {
-        Ok(profile) => {
-            let user = profile.identity().user_id.clone();
-            Err(ClientError::AlreadyRegistered {
-                dir: dir.to_owned(),
-                user,
-            }
-            .into())
-        }
-        Err(ClientError::NoIdentity { .. }) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
 }

@@ -4,7 +4,7 @@ mod bootstrap;
 mod bootstrap_file;
 
 use crate::cli::LogFormat;
-use crate::password;
+use crate::passphrase;
 use bootstrap::{read_entry, read_host_port, without_repetition};
 use clap::{Args, ValueEnum};
 use color_eyre::eyre::{Context as _, Result, bail, eyre};
@@ -179,7 +179,7 @@ enum Switch {
 pub(crate) async fn run(args: &ServeArgs) -> Result<()> {
     let (mut settings, is_introducer) = read_settings(args)?;
     if settings.passphrase.is_none() {
-        settings.passphrase = password::of_server(&settings.data)?;
+        settings.passphrase = passphrase::of_server(&settings.data)?;
     }
     let known = settings.bootstrap.len();
     if !is_introducer && (1..INTRODUCERS_WANTED).contains(&known) {
@@ -233,7 +233,7 @@ fn to_settings(args: &ServeArgs, data: PathBuf) -> Result<Settings> {
         .parse()
         .map_err(|_| eyre!("--listen {listen:?} is not an address and a port, like 127.0.0.1:8765"))?;
     let mut settings = Settings::new(listen, data);
-    settings.passphrase = args.passphrase_file.as_deref().map(password::from_file).transpose()?;
+    settings.passphrase = args.passphrase_file.as_deref().map(passphrase::from_file).transpose()?;
     settings.name = args.name.as_deref().map(read_name).transpose()?;
     settings.server_id = args.server_id.as_deref().map(read_server_id).transpose()?;
     settings.public_address = args

@@ -24,6 +24,7 @@ mod demo;
 mod files;
 mod hostile_peer;
 mod hostile_stage;
+mod keys;
 mod leaving;
 mod letter;
 mod letter_client;

@@ -131,7 +131,7 @@ fn code(identity: &Identity, pin: &UserPin) -> SafetyCode {
     let own = SafetyParty {
         user: &identity.user_id,
         pubkey: &identity.pubkey,
-        enc_pubkey: None,
+        enc_pubkey: Some(&identity.enc_pubkey),
     };
     let other = SafetyParty {
         user: &pin.user,

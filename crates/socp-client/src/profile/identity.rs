@@ -1,0 +1,328 @@
+//! Who a profile is: two sealed private keys, their history, and how the whole of it leaves and enters (PROTOCOL II.11).
+
+use super::unlock::Lock;
+use super::{Profile, damaged, schema};
+use crate::error::ClientError;
+use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, TransactionBehavior, params};
+use socp_crypto::{FullIdentity, Password, PrivateKey, SealedKey, UserKeys};
+use socp_proto::limits::OLD_ENC_KEYS_COUNT_MAX;
+use socp_proto::{Fingerprint, KeyHistory, KeyText, Meta, PublicPair, UserId};
+use std::path::Path;
+
+/// Who a profile is, without its secrets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The user.
+    pub user_id: UserId,
+    /// The handle.
+    pub name: Option<String>,
+    /// The name to show.
+    pub display_name: Option<String>,
+    /// The public key that verifies what the user signs.
+    pub pubkey: KeyText,
+    /// The public key that others encrypt to; the same in older profiles.
+    pub enc_pubkey: KeyText,
+    /// How the keys came about, if they ever changed.
+    pub history: Option<KeyHistory>,
+}
+
+impl Identity {
+    /// Both public keys.
+    #[must_use]
+    pub fn pair(&self) -> PublicPair {
+        PublicPair {
+            pubkey: self.pubkey.clone(),
+            enc_pubkey: self.enc_pubkey.clone(),
+        }
+    }
+
+    /// Counts the pairs of keys.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.history.as_ref().map_or(1, KeyHistory::version)
+    }
+
+    fn of(full: &FullIdentity) -> Self {
+        let PublicPair { pubkey, enc_pubkey } = full.keys.public_pair();
+        Self {
+            user_id: full.user_id.clone(),
+            name: full.name.clone(),
+            display_name: full.display_name.clone(),
+            pubkey,
+            enc_pubkey,
+            history: full.history.clone(),
+        }
+    }
+}
+
+/// The private keys as they are stored.
+#[derive(Debug, Clone)]
+pub(super) struct SealedKeys {
+    sign: SealedKey,
+    /// Absent where `sign` does both.
+    enc: Option<SealedKey>,
+    /// Newest first.
+    old_enc: Vec<SealedKey>,
+}
+
+impl SealedKeys {
+    pub(super) fn needs_password(&self) -> bool {
+        self.sign.needs_password()
+    }
+
+    fn seal(keys: &UserKeys, lock: &Lock<'_>) -> Result<Self, ClientError> {
+        let has_two = keys.enc.public_key() != keys.sign.public_key();
+        Ok(Self {
+            sign: lock.seal(&keys.sign)?,
+            enc: has_two.then(|| lock.seal(&keys.enc)).transpose()?,
+            old_enc: keys
+                .old_enc
+                .iter()
+                .map(|key| lock.seal(key))
+                .collect::<Result<_, _>>()?,
+        })
+    }
+
+    fn open(&self, lock: &Lock<'_>) -> Result<UserKeys, ClientError> {
+        let sign = lock.open(&self.sign)?;
+        let enc = self.enc.as_ref().map(|sealed| lock.open(sealed)).transpose()?;
+        Ok(UserKeys {
+            enc: enc.unwrap_or_else(|| sign.clone()),
+            sign,
+            old_enc: self
+                .old_enc
+                .iter()
+                .map(|key| lock.open(key))
+                .collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl Profile {
+    /// Makes an identity with two new keys; takes about a second. An empty password is none. The user's id is made from the
+    /// signing key, so that nobody else can keep it from its owner (PROTOCOL I.6).
+    ///
+    /// # Errors
+    /// [`ClientError::AlreadyRegistered`] if there is one; whatever is wrong with the names or the directory.
+    pub fn create(
+        dir: &Path,
+        name: Option<&str>,
+        display_name: Option<&str>,
+        password: Option<&Password>,
+    ) -> Result<Self, ClientError> {
+        check_names(name, display_name)?;
+        Self::add(dir, password, || {
+            let keys = generate_keys()?;
+            Ok(FullIdentity {
+                user_id: UserId::made_from(Fingerprint::of(keys.sign.public_key().spki_der())),
+                name: name.map(str::to_owned),
+                display_name: display_name.map(str::to_owned),
+                keys,
+                history: None,
+            })
+        })
+    }
+
+    /// Makes a profile of an identity that comes from elsewhere. `password` is the new profile's; an empty one is none.
+    ///
+    /// # Errors
+    /// As [`Profile::create`].
+    pub fn import(dir: &Path, identity: FullIdentity, password: Option<&Password>) -> Result<Self, ClientError> {
+        check_names(identity.name.as_deref(), identity.display_name.as_deref())?;
+        Self::add(dir, password, || Ok(identity))
+    }
+
+    fn add(
+        dir: &Path,
+        password: Option<&Password>,
+        make: impl FnOnce() -> Result<FullIdentity, ClientError>,
+    ) -> Result<Self, ClientError> {
+        schema::make_dir(dir)?;
+        let mut database = schema::open(dir)?;
+        refuse_second(dir, &database)?;
+        let full = make()?;
+        let identity = Identity::of(&full);
+        // Held until the identity is stored, so that of two programs only one makes one.
+        let transaction = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        refuse_second(dir, &transaction)?;
+        let sealed = SealedKeys::seal(&full.keys, &Lock::make(dir, password)?)?;
+        write(&transaction, &identity, &sealed)?;
+        transaction.commit()?;
+        Ok(Self::with(dir, database, identity, sealed))
+    }
+
+    /// Whether [`Profile::unlock`] wants a password.
+    #[must_use]
+    pub fn needs_password(&self) -> bool {
+        self.sealed.needs_password()
+    }
+
+    /// Opens the private keys; with a password this takes a good part of a second.
+    ///
+    /// # Errors
+    /// [`ClientError::PasswordNeeded`], [`ClientError::WrongPassword`], or whatever is wrong with the files.
+    pub fn unlock(&self, password: Option<&Password>) -> Result<UserKeys, ClientError> {
+        let lock = Lock::of(&self.dir, &self.sealed.sign, password)?;
+        let keys = self.sealed.open(&lock)?;
+        if keys.public_pair() != self.identity.pair() {
+            return Err(damaged(&self.dir, "the private keys do not belong to the public ones"));
+        }
+        Ok(keys)
+    }
+
+    /// The whole identity with its private keys, for [an export](FullIdentity::to_text).
+    ///
+    /// # Errors
+    /// As [`Profile::unlock`].
+    pub fn full_identity(&self, password: Option<&Password>) -> Result<FullIdentity, ClientError> {
+        Ok(FullIdentity {
+            user_id: self.identity.user_id.clone(),
+            name: self.identity.name.clone(),
+            display_name: self.identity.display_name.clone(),
+            keys: self.unlock(password)?,
+            history: self.identity.history.clone(),
+        })
+    }
+
+    /// Puts other keys in the place of the present ones, and keeps the encryption key that was replaced for what comes
+    /// late. `password` is the profile's, as for [`Profile::unlock`].
+    ///
+    /// # Errors
+    /// As [`Profile::unlock`]; [`ClientError::KeysChangedMeanwhile`] if another program was faster.
+    pub fn replace_keys(
+        &self,
+        mut keys: UserKeys,
+        history: KeyHistory,
+        password: Option<&Password>,
+    ) -> Result<Self, ClientError> {
+        let lock = Lock::of(&self.dir, &self.sealed.sign, password)?;
+        keys.old_enc.truncate(OLD_ENC_KEYS_COUNT_MAX);
+        let PublicPair { pubkey, enc_pubkey } = keys.public_pair();
+        let identity = Identity {
+            pubkey,
+            enc_pubkey,
+            history: Some(history),
+            ..self.identity.clone()
+        };
+        let sealed = SealedKeys::seal(&keys, &lock)?;
+        let mut database = self.lock();
+        let transaction = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let present = read(&self.dir, &transaction)?.map(|(present, _)| present);
+        if present.as_ref() != Some(&self.identity) {
+            return Err(ClientError::KeysChangedMeanwhile);
+        }
+        transaction.execute_batch("DELETE FROM identity; DELETE FROM old_enc_keys;")?;
+        write(&transaction, &identity, &sealed)?;
+        transaction.commit()?;
+        drop(database);
+        Ok(Self {
+            identity,
+            sealed,
+            ..self.clone()
+        })
+    }
+}
+
+/// Two new keys, each on a thread of its own: one takes up to a few seconds.
+pub(super) fn generate_keys() -> Result<UserKeys, ClientError> {
+    let (sign, enc) = std::thread::scope(|scope| {
+        let enc = scope.spawn(PrivateKey::generate);
+        let sign = PrivateKey::generate();
+        (sign, enc.join())
+    });
+    let failed = socp_crypto::CryptoError::Internal("key generation");
+    Ok(UserKeys {
+        sign: sign?,
+        enc: enc.map_err(|_panicked| failed)??,
+        old_enc: Vec::new(),
+    })
+}
+
+fn check_names(name: Option<&str>, display_name: Option<&str>) -> Result<(), ClientError> {
+    let is_plain = |text: &str| !text.is_empty() && !text.chars().any(|c| c.is_control() || c.is_whitespace());
+    if name.is_some_and(|name| !is_plain(name) || name.contains('@')) {
+        let why = "--name must not be empty and must not hold spaces, control characters or '@'";
+        return Err(ClientError::Name(why.to_owned()));
+    }
+    Meta::named(name, display_name)
+        .map(drop)
+        .map_err(|error| ClientError::Name(error.to_string()))
+}
+
+fn refuse_second(dir: &Path, database: &Connection) -> Result<(), ClientError> {
+    match read(dir, database)? {
+        Some((identity, _)) => Err(ClientError::AlreadyRegistered {
+            dir: dir.to_owned(),
+            user: identity.user_id,
+        }),
+        None => Ok(()),
+    }
+}
+
+fn write(database: &Transaction<'_>, identity: &Identity, sealed: &SealedKeys) -> Result<(), ClientError> {
+    let history = identity.history.as_ref().map(serde_json::to_string).transpose();
+    database.execute(
+        "INSERT INTO identity(one, user_id, name, display_name, pubkey, sealed_key, enc_pubkey, sealed_enc_key, history)
+            VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        params![
+            identity.user_id.as_str(),
+            identity.name,
+            identity.display_name,
+            identity.pubkey.as_str(),
+            sealed.sign.to_json()?,
+            sealed.enc.as_ref().map(|_| identity.enc_pubkey.as_str()),
+            sealed.enc.as_ref().map(SealedKey::to_json).transpose()?,
+            history.map_err(|error| ClientError::Unwritable(error.to_string()))?,
+        ],
+    )?;
+    for old in &sealed.old_enc {
+        database.execute("INSERT INTO old_enc_keys(sealed_key) VALUES (?1)", [old.to_json()?])?;
+    }
+    Ok(())
+}
+
+pub(super) fn read(dir: &Path, database: &Connection) -> Result<Option<(Identity, SealedKeys)>, ClientError> {
+    let mut query = database.prepare(
+        "SELECT user_id, name, display_name, pubkey, sealed_key, enc_pubkey, sealed_enc_key, history FROM identity",
+    )?;
+    let found = query.query_row([], |row| Ok(read_row(row))).optional()?;
+    let Some(found) = found else { return Ok(None) };
+    let (identity, sign, enc) = found.map_err(|what| damaged(dir, &what))?;
+    let mut query = database.prepare("SELECT sealed_key FROM old_enc_keys ORDER BY number")?;
+    let old = query.query_map([], |row| row.get::<_, String>(0))?;
+    let old_enc = old.map(|text| Ok(SealedKey::from_json(&text?)?));
+    let sealed = SealedKeys {
+        sign: SealedKey::from_json(&sign)?,
+        enc: enc.as_deref().map(SealedKey::from_json).transpose()?,
+        old_enc: old_enc.collect::<Result<_, ClientError>>()?,
+    };
+    Ok(Some((identity, sealed)))
+}
+
+/// The identity, and the sealed texts of both keys.
+fn read_row(row: &Row<'_>) -> Result<(Identity, String, Option<String>), String> {
+    let pubkey: KeyText = super::parsed(super::text(row, "pubkey")?, "pubkey")?;
+    let enc = super::optional_text(row, "enc_pubkey")?;
+    let enc = enc.map(|text| super::parsed(text, "enc_pubkey")).transpose()?;
+    let history = super::optional_text(row, "history")?;
+    let history: Option<KeyHistory> = history
+        .map(|text| serde_json::from_str(&text).map_err(|error| format!("history: {error}")))
+        .transpose()?;
+    let identity = Identity {
+        user_id: super::parsed(super::text(row, "user_id")?, "user_id")?,
+        name: super::optional_text(row, "name")?,
+        display_name: super::optional_text(row, "display_name")?,
+        enc_pubkey: enc.unwrap_or_else(|| pubkey.clone()),
+        pubkey,
+        history,
+    };
+    let is_ours = |history: &KeyHistory| history.is_of(&identity.user_id) && history.newest() == identity.pair();
+    if !identity.history.as_ref().is_none_or(is_ours) {
+        return Err("the key history does not end with these keys".to_owned());
+    }
+    Ok((
+        identity,
+        super::text(row, "sealed_key")?,
+        super::optional_text(row, "sealed_enc_key")?,
+    ))
+}

@@ -1,0 +1,136 @@
+//! Identities on their way from profile to profile, and keys that change.
+
+use crate::conversation::Network;
+use crate::process::{User, failure_of, json, output_of, socp};
+use std::io::Write as _;
+use std::path::Path;
+use std::process::Stdio;
+
+/// Runs a command with these lines on standard input; its status and what it says.
+fn with_input(command: &mut std::process::Command, lines: &str) -> (bool, String) {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8(text).unwrap())
+}
+
+fn import(profile: &Path, file: &Path, lines: &str) -> (bool, String) {
+    let mut command = socp();
+    command
+        .arg("--profile")
+        .arg(profile)
+        .args(["--password-stdin", "key", "import"]);
+    with_input(command.arg(file), lines)
+}
+
+#[test]
+fn an_identity_goes_from_one_profile_to_another_in_one_encrypted_file() {
+    let net = Network::start();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("alice.socp-identity");
+    let export = |lines: &str| {
+        let mut command = net.alice.socp(&["--password-stdin", "key", "export"]);
+        with_input(command.arg(&file), lines)
+    };
+    let (done, said) = export("\n\n");
+    assert!(!done && said.contains("needs a password") && !file.exists(), "{said}");
+    let (done, said) = export("\ncorrect horse\n");
+    assert!(done && said.contains(&net.alice.id), "{said}");
+    let (done, said) = export("\ncorrect horse\n");
+    assert!(!done && said.contains("exists already"), "{said}");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    let profile = dir.path().join("elsewhere");
+    let (done, said) = import(&profile, &file, "wrong\n");
+    assert!(!done && said.contains("wrong password"), "{said}");
+    let (done, said) = import(&profile, &file, "correct horse\nnew password\n");
+    assert!(done && said.contains(&net.alice.id), "{said}");
+    let (done, said) = import(&profile, &file, "correct horse\n");
+    assert!(!done && said.contains("already holds the identity"), "{said}");
+
+    // The same keys, and the same person to others.
+    let elsewhere = User {
+        profile,
+        id: net.alice.id.clone(),
+    };
+    let shown = |user: &User| json(&user.run(&["--json", "key", "show"]));
+    assert_eq!(shown(&elsewhere), shown(&net.alice));
+    assert_ne!(shown(&elsewhere)["pubkey"], shown(&elsewhere)["enc_pubkey"]);
+    let at_bob = net.bob.watch(&[]);
+    at_bob.line_with("\"online\"");
+    let mut tell = elsewhere.socp(&[
+        "--password-stdin",
+        "--server",
+        &net.a.url,
+        "tell",
+        &net.bob.id,
+        "from elsewhere",
+    ]);
+    let (done, said) = with_input(&mut tell, "new password\n");
+    assert!(done, "{said}");
+    let message = json(&at_bob.line_with("from elsewhere"));
+    assert_eq!(message["from"], net.alice.id.as_str());
+}
+
+#[test]
+fn what_is_no_exported_identity_is_refused_and_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let alice = User::register(dir.path(), "alice", "ws://127.0.0.1:1");
+    let file = dir.path().join("alice.socp-identity");
+    let mut export = alice.socp(&["--password-stdin", "key", "export"]);
+    let (done, said) = with_input(export.arg(&file), "\npw\n");
+    assert!(done, "{said}");
+    let good = std::fs::read(&file).unwrap();
+    let text = String::from_utf8(good.clone()).unwrap();
+    let newer = text.replace("\"version\":1}", "\"version\":2}");
+    let cases: [(&str, Vec<u8>, &str); 8] = [
+        ("damaged", good[..good.len() / 2].to_vec(), "complete JSON"),
+        (
+            "altered",
+            text.replacen("ciphertext\":\"", "ciphertext\":\"AAAA", 1).into_bytes(),
+            "altered",
+        ),
+        ("newer", newer.into_bytes(), "please update"),
+        (
+            "database",
+            std::fs::read(alice.profile.join("profile.db")).unwrap(),
+            "a database",
+        ),
+        ("pem", b"-----BEGIN PRIVATE KEY-----\n".to_vec(), "PEM"),
+        ("empty", Vec::new(), "empty"),
+        ("large", [b"{".to_vec(), vec![b' '; 1 << 20]].concat(), "too large"),
+        ("json", b"{\"a\":1}".to_vec(), "something else"),
+    ];
+    let profile = dir.path().join("new");
+    for (name, bytes, why) in cases {
+        let path = dir.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        let (done, said) = import(&profile, &path, "pw\n");
+        assert!(!done && said.contains(why), "{name}: {said}");
+    }
+    let (done, said) = import(&profile, &dir.path().join("nowhere"), "pw\n");
+    assert!(!done && said.contains("cannot read"), "{said}");
+    let mut without = socp();
+    without
+        .arg("--profile")
+        .arg(&profile)
+        .args(["key", "import"])
+        .arg(&file);
+    let (code, said) = failure_of(&mut without);
+    assert!(code == 1 && said.contains("--password-stdin"), "{said}");
+    // None of them left half an identity.
+    let mut show = socp();
+    let (_, said) = failure_of(show.arg("--profile").arg(&profile).args(["key", "show"]));
+    assert!(said.contains("no identity"), "{said}");
+    assert!(output_of(&mut alice.socp(&["key", "show"])).status.success());
+}
