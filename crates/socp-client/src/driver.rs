@@ -157,9 +157,16 @@ impl Driver {
         requests: mpsc::Receiver<Request>,
         events: mpsc::Sender<Event>,
     ) -> Result<Self, ClientError> {
-        let url = options.server.as_str().to_owned();
-        let reader = profile.clone();
-        let (server, pins) = blocking(move || Ok((reader.server(&url)?, reader.pins()?))).await?;
+        let (address, reader) = (options.server.clone(), profile.clone());
+        let (server, pins, tls_pin) = blocking(move || {
+            let url = address.as_str();
+            Ok((reader.server(url)?, reader.pins()?, reader.tls_pin(url)?))
+        })
+        .await?;
+        let options = Options {
+            server: options.server.or_pin(tls_pin),
+            ..options
+        };
         let server_key = server.as_ref().map(|pin| parse_key(&pin.key)).transpose()?;
         let downloads = options.downloads.clone();
         let files_max = downloads.as_ref().map(|downloads| downloads.size_max);

@@ -3,6 +3,7 @@
 use socp_core::client::{ResolveError, SendFault, Stop, TellFault};
 use socp_crypto::{CryptoError, KeyFileFault};
 use socp_proto::UserId;
+use socp_tls::TlsFault;
 use std::path::PathBuf;
 
 /// Why a client could not do what it was asked.
@@ -72,16 +73,24 @@ pub enum ClientError {
     #[error("a key operation failed: {0}")]
     Crypto(CryptoError),
     /// Not the address of a server.
-    #[error("{url:?} is not a server address: {why}; it looks like ws://127.0.0.1:8765")]
+    #[error("{url:?} is not a server address: {why}; it looks like ws://127.0.0.1:8765 or wss://chat.example")]
     ServerUrl {
         /// The text.
         url: String,
         /// What is wrong with it.
         why: String,
     },
-    /// A server that wants TLS.
-    #[error("{url:?}: wss:// is not supported by this version; use a ws:// address")]
-    TlsUnsupported {
+    /// No TLS session that could be trusted.
+    #[error("cannot connect to {url}: {fault}")]
+    Tls {
+        /// The address.
+        url: String,
+        /// What is wrong.
+        fault: TlsFault,
+    },
+    /// The port wants TLS.
+    #[error("{url} speaks TLS; write wss:// instead of ws://")]
+    SpeaksTls {
         /// The address.
         url: String,
     },

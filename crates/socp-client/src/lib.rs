@@ -35,7 +35,7 @@ mod worker;
 pub use client::{Client, Downloads, EventStream, Options, Receipt, SendingFile};
 pub use error::ClientError;
 pub use files::OutgoingFile;
-pub use link::ServerUrl;
+pub use link::{ServerUrl, connect};
 pub use profile::{Identity, Profile, Trust};
 pub use safe_text::is_hostile;
 pub use socp_core::client::channel::CHANNEL_ID;

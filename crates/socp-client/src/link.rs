@@ -1,17 +1,21 @@
-//! The address of a server, and the WebSocket to it (PROTOCOL I.1).
+//! The address of a server, and the WebSocket to it (PROTOCOL I.1), with TLS where the address says so (II.2).
 
 use crate::error::ClientError;
 use socp_core::Mono;
 use socp_proto::limits::{DIAL_WAIT_MAX_MS, FRAME_BYTES_MAX, REDIAL_WAIT_MAX_MS, REDIAL_WAIT_MIN_MS};
+use socp_proto::{Bytes32, TlsPin};
+use socp_tls::{Stream, Wanted};
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 use tokio::net::TcpStream;
-use tokio_tungstenite::tungstenite::http::Uri;
+use tokio_tungstenite::tungstenite::Error as WsError;
+use tokio_tungstenite::tungstenite::http::{StatusCode, Uri};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 /// A WebSocket to a server.
-pub(crate) type Socket = WebSocketStream<TcpStream>;
+pub(crate) type Socket = WebSocketStream<Stream>;
 
 /// Read buffer of one link; the library's default of 128 KiB is for servers of large files.
 const READ_BUFFER_BYTES: usize = 16 * 1024;
@@ -22,29 +26,39 @@ pub struct ServerUrl {
     url: String,
     host: String,
     port: u16,
+    has_tls: bool,
+    pin: Option<TlsPin>,
 }
 
 impl ServerUrl {
-    /// Reads an address like `ws://127.0.0.1:8765`.
+    /// Reads an address like `ws://127.0.0.1:8765`, `wss://chat.example` or `wss://127.0.0.1:8765#PIN`, where the pin is
+    /// that of the certificate.
     ///
     /// # Errors
-    /// [`ClientError::ServerUrl`] saying what is wrong; [`ClientError::TlsUnsupported`] for `wss://`.
+    /// [`ClientError::ServerUrl`] saying what is wrong.
     pub fn parse(text: &str) -> Result<Self, ClientError> {
         let wrong = |why: &str| ClientError::ServerUrl {
             url: text.to_owned(),
             why: why.to_owned(),
         };
-        if text.contains('#') {
-            return Err(wrong("it holds a '#'"));
-        }
-        let uri: Uri = text.parse().map_err(|error| wrong(&format!("{error}")))?;
-        match uri.scheme_str() {
-            Some("ws") => {}
-            Some("wss") => {
-                return Err(ClientError::TlsUnsupported { url: text.to_owned() });
+        let (address, pin) = match text.split_once('#') {
+            Some((address, pin)) => (address, Some(pin)),
+            None => (text, None),
+        };
+        let uri: Uri = address.parse().map_err(|error| wrong(&format!("{error}")))?;
+        let has_tls = match uri.scheme_str() {
+            Some("ws") => false,
+            Some("wss") => true,
+            Some(_) | None => return Err(wrong("it does not begin with ws:// or wss://")),
+        };
+        let pin = match pin {
+            Some(_) if !has_tls => return Err(wrong("the pin of a certificate behind a # needs wss://")),
+            Some(pin) => {
+                let pin = TlsPin::try_from(pin);
+                Some(pin.map_err(|error| wrong(&format!("what stands behind the # {error}")))?)
             }
-            Some(_) | None => return Err(wrong("it does not begin with ws://")),
-        }
+            None => None,
+        };
         let authority = uri.authority().ok_or_else(|| wrong("it names no host"))?;
         let host = uri
             .host()
@@ -54,19 +68,45 @@ impl ServerUrl {
             return Err(wrong("it holds a user name"));
         }
         let host = host.to_ascii_lowercase();
-        let port = uri.port_u16().unwrap_or(80);
+        let (scheme, default_port) = if has_tls { ("wss", 443) } else { ("ws", 80) };
+        let port = uri.port_u16().unwrap_or(default_port);
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
         Ok(Self {
-            url: format!("ws://{host}:{port}{path}"),
+            url: format!("{scheme}://{host}:{port}{path}"),
             host,
             port,
+            has_tls,
+            pin,
         })
     }
 
-    /// The address in full, with its port.
+    /// The address in full, with its port and without a pin.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.url
+    }
+
+    /// The pin that the certificate must have, where one was given.
+    #[must_use]
+    pub fn pin(&self) -> Option<TlsPin> {
+        self.pin
+    }
+
+    /// The same with a pin, unless it has one.
+    pub(crate) fn or_pin(mut self, pin: Option<TlsPin>) -> Self {
+        self.pin = self.pin.or(pin.filter(|_| self.has_tls));
+        self
+    }
+
+    /// Whether what goes there goes over a network, and in the clear.
+    #[must_use]
+    pub fn is_exposed(&self) -> bool {
+        let is_here = |ip: IpAddr| ip.is_loopback();
+        !self.has_tls && self.host != "localhost" && !self.bare_host().parse().is_ok_and(is_here)
+    }
+
+    fn bare_host(&self) -> &str {
+        self.host.trim_start_matches('[').trim_end_matches(']')
     }
 
     fn unreachable(&self, why: impl ToString) -> ClientError {
@@ -83,8 +123,8 @@ impl fmt::Display for ServerUrl {
     }
 }
 
-/// Opens the link, or gives up after [`DIAL_WAIT_MAX_MS`].
-pub(crate) async fn dial(server: &ServerUrl) -> Result<Socket, ClientError> {
+/// Opens the link, or gives up after [`DIAL_WAIT_MAX_MS`]; also what its TLS session exports.
+pub(crate) async fn dial(server: &ServerUrl) -> Result<(Socket, Option<Bytes32>), ClientError> {
     let wait = Duration::from_millis(DIAL_WAIT_MAX_MS);
     match tokio::time::timeout(wait, dial_patiently(server)).await {
         Ok(dialled) => dialled,
@@ -92,21 +132,54 @@ pub(crate) async fn dial(server: &ServerUrl) -> Result<Socket, ClientError> {
     }
 }
 
-async fn dial_patiently(server: &ServerUrl) -> Result<Socket, ClientError> {
-    let host = server.host.trim_start_matches('[').trim_end_matches(']');
-    let stream = TcpStream::connect((host, server.port))
-        .await
-        .map_err(|error| server.unreachable(error))?;
-    // Frames are small and wait for each other; Nagle's algorithm would hold them back.
-    stream.set_nodelay(true).map_err(|error| server.unreachable(error))?;
+async fn dial_patiently(server: &ServerUrl) -> Result<(Socket, Option<Bytes32>), ClientError> {
+    let (stream, tls) = connect(server).await?;
     let config = WebSocketConfig::default()
         .max_message_size(Some(FRAME_BYTES_MAX))
         .max_frame_size(Some(FRAME_BYTES_MAX))
         .read_buffer_size(READ_BUFFER_BYTES);
     let (socket, _response) = client_async_with_config(server.as_str(), stream, Some(config))
         .await
+        .map_err(|error| match speaks_tls(&error) {
+            true => ClientError::SpeaksTls {
+                url: server.url.clone(),
+            },
+            false => server.unreachable(error),
+        })?;
+    Ok((socket, tls))
+}
+
+/// Whether this is how a port for TLS answers whoever comes without.
+fn speaks_tls(error: &WsError) -> bool {
+    let WsError::Http(response) = error else { return false };
+    let body = response.body().as_deref().map(String::from_utf8_lossy);
+    let says_so = |body: std::borrow::Cow<'_, str>| body.contains("TLS") || body.contains("HTTPS");
+    response.status() == StatusCode::BAD_REQUEST && body.is_some_and(says_so)
+}
+
+/// Opens a connection, and a TLS session over it where the address says so; also what that exports.
+///
+/// # Errors
+/// [`ClientError::Unreachable`], [`ClientError::Tls`].
+pub async fn connect(server: &ServerUrl) -> Result<(Stream, Option<Bytes32>), ClientError> {
+    let stream = TcpStream::connect((server.bare_host(), server.port))
+        .await
         .map_err(|error| server.unreachable(error))?;
-    Ok(socket)
+    // Frames are small and wait for each other; Nagle's algorithm would hold them back.
+    stream.set_nodelay(true).map_err(|error| server.unreachable(error))?;
+    if !server.has_tls {
+        return Ok((Stream::Plain(stream), None));
+    }
+    let wanted = Wanted {
+        pin: server.pin,
+        takes_anyone: false,
+    };
+    let secured = socp_tls::connect(stream, &server.host, wanted).await;
+    let (stream, session) = secured.map_err(|fault| ClientError::Tls {
+        url: server.url.clone(),
+        fault,
+    })?;
+    Ok((stream, Some(session.binding)))
 }
 
 /// Waits that double from [`REDIAL_WAIT_MIN_MS`] to [`REDIAL_WAIT_MAX_MS`], shortened by up to half at random so that the
@@ -136,13 +209,42 @@ mod tests {
 
     #[test]
     fn an_address_has_one_form() {
-        for text in ["ws://LOCALHOST:80", "ws://localhost", "ws://localhost/"] {
-            assert_eq!(ServerUrl::parse(text).unwrap().as_str(), "ws://localhost:80/", "{text}");
+        let table = [
+            ("ws://LOCALHOST:80", "ws://localhost:80/"),
+            ("ws://localhost", "ws://localhost:80/"),
+            ("ws://localhost/", "ws://localhost:80/"),
+            ("ws://[::1]:9/x?y", "ws://[::1]:9/x?y"),
+            ("wss://Chat.example", "wss://chat.example:443/"),
+        ];
+        for (text, expected) in table {
+            assert_eq!(ServerUrl::parse(text).unwrap().as_str(), expected, "{text}");
         }
-        assert_eq!(
-            ServerUrl::parse("ws://[::1]:9/x?y").unwrap().as_str(),
-            "ws://[::1]:9/x?y"
-        );
+    }
+
+    #[test]
+    fn a_pin_stands_behind_the_address_and_is_no_part_of_it() {
+        let pin = TlsPin::from(Bytes32::from([7; 32]));
+        let other = TlsPin::from(Bytes32::from([8; 32]));
+        let url = ServerUrl::parse(&format!("wss://h:1#{pin}")).unwrap();
+        assert_eq!((url.as_str(), url.pin()), ("wss://h:1/", Some(pin)));
+        assert_eq!(url.or_pin(Some(other)).pin(), Some(pin), "what was typed counts");
+        let bare = ServerUrl::parse("wss://h:1").unwrap();
+        assert_eq!((bare.pin(), bare.or_pin(Some(other)).pin()), (None, Some(other)));
+        assert_eq!(ServerUrl::parse("ws://h:1").unwrap().or_pin(Some(other)).pin(), None);
+    }
+
+    #[test]
+    fn only_what_leaves_this_machine_in_the_clear_is_exposed() {
+        for (text, is_exposed) in [
+            ("ws://127.0.0.1:1", false),
+            ("ws://[::1]:1", false),
+            ("ws://localhost:1", false),
+            ("ws://192.0.2.1:1", true),
+            ("ws://chat.example", true),
+            ("wss://chat.example", false),
+        ] {
+            assert_eq!(ServerUrl::parse(text).unwrap().is_exposed(), is_exposed, "{text}");
+        }
     }
 
     #[test]
@@ -153,8 +255,9 @@ mod tests {
             ("ws://", "is not a server address"),
             ("", "is not a server address"),
             ("ws://u:p@a", "user name"),
-            ("ws://a#key", "'#'"),
-            ("wss://a", "not supported by this version"),
+            ("ws://a#key", "needs wss://"),
+            ("wss://a#key", "43 characters"),
+            ("wss://a#", "43 characters"),
         ];
         for (text, said) in table {
             let error = ServerUrl::parse(text).unwrap_err().to_string();

@@ -6,6 +6,7 @@
 
 mod identity;
 mod schema;
+mod tls;
 mod trust;
 mod unlock;
 

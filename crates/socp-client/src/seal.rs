@@ -172,6 +172,7 @@ mod tests {
         // A challenge brings its own, and no other frame does.
         let asking = |delegation: Option<Delegation>| {
             Payload::Challenge(Challenge {
+                tls: None,
                 nonce: [1; 32].into(),
                 server_id: srv.clone(),
                 server_pub: KeyText::from_der(server.public_key().spki_der()),

@@ -46,7 +46,7 @@ pub(crate) enum Job {
     /// The content signature of a payload of ours, of a kind that has one.
     SignContent {
         ticket: Ticket,
-        payload: Payload,
+        payload: Box<Payload>,
         from: UserId,
         to: UserId,
         ts: u64,

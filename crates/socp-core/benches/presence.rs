@@ -129,7 +129,7 @@ impl Stage {
     }
 
     fn first(&mut self, link: LinkId, from: &str, key: KeyText, payload: &Payload) {
-        self.handle(Input::Accepted { link });
+        self.handle(Input::Accepted { link, tls: None });
         let from = socp_proto::Id::try_from(from).unwrap();
         let text = Draft::new(from, Address::everyone(), self.now.unix, payload)
             .sign(&[])
@@ -207,6 +207,7 @@ fn stage() -> Stage {
         unix: 1_700_000_000_000,
     };
     let config = Config {
+        has_tls: false,
         server_id: peer_id(0),
         name: None,
         key: key(peer_id(0).as_str()),
@@ -268,6 +269,7 @@ fn settled() -> Stage {
     let mut stage = stage();
     for peer in 1..=PEERS {
         let identity = ServerIdentity {
+            tls: false,
             host: String::new(),
             port: 0,
             pubkey: key(peer_id(peer).as_str()),

@@ -43,6 +43,7 @@ fn drain(server: &mut Server) {
 /// A server with two users, each at one link.
 fn server() -> Server {
     let config = Config {
+        has_tls: false,
         server_id: ServerId::try_from("0f000000-0000-4000-8000-000000000000").unwrap(),
         name: None,
         key: KeyText::from_der(&[0x31; 550]),
@@ -75,7 +76,7 @@ fn server() -> Server {
     };
     let mut server = Server::new(NOW, config, memory);
     for (link, id) in [(LinkId(1), AUTHOR), (LinkId(2), READER)] {
-        server.handle(NOW, Input::Accepted { link });
+        server.handle(NOW, Input::Accepted { link, tls: None });
         let hello = Payload::UserHello(UserHello {
             client: "bench".to_owned(),
             pubkey: key(),

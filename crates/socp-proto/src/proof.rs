@@ -70,6 +70,9 @@ pub struct Challenge {
     /// The key that signs this frame, where that is not the server's own (PROTOCOL II.3).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delegation: Option<Delegation>,
+    /// What the TLS session exports that ends at its maker (RFC 9266).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Bytes32>,
 }
 
 /// `PROOF`, of a server or a user to a server.
@@ -87,6 +90,9 @@ pub struct Proof {
     pub hello: Bytes32,
     /// When it was made, ms since the Unix epoch.
     pub ts: u64,
+    /// What the TLS session exports that ends at its maker (RFC 9266), so that it is of no use on another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Bytes32>,
 }
 
 /// The SHA-256 of an introduction's canonical payload: who, where, which key, which capabilities, which nonce.
@@ -110,6 +116,7 @@ mod tests {
             by: "srv-a".try_into().unwrap(),
             hello: [3; 32].into(),
             ts: 7,
+            tls: None,
         }
     }
 
@@ -140,7 +147,7 @@ mod tests {
     fn a_nonce_or_a_hash_has_32_bytes() {
         for (bytes, is_good) in [(31, false), (32, true), (33, false), (0, false)] {
             let mut payload = Payload::Proof(proof()).to_object();
-            for field in ["nonce", "key", "hello"] {
+            for field in ["nonce", "key", "hello", "tls"] {
                 let text = Base64Url::encode(&vec![9; bytes]);
                 payload.insert(field.to_owned(), text.as_str().into());
                 let read = Payload::parse(crate::payload::FrameKind::Proof, &payload);

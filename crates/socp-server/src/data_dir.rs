@@ -5,6 +5,7 @@
 //!   lock          held while a server runs on it
 //!   server.key    0600  the private key, sealed
 //!   server.unlock 0600  32 random bytes that unseal it, where no passphrase does
+//!   tls.key       0600  with --tls-self-signed: the key of its certificate
 //!   admin.sock    0600  where a running server answers its operator
 //!   server.db           identity, pins, users (SQLite; -wal and -shm beside it)
 //! ```

@@ -3,9 +3,10 @@
 use crate::hub::HubMessage;
 use crate::link::{self, Origin, Wiring};
 use crate::socket::{self, Role};
-use socp_core::server::{DialId, Input};
+use socp_core::server::{DialId, Input, TlsSession, TlsWanted};
 use socp_proto::KeyText;
 use socp_proto::limits::DIAL_WAIT_MAX_MS;
+use socp_tls::{Stream, Wanted};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,17 +15,27 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+/// Whom to dial.
+#[derive(Debug)]
+pub(crate) struct Target {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    /// The key that it must have.
+    pub(crate) key: Option<KeyText>,
+    pub(crate) tls: Option<TlsWanted>,
+}
+
 /// Dials and, if that works, runs the link.
-pub(crate) async fn dial(wiring: Arc<Wiring>, dial: DialId, host: String, port: u16, key: Option<KeyText>) {
+pub(crate) async fn dial(wiring: Arc<Wiring>, dial: DialId, target: Target) {
     let wait = Duration::from_millis(DIAL_WAIT_MAX_MS);
     let turn = wiring.dialling.acquire().await;
-    let connected = tokio::time::timeout(wait, connect(&host, port)).await;
+    let connected = tokio::time::timeout(wait, connect(&target)).await;
     drop(turn);
     wiring.metrics.dialled(matches!(connected, Ok(Ok(_))));
     let reason = match connected {
-        Ok(Ok(stream)) => {
+        Ok(Ok((stream, tls))) => {
             let (sink, stream) = socket::split(stream, Role::Client, Vec::new());
-            return link::run(wiring, Origin::Dialled(dial, key), sink, stream).await;
+            return link::run(wiring, Origin::Dialled(dial, target.key, tls), sink, stream).await;
         }
         Ok(Err(reason)) => reason,
         Err(_) => format!("no answer within {} s", wait.as_secs()),
@@ -35,17 +46,41 @@ pub(crate) async fn dial(wiring: Arc<Wiring>, dial: DialId, host: String, port: 
         .await;
 }
 
-async fn connect(host: &str, port: u16) -> Result<TcpStream, String> {
+async fn connect(target: &Target) -> Result<(Stream, Option<TlsSession>), String> {
+    let Target { host, port, key, tls } = target;
     let bare_host = host.trim_start_matches('[').trim_end_matches(']');
-    let stream = TcpStream::connect((bare_host, port))
+    let stream = TcpStream::connect((bare_host, *port))
         .await
         .map_err(|error| error.to_string())?;
     stream.set_nodelay(true).map_err(|error| error.to_string())?;
-    let url = format!("ws://{host}:{port}/");
+    let (stream, session) = match tls {
+        None => (Stream::Plain(stream), None),
+        Some(TlsWanted { pin }) => {
+            // Whoever must have a key proves it on this very session (PROTOCOL II.2): the certificate says nothing more.
+            let takes_anyone = key.is_some();
+            let wanted = Wanted {
+                pin: *pin,
+                takes_anyone,
+            };
+            let (stream, session) = socp_tls::connect(stream, host, wanted)
+                .await
+                .map_err(|fault| fault.to_string())?;
+            if let Some(fault) = &session.uncertified {
+                tracing::debug!(host, port, %fault, "the certificate is not good; the server must prove its key instead");
+            }
+            let session = TlsSession {
+                binding: session.binding,
+                is_certified: session.is_certified(),
+            };
+            (stream, Some(session))
+        }
+    };
+    let scheme = if tls.is_some() { "wss" } else { "ws" };
+    let url = format!("{scheme}://{host}:{port}/");
     let stream = HeadOnly { stream, matched: 0 };
     let connected = tokio_tungstenite::client_async(url, stream).await;
     let (socket, _) = connected.map_err(|error| error.to_string())?;
-    Ok(socket.into_inner().stream)
+    Ok((socket.into_inner().stream, session))
 }
 
 /// What ends the head of an answer (RFC 9112 §2.1).
@@ -54,7 +89,7 @@ const HEAD_END: &[u8] = b"\r\n\r\n";
 /// A stream of which no more is read than the head of the answer: what comes behind it is the link's.
 #[derive(Debug)]
 struct HeadOnly {
-    stream: TcpStream,
+    stream: Stream,
     /// How much of the end of the head was read last.
     matched: usize,
 }
@@ -81,9 +116,15 @@ impl AsyncRead for HeadOnly {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let mut space = [0; 512];
-        let mut ahead = ReadBuf::new(&mut space);
-        ready!(this.stream.poll_peek(cx, &mut ahead))?;
-        let (count, _) = in_head(ahead.filled(), this.matched);
+        let count = match &this.stream {
+            Stream::Plain(stream) => {
+                let mut ahead = ReadBuf::new(&mut space);
+                ready!(stream.poll_peek(cx, &mut ahead))?;
+                in_head(ahead.filled(), this.matched).0
+            }
+            // It cannot be looked into: no more is read than the end of a head must still have.
+            Stream::Tls(_) => HEAD_END.len().saturating_sub(this.matched),
+        };
         let space = space.get_mut(..count.min(buffer.remaining())).unwrap_or_default();
         let mut head = ReadBuf::new(space);
         ready!(Pin::new(&mut this.stream).poll_read(cx, &mut head))?;
@@ -145,9 +186,15 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         for at_once in [150, usize::MAX] {
-            let dialling = connect("127.0.0.1", port);
+            let target = Target {
+                host: "127.0.0.1".to_owned(),
+                port,
+                key: None,
+                tls: None,
+            };
+            let dialling = connect(&target);
             let (near, _far) = tokio::join!(dialling, answer(&listener, b"\x81\x02hi\x81\x00", at_once));
-            let (_sink, mut stream) = socket::split(near.unwrap(), Role::Client, Vec::new());
+            let (_sink, mut stream) = socket::split(near.unwrap().0, Role::Client, Vec::new());
             let (outbox, _queue) = outbox();
             for text in ["hi", ""] {
                 assert_eq!(stream.next(&outbox).await, Received::Text(text.to_owned()));

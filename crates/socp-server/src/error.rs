@@ -71,6 +71,14 @@ pub enum ServerError {
     /// A passphrase is missing, or given where there is none.
     #[error("{0}")]
     Passphrase(String),
+    /// The certificate for TLS cannot be used.
+    #[error("no TLS: cannot use {what}: {reason}")]
+    Certificate {
+        /// Which file or files.
+        what: String,
+        /// Why, and what to do.
+        reason: String,
+    },
     /// Key, database and settings disagree on who this is.
     #[error("{0}")]
     Identity(String),

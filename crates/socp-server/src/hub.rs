@@ -4,7 +4,7 @@ pub(crate) mod answers;
 
 use crate::admin::{PinRow, Refusal};
 use crate::data_dir::Opened;
-use crate::dial;
+use crate::dial::{self, Target};
 use crate::error::ServerError;
 use crate::link::{LinkHandle, LinkRole, LinkState, Wiring};
 use crate::log;
@@ -18,7 +18,7 @@ use crate::store::Store;
 use answers::{Question, Unpinning};
 use socp_core::Now;
 use socp_core::server::{
-    BootstrapEntry, Config, DialId, Fault, Input, LinkId, Note, Output, Record, Role, SaveId, Seal, Server,
+    BootstrapEntry, Config, DialId, Fault, Input, LinkId, Note, Output, Record, Role, SaveId, Seal, Server, TlsSession,
 };
 use socp_crypto::random_bytes;
 use socp_proto::limits::{DELEGATION_LOOK_MS, STOP_FLUSH_MAX_MS};
@@ -36,6 +36,7 @@ pub(crate) enum HubMessage {
     Opened {
         link: LinkId,
         dial: Option<DialId>,
+        tls: Option<TlsSession>,
         handle: LinkHandle,
     },
     /// Something for the state machine.
@@ -135,6 +136,7 @@ impl Hub {
             key: opened.key_text.clone(),
             host,
             port,
+            has_tls: settings.has_tls(),
             bootstrap: without_self(&settings.bootstrap, &opened.key_text),
             accept: settings.accept,
             takes_users: settings.takes_users,
@@ -219,11 +221,19 @@ impl Hub {
 
     fn on_message(&mut self, message: HubMessage) {
         let input = match message {
-            HubMessage::Opened { link, dial, handle } => {
+            HubMessage::Opened {
+                link,
+                dial,
+                tls,
+                handle,
+            } => {
                 self.links.insert(link, handle);
                 match dial {
-                    Some(dial) => Input::Dialled { dial, link },
-                    None => Input::Accepted { link },
+                    Some(dial) => Input::Dialled { dial, link, tls },
+                    None => Input::Accepted {
+                        link,
+                        tls: tls.map(|session| session.binding),
+                    },
                 }
             }
             HubMessage::Core(input) => *input,
@@ -335,8 +345,15 @@ impl Hub {
                         handle.outbox.ping();
                     }
                 }
-                Output::Dial { dial, host, port, key } => {
-                    tokio::spawn(dial::dial(Arc::clone(&self.wiring), dial, host, port, key));
+                Output::Dial {
+                    dial,
+                    host,
+                    port,
+                    key,
+                    tls,
+                } => {
+                    let target = Target { host, port, key, tls };
+                    tokio::spawn(dial::dial(Arc::clone(&self.wiring), dial, target));
                 }
                 Output::Identified { link, role } => self.identify(link, role),
                 Output::Proceed { link } => {
@@ -537,7 +554,7 @@ fn frame_of(input: &Input) -> Option<(Option<FrameKind>, Outcome)> {
 /// The link from which an input comes.
 fn link_of(input: &Input) -> Option<LinkId> {
     match input {
-        Input::Accepted { link }
+        Input::Accepted { link, .. }
         | Input::Dialled { link, .. }
         | Input::First { link, .. }
         | Input::Peer { link, .. }
@@ -568,6 +585,7 @@ fn count(metrics: &Metrics, note: &Note) -> Option<Outcome> {
         Note::PeerOverBudget { .. } => metrics.warned("peer_over_budget"),
         Note::PinConflict { .. } => metrics.warned("pin_conflict"),
         Note::ProofWithheld { .. } => metrics.warned("proof_withheld"),
+        Note::Uncertified { .. } => metrics.warned("uncertified"),
         Note::WrongKey { .. } => metrics.warned("wrong_key"),
         Note::KeyConflict { .. } => metrics.warned("key_conflict"),
         Note::Ousted { .. } => metrics.warned("ousted"),

@@ -120,7 +120,7 @@ fn key_error(dir: &Path) -> impl FnOnce(socp_crypto::CryptoError) -> ServerError
 }
 
 /// Writes a file that only its owner may read, whole or not at all.
-fn write_private(path: &Path, bytes: &[u8]) -> Result<(), ServerError> {
+pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), ServerError> {
     let unfinished: PathBuf = path.with_extension("new");
     let write = || {
         let mut file = OpenOptions::new()
@@ -138,7 +138,7 @@ fn write_private(path: &Path, bytes: &[u8]) -> Result<(), ServerError> {
 }
 
 /// Reads a file that only its owner should be able to read.
-fn read_private(path: &Path) -> Result<Vec<u8>, ServerError> {
+pub(crate) fn read_private(path: &Path) -> Result<Vec<u8>, ServerError> {
     let mut file = File::open(path).map_err(data_error(path))?;
     let mode = file.metadata().map_err(data_error(path))?.permissions().mode();
     if mode & 0o077 != 0 {

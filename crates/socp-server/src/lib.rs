@@ -30,16 +30,17 @@ mod settings;
 mod signer;
 mod socket;
 mod store;
+mod tls;
 mod verifiers;
 
 pub use error::ServerError;
 pub use key_files::{change_passphrase, needs_passphrase};
-pub use settings::{RateLimit, Settings};
+pub use settings::{RateLimit, Settings, TlsSource};
 
 use admin::Desk;
 use hub::{Hub, HubMessage};
 use link::Wiring;
-use socp_proto::{Fingerprint, KeyText, ServerId};
+use socp_proto::{Fingerprint, KeyText, ServerId, TlsPin};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::TcpListener;
@@ -54,6 +55,10 @@ const HUB_QUEUE_COUNT_MAX: usize = 1024;
 pub struct Ready {
     /// Where it listens.
     pub listen: SocketAddr,
+    /// Whether it speaks TLS there.
+    pub has_tls: bool,
+    /// The pin of its certificate, where it made that itself.
+    pub tls_pin: Option<TlsPin>,
     /// Its id at start.
     pub server_id: ServerId,
     /// Its public key.
@@ -63,6 +68,16 @@ pub struct Ready {
 }
 
 impl Ready {
+    /// Where clients connect, in full: with the pin where they need it.
+    #[must_use]
+    pub fn url(&self) -> String {
+        match (self.has_tls, self.tls_pin) {
+            (true, Some(pin)) => format!("wss://{}#{pin}", self.listen),
+            (true, None) => format!("wss://{}", self.listen),
+            (false, _) => format!("ws://{}", self.listen),
+        }
+    }
+
     /// The fingerprint of its key.
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
@@ -89,6 +104,7 @@ pub struct Running {
 /// [`ServerError`] if the data directory, the key, the database or the listener cannot be had; it says which.
 pub async fn start(settings: Settings) -> Result<Running, ServerError> {
     let opened = data_dir::open(&settings).await?;
+    let tls = tls::open(&settings).await?;
     let listener = bind(settings.listen).await?;
     let listen = listener.local_addr().map_err(|source| ServerError::Listen {
         address: settings.listen,
@@ -102,6 +118,8 @@ pub async fn start(settings: Settings) -> Result<Running, ServerError> {
     let health = opened.store.health();
     let ready = Ready {
         listen,
+        has_tls: tls.is_some(),
+        tls_pin: tls.as_ref().and_then(tls::Tls::own_pin),
         server_id: opened.server_id.clone(),
         key: opened.key_text.clone(),
         name: settings.name.clone(),
@@ -119,8 +137,17 @@ pub async fn start(settings: Settings) -> Result<Running, ServerError> {
     };
     let admin_task = open_admin(&settings, desk, stopped.clone());
     let router = http::router(&settings, &ready, Arc::clone(&wiring), health);
-    let http_task = tokio::spawn(http::serve(listener, router, wiring.pending.clone(), metrics, stopped));
-    log::listening(&ready);
+    let front = http::Front {
+        router,
+        acceptor: tls.as_ref().map(|tls| tls.acceptor.clone()),
+        pending: wiring.pending.clone(),
+        metrics,
+    };
+    if let Some(tls) = tls {
+        tokio::spawn(tls.keep_fresh(stopped.clone()));
+    }
+    let http_task = tokio::spawn(http::serve(listener, front, stopped));
+    log::listening(&ready, &settings);
     Ok(Running {
         ready,
         peers,

@@ -10,7 +10,7 @@ use crate::reader;
 use crate::settings::{Budgets, Settings};
 use crate::socket::{Broken, GATHERED_BYTES_MAX, Sent, SocketSink, SocketStream};
 use crate::verifiers::Verifiers;
-use socp_core::server::{DialId, Input, LinkId};
+use socp_core::server::{DialId, Input, LinkId, TlsSession};
 use socp_crypto::DelegatePublicKey;
 use socp_proto::limits::STOP_FLUSH_MAX_MS;
 use socp_proto::{Delegation, Fingerprint, KeyText, ServerId};
@@ -147,18 +147,18 @@ pub(crate) struct LinkHandle {
 /// How a link came to be.
 pub(crate) enum Origin {
     /// Somebody connected.
-    Accepted(PendingPlace),
+    Accepted(PendingPlace, Option<TlsSession>),
     /// We dialled.
-    Dialled(DialId, Option<KeyText>),
+    Dialled(DialId, Option<KeyText>, Option<TlsSession>),
 }
 
 /// Runs a link from its first to its last frame.
 pub(crate) async fn run(wiring: Arc<Wiring>, origin: Origin, sink: SocketSink, stream: SocketStream) {
     let link = LinkId(wiring.last_link.fetch_add(1, Ordering::Relaxed).saturating_add(1));
     let (outbox, queue) = outbox();
-    let (place, dial, expected_key) = match origin {
-        Origin::Accepted(place) => (Some(place), None, None),
-        Origin::Dialled(dial, key) => (None, Some(dial), key),
+    let (place, dial, expected_key, tls) = match origin {
+        Origin::Accepted(place, tls) => (Some(place), None, None, tls),
+        Origin::Dialled(dial, key, tls) => (None, Some(dial), key, tls),
     };
     // Whom we dial is no stranger, since we chose to.
     let line = place.as_ref().map_or_else(|| Line::of(Class::Peer), PendingPlace::line);
@@ -178,12 +178,13 @@ pub(crate) async fn run(wiring: Arc<Wiring>, origin: Origin, sink: SocketSink, s
         outbox: outbox.clone(),
         state: Arc::clone(&state),
     };
-    if wiring
-        .hub
-        .send(HubMessage::Opened { link, dial, handle })
-        .await
-        .is_err()
-    {
+    let opened = HubMessage::Opened {
+        link,
+        dial,
+        tls,
+        handle,
+    };
+    if wiring.hub.send(opened).await.is_err() {
         return; // The server is stopping.
     }
     let writer = tokio::spawn(write(sink, queue, wiring.hub.clone(), link, Arc::clone(&state)));
@@ -231,7 +232,8 @@ async fn write(
         Some(Ended::Closed) => {
             queue.closed();
             // The reader sees the far end's answer, or gives up waiting for it.
-            return queue.killed().await;
+            queue.killed().await;
+            return Box::pin(end(writer.sink)).await;
         }
         Some(Ended::Broken) => return,
         None => {}
@@ -252,6 +254,12 @@ async fn say_goodbye(mut sink: SocketSink, mut queue: OutboxReader) {
     }
     let say_why = sink.send(Sent::Close(farewell.0, farewell.1));
     let _unheard = tokio::time::timeout(CLOSE_ANSWER_MAX, say_why).await;
+    end(sink).await;
+}
+
+/// Ends the TLS session, so that the far end can tell this from a connection that was cut.
+async fn end(mut sink: SocketSink) {
+    let _unheard = tokio::time::timeout(CLOSE_ANSWER_MAX, sink.end()).await;
 }
 
 enum Ended {

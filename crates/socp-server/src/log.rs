@@ -1,24 +1,33 @@
 //! The core's notes as log lines: `info` per state change, `warn` for the operator, `debug` per decision.
 
 use crate::Ready;
+use crate::settings::Settings;
 use socp_core::server::Note;
 use tracing::{debug, info, trace, warn};
 
 const PROOF_WITHHELD: &str = "a server that has proved its key before came without proof and was refused: somebody \
                               repeats what it once said, or it runs an older program; if so, socp admin unpin";
 
+const WITHOUT_TLS: &str = "no TLS, and others can reach this address: whoever is on the way sees who talks to whom; use \
+                           --tls-cert and --tls-key, or --tls-self-signed, or --public-address wss://… behind a proxy";
+
 const OUSTED: &str = "an id was used with another key than the one it is made from; its owner has come, and that is \
                       undone";
 
 /// Says that the server is there for others.
-pub(crate) fn listening(ready: &Ready) {
+pub(crate) fn listening(ready: &Ready, settings: &Settings) {
     info!(
         listen = %ready.listen,
+        url = ready.url(),
         server = %ready.server_id,
         name = ready.name.as_deref().unwrap_or(""),
         fingerprint = %ready.fingerprint(),
         "listening"
     );
+    let is_behind_tls = settings.public_tls == Some(true);
+    if !ready.has_tls && !ready.listen.ip().is_loopback() && !is_behind_tls {
+        warn!(listen = %ready.listen, "{WITHOUT_TLS}");
+    }
 }
 
 /// Logs one note. User ids only at `debug`.
@@ -52,6 +61,12 @@ pub(crate) fn note(note: &Note) {
             warn!(%server, %pinned, %offered, "a server came with another key than the pinned one and was refused");
         }
         Note::ProofWithheld { server } => warn!(%server, "{PROOF_WITHHELD}"),
+        Note::Uncertified { address } => {
+            warn!(
+                address,
+                "a server has no good certificate for TLS and cannot prove its key; refused"
+            );
+        }
         Note::TrustedOnFirstUse { server, fingerprint } => {
             warn!(%server, %fingerprint, "introducer trusted on first use; give its key as ws://host:port#KEY");
         }

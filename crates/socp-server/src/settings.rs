@@ -19,6 +19,20 @@ pub enum RateLimit {
     PerSecond(u32),
 }
 
+/// Where the certificate for TLS comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TlsSource {
+    /// From files in PEM, looked at again when they change.
+    Files {
+        /// The certificate, and those that it rests on.
+        chain: PathBuf,
+        /// Its key.
+        key: PathBuf,
+    },
+    /// The server makes it itself.
+    SelfSigned,
+}
+
 /// The settings of one server.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -32,8 +46,12 @@ pub struct Settings {
     pub name: Option<String>,
     /// The id to have; else the stored one, else a fresh one.
     pub server_id: Option<ServerId>,
+    /// The certificate for TLS; without, `ws://` and `http://` are spoken.
+    pub tls: Option<TlsSource>,
     /// Where others can dial us, if not where we listen.
     pub public_address: Option<(String, u16)>,
+    /// Whether they speak TLS there, if it is not as we do: a proxy may end it.
+    pub public_tls: Option<bool>,
     /// Whom to ask for admission.
     pub bootstrap: Vec<BootstrapEntry>,
     /// Who may say hello.
@@ -66,7 +84,9 @@ impl Settings {
             passphrase: None,
             name: None,
             server_id: None,
+            tls: None,
             public_address: None,
+            public_tls: None,
             bootstrap: Vec::new(),
             accept: Accept::Proof,
             takes_users: true,
@@ -98,6 +118,11 @@ impl Settings {
             }
         }
         Ok(())
+    }
+
+    /// Whether others speak TLS to us.
+    pub(crate) fn has_tls(&self) -> bool {
+        self.public_tls.unwrap_or(self.tls.is_some())
     }
 
     pub(crate) fn budgets(&self) -> Budgets {

@@ -176,6 +176,7 @@ mod tests {
         let signer = Signer::new(key, Pool::start(Arc::clone(&metrics)).unwrap(), metrics);
         let nonce = Bytes32::from([1; 32]);
         let announce = |nonce| ServerIdentity {
+            tls: false,
             host: "host".to_owned(),
             port: 1,
             pubkey: text.clone(),
@@ -184,6 +185,7 @@ mod tests {
             nonce,
         };
         let proof = Proof {
+            tls: None,
             nonce,
             server_id: id.clone(),
             key: text.fingerprint().into(),
@@ -192,6 +194,7 @@ mod tests {
             ts: 1,
         };
         let challenge = Challenge {
+            tls: None,
             nonce,
             server_id: id.clone(),
             server_pub: text.clone(),

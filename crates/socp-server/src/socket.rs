@@ -10,13 +10,12 @@ use crate::outbox::Outbox;
 use socp_core::server::Fault;
 use socp_crypto::random_bytes;
 use socp_proto::limits::{FIRST_FRAME_BYTES_MAX, FRAME_BYTES_MAX};
+use socp_tls::{ReadHalf, Stream, WriteHalf};
 use std::io::Cursor;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead as _, AsyncWriteExt as _, ReadBuf};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio_tungstenite::tungstenite::Error as WsError;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
@@ -67,7 +66,7 @@ pub(crate) enum Sent {
 pub(crate) struct Broken;
 
 /// The two halves of a connection that has shaken hands; `read` came behind the handshake.
-pub(crate) fn split(stream: TcpStream, role: Role, read: Vec<u8>) -> (SocketSink, SocketStream) {
+pub(crate) fn split(stream: Stream, role: Role, read: Vec<u8>) -> (SocketSink, SocketStream) {
     let (reading, writing) = stream.into_split();
     let sink = SocketSink {
         writing,
@@ -91,7 +90,7 @@ pub(crate) fn split(stream: TcpStream, role: Role, read: Vec<u8>) -> (SocketSink
 /// The sending half.
 #[derive(Debug)]
 pub(crate) struct SocketSink {
-    writing: OwnedWriteHalf,
+    writing: WriteHalf,
     /// Clients mask what they send.
     is_masked: bool,
     /// Whole frames, from the first to the end of the flush.
@@ -135,9 +134,16 @@ impl SocketSink {
                 Ok(count) => self.written = self.written.saturating_add(count),
             }
         }
+        // A TLS session may have taken more than the system has.
+        self.writing.flush().await.map_err(|_| Broken)?;
         self.gathered = Vec::new();
         self.written = 0;
         Ok(())
+    }
+
+    /// Says that nothing more comes.
+    pub(crate) async fn end(&mut self) -> Result<(), Broken> {
+        self.writing.shutdown().await.map_err(|_| Broken)
     }
 
     /// Sends a message, and what was in line before it.
@@ -167,7 +173,7 @@ fn write_frame(to: &mut Vec<u8>, opcode: OpCode, mask: Option<[u8; 4]>, payload:
 /// The receiving half.
 #[derive(Debug)]
 pub(crate) struct SocketStream {
-    reading: OwnedReadHalf,
+    reading: ReadHalf,
     frames: Frames,
 }
 

@@ -62,6 +62,7 @@ impl Serving {
 
     fn entry(&self) -> BootstrapEntry {
         BootstrapEntry {
+            tls: None,
             host: "127.0.0.1".to_owned(),
             port: self.ready.listen.port(),
             key: Some(self.ready.key.clone()),

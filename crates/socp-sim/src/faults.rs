@@ -259,6 +259,7 @@ impl World {
                     .config
                     .bootstrap
                     .push(socp_core::server::BootstrapEntry {
+                        tls: None,
                         host: liar,
                         port: 1,
                         key: None,

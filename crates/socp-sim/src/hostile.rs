@@ -108,6 +108,7 @@ impl Hostile {
     fn identity(&mut self, proves: bool) -> ServerIdentity {
         let nonce = socp_proto::sha256(&self.dice.number().to_be_bytes());
         ServerIdentity {
+            tls: false,
             host: self.name(),
             port: 1,
             pubkey: self.key.clone(),
@@ -238,6 +239,7 @@ impl World {
                 _ => continue,
             };
             servers.push(WelcomeServer {
+                tls: false,
                 server_id: id.clone(),
                 host: host_name,
                 port: 1,
@@ -246,6 +248,7 @@ impl World {
         }
         // A server that does not exist, at the address of one that does.
         servers.push(WelcomeServer {
+            tls: false,
             server_id: server_id("phantom"),
             host: "h0".to_owned(),
             port: 1,
@@ -273,6 +276,7 @@ impl World {
             (_, _) => server_id(wished),
         };
         ServerWelcome {
+            tls: false,
             assigned_id,
             clients,
             servers,

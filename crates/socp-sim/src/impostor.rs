@@ -105,6 +105,7 @@ impl World {
 
     fn proof(&self, far: Host, reader: &ServerId, nonce: Bytes32, by: &ServerId, said: &Object) -> Proof {
         Proof {
+            tls: None,
             nonce,
             server_id: reader.clone(),
             key: self.nodes[far].config.key.fingerprint().into(),

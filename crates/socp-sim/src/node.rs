@@ -368,6 +368,7 @@ impl World {
                 host: name,
                 port,
                 key,
+                ..
             } => {
                 let address = format!("{name}:{port}");
                 let ms = self.reach_ms(host, &address);
@@ -584,7 +585,14 @@ impl World {
         };
         self.nodes[host].links.insert(near, link);
         self.on_accepted(target, far);
-        self.feed(host, Input::Dialled { dial, link: near });
+        self.feed(
+            host,
+            Input::Dialled {
+                dial,
+                link: near,
+                tls: None,
+            },
+        );
     }
 
     pub(crate) fn on_dial_failed(&mut self, host: Host, life: u32, dial: socp_core::server::DialId, reason: &str) {
@@ -600,7 +608,7 @@ impl World {
             return self.hostile_accepts(host, link);
         }
         self.nodes[host].links.insert(link, Link::default());
-        self.feed(host, Input::Accepted { link });
+        self.feed(host, Input::Accepted { link, tls: None });
     }
 }
 

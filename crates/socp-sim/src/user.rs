@@ -228,6 +228,7 @@ impl World {
     fn prove(&mut self, user: UserNo, challenge: Challenge) {
         let ts = self.user_unix(user);
         let proof = Proof {
+            tls: None,
             nonce: challenge.nonce,
             server_id: challenge.server_id,
             key: challenge.server_pub.fingerprint().into(),

@@ -151,11 +151,13 @@ impl World {
         introducers.sort_unstable();
         introducers.dedup();
         let entry = |introducer: Host| BootstrapEntry {
+            tls: None,
             host: format!("h{introducer}"),
             port: 1,
             key: Some(self.nodes[introducer].config.key.clone()),
         };
         let config = Config {
+            has_tls: false,
             server_id: server_id.clone(),
             name: Some(format!("server {host}")),
             key: key.clone(),

@@ -40,8 +40,14 @@ impl Unlocked {
     }
 
     async fn connect(self, options: Options) -> Result<(Client, EventStream)> {
+        if self.server.is_exposed() {
+            out::note(&format!(
+                "socp: {} is not encrypted on the way: others there can see who talks to whom; use wss:// if the server has it",
+                self.server
+            ));
+        }
         let connected = Client::connect(self.profile.clone(), self.keys, options).await?;
-        self.profile.set_last_server(self.server.as_str())?;
+        self.profile.remember_server(&self.server)?;
         Ok(connected)
     }
 

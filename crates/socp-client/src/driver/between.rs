@@ -22,7 +22,7 @@ impl Driver {
     pub(super) async fn link(&mut self) -> End {
         let server = self.options.server.clone();
         match self.meanwhile(dial(&server)).await {
-            Ok(Ok(socket)) => self.serve(socket).await,
+            Ok(Ok((socket, tls))) => self.serve(socket, tls).await,
             Ok(Err(error)) => End::Lost(error.to_string(), Some(error)),
             Err(end) => end,
         }

@@ -6,6 +6,7 @@ use crate::worker::Done;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
 use socp_core::client::Input;
+use socp_proto::Bytes32;
 use socp_proto::limits::{PING_INTERVAL_MS, PING_UNANSWERED_COUNT_MAX};
 use std::time::{Duration, Instant};
 use tokio_tungstenite::tungstenite::{self, Message};
@@ -53,11 +54,11 @@ enum Happening {
 }
 
 impl Driver {
-    pub(super) async fn serve(&mut self, socket: Socket) -> End {
+    pub(super) async fn serve(&mut self, socket: Socket, tls: Option<Bytes32>) -> End {
         let (mut sink, stream) = socket.split();
         self.is_linked = true;
         self.delegate = None;
-        self.input(Input::Connected);
+        self.input(Input::Connected { tls });
         let end = match self.pump(&mut sink, stream).await {
             Ok(never) => match never {},
             Err(end) => end,

@@ -57,6 +57,12 @@ const MIGRATIONS: &[&str] = &[
     ) STRICT;
 ",
     SEPARATE_KEYS,
+    "
+    CREATE TABLE tls_pins(
+        url TEXT PRIMARY KEY,
+        pin TEXT NOT NULL
+    ) STRICT;
+",
 ];
 
 /// A key for each purpose, their history, and what was replaced. Without `enc_pubkey` one key does both.

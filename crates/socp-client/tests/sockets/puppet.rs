@@ -70,6 +70,7 @@ impl Puppet {
     pub(crate) async fn challenge(&mut self, user: &UserId) -> Challenge {
         let hello = self.expect(FrameKind::UserHello).await;
         let challenge = Challenge {
+            tls: None,
             nonce: [9; 32].into(),
             server_id: ServerId::try_from(SERVER).unwrap(),
             server_pub: KeyText::from_der(self.key.public_key().spki_der()),

@@ -63,6 +63,12 @@ pub enum Stop {
     /// The server's question is not one that we may answer.
     #[error("the server's challenge is not for us to answer: {0}. Somebody may stand between; ask its operator")]
     Challenge(&'static str),
+    /// The server is at the end of another TLS session.
+    #[error(
+        "somebody stands between: the server is at the other end of another TLS session than ours. Nothing was signed for \
+         it. Check the address, and the pin behind its #, with the server's operator"
+    )]
+    Between,
     /// The server does not say which key it has.
     #[error(
         "the server does not name its id and key when it greets, so nothing it says could be checked; use another server"

@@ -37,7 +37,7 @@ pub enum FileWork {
         /// Names this request.
         ticket: Ticket,
         /// What to sign, without its signature.
-        payload: Payload,
+        payload: Box<Payload>,
         /// Whom it is for.
         to: UserId,
         /// When it is said.

@@ -99,7 +99,7 @@ impl Files {
         let ts = around.now.unix;
         around.out.push(Output::File(FileWork::Sign {
             ticket,
-            payload: payload.clone(),
+            payload: Box::new(payload.clone()),
             to: to.clone(),
             ts,
         }));

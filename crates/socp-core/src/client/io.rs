@@ -6,7 +6,7 @@ use super::file_io::{FileDone, FileNews, FileProgress, FileReport, FileWork, Sen
 use crate::clock::Unix;
 use crate::verified::Verified;
 use socp_proto::{
-    Base64Url, Draft, ErrorCode, Fingerprint, Frame, KeyHistory, KeyText, Meta, PublicPair, ServerId, UserId,
+    Base64Url, Bytes32, Draft, ErrorCode, Fingerprint, Frame, KeyHistory, KeyText, Meta, PublicPair, ServerId, UserId,
 };
 
 /// Names one thing under way. The driver chooses those of commands; [`Output::Open`] counts its own.
@@ -81,7 +81,10 @@ impl UserPin {
 #[derive(Debug)]
 pub enum Input {
     /// The link to the server is open.
-    Connected,
+    Connected {
+        /// What its TLS session exports (RFC 9266), where there is one.
+        tls: Option<Bytes32>,
+    },
     /// The link is gone.
     Disconnected {
         /// Why, for people.

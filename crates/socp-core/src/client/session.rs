@@ -42,6 +42,8 @@ pub(super) struct Session {
     meta: Meta,
     program: String,
     server: Option<ServerPin>,
+    /// What the TLS session of the link exports, where there is one.
+    tls: Option<Bytes32>,
     state: State,
 }
 
@@ -52,6 +54,7 @@ impl Session {
             meta,
             program,
             server,
+            tls: None,
             state: State::Offline,
         }
     }
@@ -78,7 +81,8 @@ impl Session {
         }
     }
 
-    pub(super) fn on_connected(&mut self, now: Now, out: &mut Outbox) {
+    pub(super) fn on_connected(&mut self, now: Now, tls: Option<Bytes32>, out: &mut Outbox) {
+        self.tls = tls;
         let named = self.server.as_ref().map(|server| server.id.clone());
         self.say_hello(now, 1, named, out);
     }
@@ -181,6 +185,9 @@ impl Session {
         let wrong = table.into_iter().find(|(is_right, _)| !is_right);
         let checked = shown.check(FrameKind::Challenge, known);
         let checked = checked.and(wrong.map_or(Ok(()), |(_, reason)| Err(Stop::Challenge(reason))));
+        // A server behind a proxy that ends TLS cannot know of it; without TLS there is nothing to compare with.
+        let is_another_session = matches!((self.tls, challenge.tls), (Some(ours), Some(theirs)) if ours != theirs);
+        let checked = checked.and(if is_another_session { Err(Stop::Between) } else { Ok(()) });
         if let Err(stop) = checked {
             return self.stop(stop, out);
         }
@@ -197,6 +204,7 @@ impl Session {
             by: Id::from(out.user()),
             hello: *hello,
             ts: now.unix,
+            tls: self.tls,
         };
         out.set_server(challenge.server_id.clone());
         out.send(now, &Payload::Proof(proof));

@@ -78,7 +78,7 @@ impl Kit {
 
     fn enter(self) -> Self {
         let mut kit = self;
-        kit.input(Input::Connected);
+        kit.input(Input::Connected { tls: None });
         kit.frame(SERVER, Payload::Ack(ack(SERVER, 200)), 200);
         kit.frame(SERVER, Payload::ListResponse(ListResponse::default()), 200);
         kit

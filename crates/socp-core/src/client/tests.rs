@@ -29,7 +29,7 @@ fn hello_names(outputs: &[Output]) -> Option<Option<String>> {
 #[test]
 fn first_contact_pins_the_server_and_asks_for_the_list() {
     let mut kit = Kit::new(None);
-    assert_eq!(hello_names(&kit.input(Input::Connected)), Some(None));
+    assert_eq!(hello_names(&kit.input(Input::Connected { tls: None })), Some(None));
     let outputs = kit.frame(SERVER, Payload::Ack(ack(SERVER, 200)), 200);
     assert!(matches!(&outputs[0], Output::SaveServer(pin) if *pin == server_pin()));
     assert!(matches!(
@@ -45,7 +45,7 @@ fn first_contact_pins_the_server_and_asks_for_the_list() {
 #[test]
 fn a_server_that_wants_its_id_signed_gets_it_once() {
     let mut kit = Kit::new(None);
-    kit.input(Input::Connected);
+    kit.input(Input::Connected { tls: None });
     let refusal = || frame_to(SERVER, ME, error(ErrorCode::InvalidSig, "server_id", None));
     let again = kit.input(Input::Unverified(refusal()));
     assert_eq!(hello_names(&again), Some(Some(SERVER.to_owned())));
@@ -58,7 +58,7 @@ fn a_server_that_wants_its_id_signed_gets_it_once() {
 #[test]
 fn a_server_that_changes_its_id_between_refusal_and_answer_is_left() {
     let mut kit = Kit::new(None);
-    kit.input(Input::Connected);
+    kit.input(Input::Connected { tls: None });
     kit.input(Input::Unverified(frame_to(
         "other",
         ME,
@@ -104,7 +104,7 @@ fn a_pinned_server_must_show_its_key_and_id() {
     for (answer, is_right) in table {
         let said = format!("{answer:?}");
         let mut kit = Kit::new(Some(server_pin()));
-        kit.input(Input::Connected);
+        kit.input(Input::Connected { tls: None });
         let stop = stop_of(kit.input(answer)).unwrap();
         assert!(is_right(&stop), "{said} gives {stop}");
         assert!(!kit.client.session.is_online());
@@ -114,7 +114,7 @@ fn a_pinned_server_must_show_its_key_and_id() {
 #[test]
 fn a_silent_server_is_left() {
     let mut kit = Kit::new(None);
-    kit.input(Input::Connected);
+    kit.input(Input::Connected { tls: None });
     assert_eq!(kit.client.poll_timeout(), Some(kit.now.mono + HELLO_WAIT_MAX_MS));
     assert_eq!(stop_of(kit.wait(HELLO_WAIT_MAX_MS)), Some(Stop::NoAnswer));
 }
@@ -122,7 +122,7 @@ fn a_silent_server_is_left() {
 #[test]
 fn the_list_is_read_to_its_end() {
     let mut kit = Kit::new(Some(server_pin()));
-    kit.input(Input::Connected);
+    kit.input(Input::Connected { tls: None });
     kit.server_says(Payload::Ack(ack(SERVER, 200)));
     assert!(events(kit.input(Input::Command(Command::List { ticket: 1 }))).is_empty());
     let page = |ids: &[&str], more| {
@@ -156,7 +156,7 @@ fn the_list_is_read_to_its_end() {
 #[test]
 fn a_list_that_repeats_itself_ends() {
     let mut kit = Kit::new(Some(server_pin()));
-    kit.input(Input::Connected);
+    kit.input(Input::Connected { tls: None });
     kit.server_says(Payload::Ack(ack(SERVER, 200)));
     let page = || {
         Payload::ListResponse(ListResponse {

@@ -49,6 +49,7 @@ impl Server {
         ServerIdentity {
             host: self.config.host.clone(),
             port: self.config.port,
+            tls: self.config.has_tls,
             pubkey: self.config.key.clone(),
             name: self.config.name.clone(),
             caps: Some(self.own_caps_for_servers()),
@@ -232,6 +233,16 @@ impl Server {
         self.refuse_server(now, link, class, why, "not the server that was dialled");
     }
 
+    /// Whom we dialled shows a certificate that is good for nothing, and cannot prove its key instead.
+    pub(super) fn refuse_uncertified(&mut self, now: Now, link: LinkId) {
+        let dial = self.links.get(&link).and_then(Link::dial);
+        let address = self.dial_address(dial);
+        self.note(Note::Uncertified { address });
+        let why = "your certificate is not good here, and without proof/1 nothing else says who you are";
+        let class = ("certificate", ErrorCode::InvalidSig);
+        self.refuse_server(now, link, class, why, "no good certificate");
+    }
+
     fn refuse_key(&mut self, now: Now, link: LinkId, why: &str) {
         self.refuse_server(now, link, ("key", ErrorCode::BadKey), why, "bad key");
     }
@@ -276,8 +287,10 @@ impl Server {
         let Some(target) = self.dials.get(dial) else {
             return;
         };
-        let (host, port) = (target.host.clone(), target.port);
+        let (host, port, tls) = (target.host.clone(), target.port, target.tls.is_some());
         let identity = ServerIdentity {
+            // Whoever says where it is says whether TLS is spoken there.
+            tls: if welcome.port.is_some() { welcome.tls } else { tls },
             host: welcome.host.clone().unwrap_or(host),
             port: welcome.port.unwrap_or(port),
             pubkey: key,
@@ -391,13 +404,14 @@ impl Server {
             server_id,
             host,
             port,
+            tls,
             pubkey,
         } in servers.into_iter().take(SERVERS_COUNT_MAX)
         {
             let is_other = server_id != self.config.server_id && server_id != *introducer;
             let is_conflict = self.pins.get(&server_id).is_some_and(|pin| pin.key != pubkey);
             if is_other && !is_conflict && pubkey != self.config.key && !host.is_empty() && port != 0 {
-                self.want_address(now, (host, port), pubkey, server_id, true);
+                self.want_address(now, (host, port, tls), pubkey, server_id, true);
             }
         }
     }
@@ -477,6 +491,7 @@ impl Server {
             key,
             host: identity.host,
             port: identity.port,
+            has_tls: identity.tls,
             name: identity.name.map(|name| name.chars().take(64).collect()),
             has_proved: has_proved || self.pins.get(&server).is_some_and(|pin| pin.has_proved),
         };
@@ -647,6 +662,7 @@ impl Server {
             server_id: pin.server_id.clone(),
             host: pin.host.clone(),
             port: pin.port,
+            tls: pin.has_tls,
             pubkey: pin.key.clone(),
         });
         // Of two who come at the same time one must hear of the other; what either says of itself is hearsay anyway.
@@ -663,6 +679,7 @@ impl Server {
             pubkey: Some(self.config.key.clone()),
             host: Some(self.config.host.clone()),
             port: Some(self.config.port),
+            tls: self.config.has_tls,
             name: self.config.name.clone(),
             caps: Some(self.own_caps_for_servers()),
             nonce: None,
@@ -693,6 +710,7 @@ impl Server {
         let renewed = ServerPin {
             host: identity.host,
             port: identity.port,
+            has_tls: identity.tls,
             name,
             ..pin.clone()
         };

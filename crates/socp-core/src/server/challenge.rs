@@ -6,8 +6,9 @@
 use super::Server;
 use super::directory::Refusal;
 use super::fault::{CloseCode, Fault};
-use super::io::{Accept, FirstFrame, LinkId, Note};
+use super::io::{Accept, FirstFrame, LinkId, Note, TlsSession};
 use super::link::{Link, Stage};
+use super::proof::check_binding;
 use crate::clock::Now;
 use socp_proto::limits::HELLO_AGE_MAX_MS;
 use socp_proto::payload::UserHello;
@@ -32,6 +33,7 @@ impl Challenged {
         proof: &Proof,
         signer: Option<Fingerprint>,
         (own_id, own_key): (&ServerId, &KeyText),
+        tls: Option<TlsSession>,
         now: Now,
     ) -> Result<(), Fault> {
         let is_signed = signer == Some(self.hello.pubkey.fingerprint());
@@ -46,7 +48,8 @@ impl Challenged {
             (is_recent, "its time is more than two minutes from this server's clock"),
         ];
         let wrong = table.into_iter().find(|(is_right, _)| !is_right);
-        wrong.map_or(Ok(()), |(_, reason)| Err(Fault::Proof { reason }))
+        wrong.map_or(Ok(()), |(_, reason)| Err(Fault::Proof { reason }))?;
+        check_binding(proof, tls)
     }
 }
 
@@ -65,6 +68,7 @@ impl Server {
             hello: digest,
             caps: Some(self.own_caps()),
             delegation: None,
+            tls: self.binding(link),
         };
         if let Some(Link::New { stage, .. }) = self.links.get_mut(&link) {
             let challenged = Challenged {
@@ -102,14 +106,15 @@ impl Server {
 
     /// The one answer to a challenge: right or wrong, the nonce is used up.
     fn on_user_proof(&mut self, now: Now, link: LinkId, proof: &Proof, signer: Option<Fingerprint>) {
-        let Some(Link::New { stage, .. }) = self.links.get_mut(&link) else {
+        let Some(Link::New { stage, tls, .. }) = self.links.get_mut(&link) else {
             return;
         };
+        let tls = *tls;
         let Stage::Challenged(challenged) = std::mem::replace(stage, Stage::Silent) else {
             return self.proceed(link);
         };
         let us = (&self.config.server_id, &self.config.key);
-        if let Err(fault) = challenged.check(proof, signer, us, now) {
+        if let Err(fault) = challenged.check(proof, signer, us, tls, now) {
             return self.on_fault(now, link, &fault);
         }
         let Challenged { user, hello, .. } = *challenged;

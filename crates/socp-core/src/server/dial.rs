@@ -1,7 +1,7 @@
 //! Whom we dial, and how often (SOCP §8.1, §11): every bootstrap entry and every server ever met, with back-off.
 
 use super::Server;
-use super::io::{BootstrapEntry, DialId, LinkId, Note, Output};
+use super::io::{BootstrapEntry, DialId, LinkId, Note, Output, TlsSession, TlsWanted};
 use super::timers::Timer;
 use crate::clock::Now;
 use rand_core::Rng;
@@ -14,6 +14,9 @@ const HEARSAY_ATTEMPTS_MAX: u32 = 8;
 
 /// Addresses at which one server is looked for: its own word and others' (our choice).
 const ADDRESSES_PER_SERVER_COUNT_MAX: usize = 2;
+
+/// Where a server is: host, port, and whether TLS is spoken there.
+type Place = (String, u16, bool);
 
 /// All dial targets.
 #[derive(Debug, Default)]
@@ -31,6 +34,8 @@ pub(super) struct Dials {
 pub(super) struct Target {
     pub(super) host: String,
     pub(super) port: u16,
+    /// Whether TLS is spoken there, and with which certificate.
+    pub(super) tls: Option<TlsWanted>,
     /// The key it must have.
     pub(super) key: Option<KeyText>,
     /// Who it is, once known.
@@ -61,8 +66,8 @@ impl Dials {
 
     /// Whether a bootstrap entry has this address, and no other key. An address that another server had before is
     /// another matter.
-    fn is_wanted(&self, host: &str, port: u16, key: &KeyText) -> bool {
-        let is_it = |target: &Target| target.host == host && target.port == port;
+    fn is_wanted(&self, at: (&str, u16, bool), key: &KeyText) -> bool {
+        let is_it = |target: &Target| target.is_at(at);
         let is_open_to = |target: &Target| target.key.as_ref().is_none_or(|told| told == key);
         self.targets
             .values()
@@ -92,10 +97,11 @@ impl Dials {
 }
 
 impl Target {
-    fn new(host: String, port: u16, key: Option<KeyText>, server: Option<ServerId>) -> Self {
+    fn new((host, port, has_tls): Place, key: Option<KeyText>, server: Option<ServerId>) -> Self {
         Self {
             host,
             port,
+            tls: has_tls.then(TlsWanted::default),
             key,
             server,
             is_introducer: false,
@@ -103,6 +109,10 @@ impl Target {
             is_active: false,
             attempts: 0,
         }
+    }
+
+    fn is_at(&self, (host, port, has_tls): (&str, u16, bool)) -> bool {
+        self.host == host && self.port == port && self.tls.is_some() == has_tls
     }
 
     pub(super) fn address(&self) -> String {
@@ -113,10 +123,12 @@ impl Target {
 impl Server {
     /// Dials the bootstrap list in its order, and the servers met before.
     pub(super) fn dial_everyone(&mut self, now: Now) {
-        for BootstrapEntry { host, port, key } in self.config.bootstrap.clone() {
+        for entry in self.config.bootstrap.clone() {
+            let BootstrapEntry { host, port, key, tls } = entry;
             let target = Target {
                 is_introducer: true,
-                ..Target::new(host, port, key, None)
+                tls,
+                ..Target::new((host, port, tls.is_some()), key, None)
             };
             let dial = self.dials.add(target);
             self.dials.untried.push_back(dial);
@@ -146,13 +158,13 @@ impl Server {
         let Some(pin) = self.pins.get(server) else {
             return;
         };
-        let (host, port, key) = (pin.host.clone(), pin.port, pin.key.clone());
+        let (host, port, has_tls, key) = (pin.host.clone(), pin.port, pin.has_tls, pin.key.clone());
         let is_unreachable = host.is_empty() || port == 0;
         let is_self = host == self.config.host && port == self.config.port;
         if is_unreachable || is_self {
             return;
         }
-        self.want_address(now, (host, port), key, server.clone(), false);
+        self.want_address(now, (host, port, has_tls), key, server.clone(), false);
     }
 
     /// Sees to it that this address is dialled whenever its server is not linked. `is_hearsay`: somebody else says so, and
@@ -160,7 +172,7 @@ impl Server {
     pub(super) fn want_address(
         &mut self,
         now: Now,
-        (host, port): (String, u16),
+        (host, port, has_tls): Place,
         key: KeyText,
         server: ServerId,
         is_hearsay: bool,
@@ -172,7 +184,7 @@ impl Server {
             .collect();
         let is_there = |dial: &DialId| {
             let target = self.dials.get(*dial);
-            target.is_some_and(|target| target.host == host && target.port == port)
+            target.is_some_and(|target| target.is_at((&host, port, has_tls)))
         };
         let there = known.iter().copied().find(is_there);
         let target = if is_hearsay {
@@ -183,9 +195,12 @@ impl Server {
         if let Some(target) = target.and_then(|dial| self.dials.get_mut(dial)) {
             target.is_hearsay &= is_hearsay;
             (target.host, target.port) = (host, port);
+            if target.tls.is_some() != has_tls {
+                target.tls = has_tls.then(TlsWanted::default);
+            }
             return;
         }
-        if self.dials.is_wanted(&host, port, &key) {
+        if self.dials.is_wanted((&host, port, has_tls), &key) {
             return; // A bootstrap entry: dialled anyway.
         }
         if self.dials.targets.len() >= SERVERS_COUNT_MAX || known.len() >= ADDRESSES_PER_SERVER_COUNT_MAX {
@@ -193,7 +208,7 @@ impl Server {
         }
         let target = Target {
             is_hearsay,
-            ..Target::new(host, port, Some(key), Some(server))
+            ..Target::new((host, port, has_tls), Some(key), Some(server))
         };
         let dial = self.dials.add(target);
         self.timers.set(now.mono, Timer::Dial(dial));
@@ -219,12 +234,18 @@ impl Server {
             return;
         }
         target.is_active = true;
-        let (host, port, key) = (target.host.clone(), target.port, target.key.clone());
-        self.outputs.push_back(Output::Dial { dial, host, port, key });
+        let (host, port, key, tls) = (target.host.clone(), target.port, target.key.clone(), target.tls);
+        self.outputs.push_back(Output::Dial {
+            dial,
+            host,
+            port,
+            key,
+            tls,
+        });
     }
 
-    pub(super) fn on_dialled(&mut self, now: Now, dial: DialId, link: LinkId) {
-        self.open_link(now, link, Some(dial));
+    pub(super) fn on_dialled(&mut self, now: Now, dial: DialId, link: LinkId, tls: Option<TlsSession>) {
+        self.open_link(now, link, Some(dial), tls);
         self.introduce_ourselves(now, dial, link);
     }
 

@@ -6,7 +6,8 @@ use crate::verified::Verified;
 use socp_proto::limits::{CLOCK_AHEAD_MAX_MS, CLOCK_BEHIND_MAX_MS};
 use socp_proto::payload::ErrorCode;
 use socp_proto::{
-    Base64Url, Delegation, Draft, Envelope, Fingerprint, Frame, FrameKind, KeyText, Meta, Object, ServerId, UserId,
+    Base64Url, Bytes32, Delegation, Draft, Envelope, Fingerprint, Frame, FrameKind, KeyText, Meta, Object, ServerId,
+    TlsPin, UserId,
 };
 use std::sync::Arc;
 
@@ -42,6 +43,26 @@ pub struct BootstrapEntry {
     pub port: u16,
     /// Its key, if the operator knows it; else the first one seen is trusted, with a warning.
     pub key: Option<KeyText>,
+    /// Whether TLS is spoken there, and with which certificate.
+    pub tls: Option<TlsWanted>,
+}
+
+/// TLS is spoken there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TlsWanted {
+    /// The key that the certificate must have; else an authority of the machine vouches for it, or the server proves a key
+    /// that is known here (PROTOCOL II.2).
+    pub pin: Option<TlsPin>,
+}
+
+/// The TLS session of a link, where it ends here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TlsSession {
+    /// What it exports (RFC 9266).
+    pub binding: Bytes32,
+    /// Whether the far end has shown a good certificate: an authority vouches for it, or it is the pinned one. Who
+    /// connects to us shows none.
+    pub is_certified: bool,
 }
 
 /// What a server is told at its start and never changes, except for the id that a join may assign.
@@ -57,6 +78,8 @@ pub struct Config {
     pub host: String,
     /// The port there.
     pub port: u16,
+    /// Whether TLS is spoken there.
+    pub has_tls: bool,
     /// Whom to ask for admission, in order.
     pub bootstrap: Vec<BootstrapEntry>,
     /// Who may say hello.
@@ -98,6 +121,8 @@ pub struct ServerPin {
     pub host: String,
     /// The port there.
     pub port: u16,
+    /// Whether TLS is spoken there.
+    pub has_tls: bool,
     /// Its name for people.
     pub name: Option<String>,
     /// It has proved once that it holds the key, and must on every link since (PROTOCOL II.2).
@@ -164,6 +189,8 @@ pub enum Input {
     Accepted {
         /// The new link.
         link: LinkId,
+        /// What its TLS session exports, where that ends here.
+        tls: Option<Bytes32>,
     },
     /// An `Output::Dial` succeeded.
     Dialled {
@@ -171,6 +198,8 @@ pub enum Input {
         dial: DialId,
         /// The new link.
         link: LinkId,
+        /// Its TLS session, where TLS was wanted.
+        tls: Option<TlsSession>,
     },
     /// An `Output::Dial` failed.
     DialFailed {
@@ -313,8 +342,11 @@ pub enum Output {
         host: String,
         /// Port.
         port: u16,
-        /// The key that the far end must have, for verifying a first frame that names none.
+        /// The key that the far end must have, for verifying a first frame that names none. Where it is known, TLS is
+        /// taken with any certificate: the far end proves the key on this very session.
         key: Option<KeyText>,
+        /// Speak TLS.
+        tls: Option<TlsWanted>,
     },
     /// From its next frame on, this link has a role.
     Identified {
@@ -445,6 +477,8 @@ pub enum Note {
     },
     /// A server that has proved its key before introduced itself without.
     ProofWithheld { server: ServerId },
+    /// A server that we dialled has no good certificate and cannot prove its key instead.
+    Uncertified { address: String },
     /// An introducer gave us another id.
     IdAssigned { wished: ServerId, assigned: ServerId },
     /// An introducer wanted to give us another id while we are already linked under ours.

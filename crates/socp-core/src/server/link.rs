@@ -3,7 +3,7 @@
 use super::challenge::Challenged;
 use super::fault::FaultCount;
 use super::heard::InBatches;
-use super::io::{DialId, LinkId};
+use super::io::{DialId, LinkId, TlsSession};
 use super::proof::{Prover, Said};
 use crate::clock::Mono;
 use socp_proto::limits::FORWARD_SETTLE_MS;
@@ -22,6 +22,8 @@ pub(super) enum Link {
         is_busy: bool,
         /// How far it has come.
         stage: Stage,
+        /// Its TLS session, where that ends here.
+        tls: Option<TlsSession>,
     },
     /// A peer's.
     Peer(PeerLink),
@@ -151,6 +153,14 @@ impl Link {
             }
             | Self::Peer(_)
             | Self::User(_) => None,
+        }
+    }
+
+    /// The TLS session of a link without a role, where that ends here.
+    pub(super) fn tls(&self) -> Option<TlsSession> {
+        match self {
+            Self::New { tls, .. } => *tls,
+            Self::Peer(_) | Self::User(_) => None,
         }
     }
 

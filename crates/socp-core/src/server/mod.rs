@@ -42,7 +42,7 @@ pub use delegate::seal_of;
 pub use fault::{CloseCode, Fault};
 pub use io::{
     Accept, BootstrapEntry, Config, Delivered, DialId, FirstFrame, Input, LinkId, Memory, Note, Output, Record, Role,
-    SaveId, Seal, ServerPin, UserRecord,
+    SaveId, Seal, ServerPin, TlsSession, TlsWanted, UserRecord,
 };
 pub use mutation::Mutation;
 pub use quota::Bucket;
@@ -65,7 +65,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
 use roster::{Audience, Rosters};
 use socp_proto::limits::{ERROR_CODE_CHARS_MAX, ERROR_DETAIL_CHARS_MAX};
-use socp_proto::{Address, Draft, ErrorCode, Frame, FrameKind, Payload, ServerId, UserId};
+use socp_proto::{Address, Bytes32, Draft, ErrorCode, Frame, FrameKind, Payload, ServerId, UserId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use timers::{Timer, Timers};
 
@@ -198,8 +198,8 @@ impl Server {
             return;
         }
         match input {
-            Input::Accepted { link } => self.on_accepted(now, link),
-            Input::Dialled { dial, link } => self.on_dialled(now, dial, link),
+            Input::Accepted { link, tls } => self.on_accepted(now, link, tls),
+            Input::Dialled { dial, link, tls } => self.on_dialled(now, dial, link, tls),
             Input::DialFailed { dial, reason } => self.on_dial_failed(now, dial, reason),
             Input::First { link, first } => self.on_first(now, link, first),
             Input::Peer { link, frame } => self.on_peer_frame(now, link, frame),
@@ -252,11 +252,15 @@ impl Server {
         self.timers.next_due()
     }
 
-    fn on_accepted(&mut self, now: Now, link: LinkId) {
-        self.open_link(now, link, None);
+    fn on_accepted(&mut self, now: Now, link: LinkId, tls: Option<Bytes32>) {
+        let tls = tls.map(|binding| TlsSession {
+            binding,
+            is_certified: false,
+        });
+        self.open_link(now, link, None, tls);
     }
 
-    fn open_link(&mut self, now: Now, link: LinkId, dial: Option<DialId>) {
+    fn open_link(&mut self, now: Now, link: LinkId, dial: Option<DialId>, tls: Option<TlsSession>) {
         self.links.insert(
             link,
             Link::New {
@@ -264,6 +268,7 @@ impl Server {
                 tries: 0,
                 is_busy: false,
                 stage: Stage::Silent,
+                tls,
             },
         );
         self.timers.set(

@@ -6,7 +6,7 @@
 
 use super::Server;
 use super::fault::{CloseCode, Fault};
-use super::io::{DialId, FirstFrame, LinkId, Note, Reply};
+use super::io::{DialId, FirstFrame, LinkId, Note, Reply, TlsSession};
 use super::link::{Link, Stage};
 use super::mutation::Mutation;
 use crate::clock::Now;
@@ -82,12 +82,13 @@ impl Prover {
             server_id: server.clone(),
             host: identity.host.clone(),
             port: identity.port,
+            tls: identity.tls,
             pubkey: identity.pubkey.clone(),
         }
     }
 
     /// Whether this is the proof that was asked for, but for its time.
-    fn check(&self, proof: &Proof, own_key: &KeyText) -> Result<(), Fault> {
+    fn check(&self, proof: &Proof, own_key: &KeyText, tls: Option<TlsSession>) -> Result<(), Fault> {
         let table = [
             (proof.nonce == self.said.nonce, "it names another nonce"),
             (proof.server_id == self.said.us, "it is for another server"),
@@ -96,8 +97,23 @@ impl Prover {
             (proof.hello == self.hello, "it is of another introduction"),
         ];
         let wrong = table.into_iter().find(|(is_right, _)| !is_right);
-        wrong.map_or(Ok(()), |(_, reason)| Err(Fault::Proof { reason }))
+        wrong.map_or(Ok(()), |(_, reason)| Err(Fault::Proof { reason }))?;
+        check_binding(proof, tls)
     }
+}
+
+/// Whether a proof was made on the TLS session that it came over (RFC 9266). Where that ends here, its maker must say so,
+/// unless its certificate is good and it has said nothing of a session: then TLS may end in front of it, at its own
+/// proxy, and it cannot know. Where no TLS ends here, what it says of it is nothing that we could compare.
+pub(super) fn check_binding(proof: &Proof, tls: Option<TlsSession>) -> Result<(), Fault> {
+    let Some(session) = tls else { return Ok(()) };
+    let reason = match proof.tls {
+        Some(claimed) if claimed == session.binding => return Ok(()),
+        None if session.is_certified => return Ok(()),
+        Some(_) => "it is of another TLS session: somebody stands between",
+        None => "it names no TLS session",
+    };
+    Err(Fault::Proof { reason })
 }
 
 impl Server {
@@ -140,7 +156,10 @@ impl Server {
     /// A server has said who it is: it is met, once it has proved that where both can.
     pub(super) fn on_introduced(&mut self, now: Now, link: LinkId, envelope: &Envelope, introduction: Introduction) {
         if !self.can_prove(introduction.identity.caps.as_ref()) {
-            return self.enter(now, link, introduction);
+            return match self.is_uncertified(link) {
+                true => self.refuse_uncertified(now, link),
+                false => self.enter(now, link, introduction),
+            };
         }
         let Some(nonce) = introduction.identity.nonce else {
             let reason = "an introduction with proof/1 needs a nonce";
@@ -151,6 +170,20 @@ impl Server {
             return;
         }
         self.ask_for_proof(now, link, introduction, nonce, hello_digest(&envelope.payload));
+    }
+
+    /// What our proof on this link names, where its TLS session ends here.
+    pub(super) fn binding(&self, link: LinkId) -> Option<Bytes32> {
+        let tls = self.links.get(&link).and_then(Link::tls);
+        tls.map(|session| session.binding)
+    }
+
+    /// Whether we dialled it, over TLS, and nothing but a proof can say who is there.
+    fn is_uncertified(&self, link: LinkId) -> bool {
+        let state = self.links.get(&link);
+        let is_dialled = state.and_then(Link::dial).is_some();
+        let tls = state.and_then(Link::tls);
+        is_dialled && tls.is_some_and(|session| !session.is_certified)
     }
 
     /// Introduces us too, unless we dialled, and proves it.
@@ -260,6 +293,7 @@ impl Server {
             by: Id::from(&self.config.server_id),
             hello: prover.said.hello,
             ts: now.unix,
+            tls: self.binding(link),
         };
         let to = Address::from(server);
         self.send(&[link], now, to, &Payload::Proof(proof));
@@ -309,7 +343,8 @@ impl Server {
             let reason = "it is not signed by the key of the introduction";
             return self.on_fault(now, link, &Fault::Proof { reason });
         }
-        if let Err(fault) = prover.check(proof, &self.config.key) {
+        let tls = self.links.get(&link).and_then(Link::tls);
+        if let Err(fault) = prover.check(proof, &self.config.key, tls) {
             return self.on_fault(now, link, &fault);
         }
         let introduction = prover.introduction.clone();

@@ -16,6 +16,9 @@ pub struct ServerIdentity {
     pub host: String,
     /// Its port there.
     pub port: u16,
+    /// Whether it speaks TLS there (`wss://`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tls: bool,
     /// Its public key.
     pub pubkey: KeyText,
     /// A short name for people; ours, ignored by others.
@@ -62,6 +65,9 @@ pub struct ServerWelcome {
     /// The introducer's port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
+    /// Whether the introducer speaks TLS there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tls: bool,
     /// The introducer's name for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -110,6 +116,9 @@ pub struct WelcomeServer {
     pub host: String,
     /// Its port.
     pub port: u16,
+    /// Whether it speaks TLS there (`wss://`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tls: bool,
     /// Its key.
     pub pubkey: KeyText,
 }

@@ -225,6 +225,7 @@ fn a_peers_frame_needs_the_signature_of_who_answers_for_it() {
 #[test]
 fn a_proof_is_signed_by_the_key_of_the_introduction_and_as_a_proof() {
     let proof = Payload::Proof(socp_proto::Proof {
+        tls: None,
         nonce: [1; 32].into(),
         server_id: "srv-a".try_into().unwrap(),
         key: text_of(&MALLORY).fingerprint().into(),

@@ -3,7 +3,7 @@
 use super::*;
 use crate::outbox::outbox;
 use futures_util::{SinkExt as _, StreamExt as _};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
@@ -151,7 +151,7 @@ async fn pair(role: Role) -> (SocketSink, SocketStream, WebSocketStream<TcpStrea
         Role::Server => Role::Client,
         Role::Client => Role::Server,
     };
-    let (sink, stream) = split(near, role, Vec::new());
+    let (sink, stream) = split(Stream::Plain(near), role, Vec::new());
     (sink, stream, WebSocketStream::from_raw_socket(far, other, None).await)
 }
 
@@ -229,7 +229,11 @@ async fn a_flush_that_is_given_up_loses_and_doubles_nothing() {
 async fn what_came_behind_the_handshake_is_read_first() {
     let (near, mut far) = tcp_pair().await;
     let (first, second) = (text("first"), text("second"));
-    let (_sink, mut stream) = split(near, Role::Server, [first.as_slice(), &second[..3]].concat());
+    let (_sink, mut stream) = split(
+        Stream::Plain(near),
+        Role::Server,
+        [first.as_slice(), &second[..3]].concat(),
+    );
     let (outbox, _queue) = outbox();
     far.write_all(&second[3..]).await.unwrap();
     for text in ["first", "second"] {

@@ -72,6 +72,10 @@ pub(super) const STEPS: &[&str] = &[
     DROP TABLE delivered;
     ALTER TABLE delivered_in_order RENAME TO delivered;
 ",
+    "
+    -- PROTOCOL I.4: how the server is dialled.
+    ALTER TABLE server_pins ADD COLUMN has_tls INTEGER NOT NULL DEFAULT 0 CHECK (has_tls IN (0, 1));
+",
 ];
 
 /// Brings the database to the newest version and sets how it syncs.

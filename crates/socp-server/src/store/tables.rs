@@ -14,7 +14,8 @@ pub(super) fn read(connection: &Connection) -> Result<Remembered> {
             Ok((text(row, 0)?, text(row, 1)?))
         })
         .optional()?;
-    let mut pins = connection.prepare("SELECT server_id, pubkey, host, port, name, has_proved FROM server_pins")?;
+    let mut pins =
+        connection.prepare("SELECT server_id, pubkey, host, port, has_tls, name, has_proved FROM server_pins")?;
     let pins = pins.query_map([], read_pin)?.collect::<Result<Vec<ServerPin>>>()?;
     let mut users =
         connection.prepare("SELECT user_id, pubkey, enc_pubkey, meta, version, directory_sig FROM users")?;
@@ -58,8 +59,9 @@ fn read_pin(row: &Row<'_>) -> Result<ServerPin> {
         key: text(row, 1)?,
         host: row.get(2)?,
         port: row.get(3)?,
-        name: row.get(4)?,
-        has_proved: row.get(5)?,
+        has_tls: row.get(4)?,
+        name: row.get(5)?,
+        has_proved: row.get(6)?,
     })
 }
 
@@ -183,12 +185,12 @@ fn clamp(number: u64) -> i64 {
 
 fn write_pin(connection: &Connection, pin: &ServerPin) -> Result<()> {
     // The key of a pin never changes (SOCP §8.1); only where the server is, and that it has proved itself.
-    let sql =
-        "INSERT INTO server_pins (server_id, pubkey, host, port, name, has_proved) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-               ON CONFLICT (server_id) DO UPDATE SET host = ?3, port = ?4, name = ?5,
-                   has_proved = max(has_proved, ?6)";
+    let sql = "INSERT INTO server_pins (server_id, pubkey, host, port, has_tls, name, has_proved)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+               ON CONFLICT (server_id) DO UPDATE SET host = ?3, port = ?4, has_tls = ?5, name = ?6,
+                   has_proved = max(has_proved, ?7)";
     let (id, key) = (pin.server_id.as_str(), pin.key.as_str());
-    let row = params![id, key, pin.host, pin.port, pin.name, pin.has_proved];
+    let row = params![id, key, pin.host, pin.port, pin.has_tls, pin.name, pin.has_proved];
     execute(connection, sql, row)
 }
 

@@ -22,6 +22,7 @@ fn key(number: u8) -> KeyText {
 
 fn pin(id: &str, number: u8) -> ServerPin {
     ServerPin {
+        has_tls: false,
         server_id: id.try_into().unwrap(),
         key: key(number),
         host: "127.0.0.1".to_owned(),
@@ -83,7 +84,7 @@ fn a_database_of_version_1_keeps_its_rows_and_gets_the_public_channel() {
         .connection
         .query_row("PRAGMA user_version", [], |row| row.get(0))
         .unwrap();
-    assert_eq!(version, 4);
+    assert_eq!(version, 5);
     let channel: (String, i64) = database
         .connection
         .query_row(
@@ -124,6 +125,15 @@ fn a_database_of_version_2_knows_of_no_proof_and_a_proof_is_never_forgotten() {
     // Whoever writes the address alone does not take it back.
     commit(&mut database, &path, [Record::Pin(proved("there", false))]);
     assert_eq!(reopened(&path).pins, [proved("there", true)]);
+    // Whether TLS is spoken goes with the address.
+    for has_tls in [true, false] {
+        let pin = ServerPin {
+            has_tls,
+            ..proved("there", true)
+        };
+        commit(&mut database, &path, [Record::Pin(pin.clone())]);
+        assert_eq!(reopened(&path).pins, [pin]);
+    }
     let again = [
         Record::Unpinned("srv-b".try_into().unwrap()),
         Record::Pin(pin("srv-b", 9)),

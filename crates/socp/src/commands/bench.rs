@@ -33,7 +33,7 @@ use color_eyre::eyre::{Result, WrapErr as _, bail};
 use content::{Cache, Run};
 use figures::Figures;
 use rustix::process::{Resource, getrlimit, setrlimit};
-use server::Server;
+use server::{Server, ServerManner};
 use socp_client::ServerUrl;
 use socp_proto::Capabilities;
 use socp_proto::limits::DIRECT_TEXT_BYTES_MAX;
@@ -68,6 +68,9 @@ pub(crate) struct BenchArgs {
     /// dm, mesh: pairs [default: 4]; else clients [default: 100]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     clients: Option<u32>,
+    /// Speak TLS, with certificates that the servers make themselves
+    #[arg(long)]
+    tls: bool,
     /// mesh: how many servers, 2 or 3 [default: 2]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=3))]
     servers: Option<u8>,
@@ -166,6 +169,9 @@ impl BenchArgs {
             (_, None | Some(1)) => {}
             (_, Some(_)) => bail!("only mesh has several servers; leave --servers out"),
         }
+        if self.tls && server.is_some() {
+            bail!("--tls is for servers that are started here; with --server say wss://…#PIN");
+        }
         if self.pid.is_some() && server.is_none() {
             bail!("--pid names the process of the server that --server gives");
         }
@@ -215,7 +221,11 @@ async fn perform(args: &BenchArgs, server: Option<ServerUrl>) -> Result<Figures>
         Some(url) => vec![Server::running(url, args.pid)],
         None => {
             let (count, dir) = (server_count(args), dir.path().to_owned());
-            tokio::task::spawn_blocking(move || start(&dir, count, verifies)).await??
+            let manner = ServerManner {
+                verify_content: verifies,
+                has_tls: args.tls,
+            };
+            tokio::task::spawn_blocking(move || start(&dir, count, manner)).await??
         }
     };
     let mut stage = Stage::new(servers, manner, run, cache, verifies);
@@ -255,11 +265,11 @@ fn server_count(args: &BenchArgs) -> u8 {
 }
 
 /// Servers of our own; all but the first join through it.
-fn start(dir: &std::path::Path, count: u8, verifies: bool) -> Result<Vec<Server>> {
+fn start(dir: &std::path::Path, count: u8, manner: ServerManner) -> Result<Vec<Server>> {
     let mut servers: Vec<Server> = Vec::new();
     for number in 0..count {
         let name = format!("bench-{number}");
-        let server = Server::start(dir, &name, verifies, servers.first())?;
+        let server = Server::start(dir, &name, manner, servers.first())?;
         servers.push(server);
     }
     Ok(servers)

@@ -42,6 +42,7 @@ pub(crate) async fn run(args: &DemoArgs) -> Result<()> {
     let introducer = BootstrapEntry {
         host: Ipv4Addr::LOCALHOST.to_string(),
         port: first.ready.listen.port(),
+        tls: None,
         key: Some(first.ready.key.clone()),
     };
     let second = start(&data, "srv-b", args.port.saturating_add(1), Some(introducer)).await?;

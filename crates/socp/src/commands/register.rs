@@ -39,7 +39,7 @@ pub(crate) async fn run(args: RegisterArgs, common: &Common) -> Result<()> {
     })
     .await??;
     if let Some(server) = server {
-        profile.set_last_server(server.as_str())?;
+        profile.remember_server(&server)?;
     }
     let identity = profile.identity();
     if common.json {

@@ -13,7 +13,7 @@ use figment::providers::{Env, Format as _, Serialized, Toml};
 use serde::{Deserialize, Serialize};
 use socp_core::server::{Accept, BootstrapEntry};
 use socp_proto::ServerId;
-use socp_server::{RateLimit, Ready, Settings};
+use socp_server::{RateLimit, Ready, Settings, TlsSource};
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -29,6 +29,9 @@ const SETTINGS: &[&str] = &[
     "name",
     "server_id",
     "public_address",
+    "tls_cert",
+    "tls_key",
+    "tls_self_signed",
     "bootstrap",
     "bootstrap_file",
     "introducer",
@@ -71,12 +74,25 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "UUID")]
     #[serde(skip_serializing_if = "Option::is_none")]
     server_id: Option<String>,
-    /// Where others can dial this server, if not where it listens
-    #[arg(long, value_name = "HOST:PORT")]
+    /// Where others can dial this server, if not where it listens; with ws:// or wss:// before it, if a proxy ends TLS
+    #[arg(long, value_name = "[wss://]HOST:PORT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     public_address: Option<String>,
+    /// Speak TLS (wss://, https://) with the certificate and those it rests on in this file (PEM); read again when it
+    /// changes, and at SIGHUP
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls_cert: Option<PathBuf>,
+    /// The private key of --tls-cert (PEM: PKCS#8, PKCS#1 or SEC1, without a password)
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls_key: Option<PathBuf>,
+    /// Speak TLS with a certificate that the server makes itself; clients need its pin, which the ready line shows
+    #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    tls_self_signed: bool,
     /// A server to join the network through; may be given several times
-    #[arg(long, value_name = "ws://HOST:PORT[#PUBKEY]")]
+    #[arg(long, value_name = "ws[s]://HOST:PORT[#PUBKEY|#PIN|#PUBKEY,PIN]")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     bootstrap: Vec<String>,
     /// A list of servers to join the network through (.yaml, .yml or .toml), after those given with --bootstrap
@@ -218,6 +234,8 @@ fn read_settings(args: &ServeArgs) -> Result<(Settings, bool)> {
     let paths = [
         ("bootstrap_file", &mut merged.bootstrap_file),
         ("passphrase_file", &mut merged.passphrase_file),
+        ("tls_cert", &mut merged.tls_cert),
+        ("tls_key", &mut merged.tls_key),
     ];
     for (name, path) in paths {
         if let Some(path) = path.as_mut().filter(|_| is_of_file(name)) {
@@ -236,11 +254,17 @@ fn to_settings(args: &ServeArgs, data: PathBuf) -> Result<Settings> {
     settings.passphrase = args.passphrase_file.as_deref().map(passphrase::from_file).transpose()?;
     settings.name = args.name.as_deref().map(read_name).transpose()?;
     settings.server_id = args.server_id.as_deref().map(read_server_id).transpose()?;
-    settings.public_address = args
-        .public_address
-        .as_deref()
-        .map(|text| read_host_port(text).map_err(|error| eyre!("--public-address {error}")))
-        .transpose()?;
+    settings.tls = read_tls(args)?;
+    if let Some(text) = args.public_address.as_deref() {
+        let (address, has_tls) = match (text.strip_prefix("wss://"), text.strip_prefix("ws://")) {
+            (Some(address), _) => (address, Some(true)),
+            (None, Some(address)) => (address, Some(false)),
+            (None, None) => (text, None),
+        };
+        let address = read_host_port(address.trim_end_matches('/'));
+        settings.public_address = Some(address.map_err(|error| eyre!("--public-address {error}"))?);
+        settings.public_tls = has_tls;
+    }
     settings.bootstrap = read_bootstrap(args, listen, settings.public_address.as_ref())?;
     settings.takes_users = !args.no_users;
     settings.accept = match args.accept {
@@ -267,6 +291,19 @@ fn to_settings(args: &ServeArgs, data: PathBuf) -> Result<Settings> {
     }
     settings.allow_origin.clone_from(&args.allow_origin);
     Ok(settings)
+}
+
+fn read_tls(args: &ServeArgs) -> Result<Option<TlsSource>> {
+    match (args.tls_cert.clone(), args.tls_key.clone(), args.tls_self_signed) {
+        (None, None, false) => Ok(None),
+        (None, None, true) => Ok(Some(TlsSource::SelfSigned)),
+        (Some(chain), Some(key), false) => Ok(Some(TlsSource::Files { chain, key })),
+        (Some(_), None, false) => bail!("--tls-cert needs the certificate's key, too: --tls-key FILE"),
+        (None, Some(_), false) => bail!("--tls-key needs the certificate, too: --tls-cert FILE"),
+        (Some(_), _, true) | (_, Some(_), true) => {
+            bail!("--tls-self-signed makes a certificate and --tls-cert names one; use either")
+        }
+    }
 }
 
 /// The entries of the flags, then those of the file.
@@ -327,13 +364,21 @@ fn text_or_number<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::res
 
 /// The one line that scripts wait for.
 fn say_ready(ready: &Ready) -> Result<()> {
-    let line = serde_json::json!({
-        "listen": format!("ws://{}", ready.listen),
+    let (ws, http) = if ready.has_tls {
+        ("wss", "https")
+    } else {
+        ("ws", "http")
+    };
+    let mut line = serde_json::json!({
+        "listen": format!("{ws}://{}", ready.listen),
         "server_id": ready.server_id.as_str(),
         "pubkey": ready.key.as_str(),
         "name": ready.name,
-        "web": format!("http://{}/", ready.listen),
+        "web": format!("{http}://{}/", ready.listen),
     });
+    if let (Some(pin), Some(fields)) = (ready.tls_pin, line.as_object_mut()) {
+        fields.insert("tls_pin".to_owned(), pin.to_string().into());
+    }
     let mut stdout = std::io::stdout().lock();
     writeln!(stdout, "ready {line}")
         .and_then(|()| stdout.flush())

@@ -9,7 +9,7 @@ use socp_proto::payload::{Ack, OnlineUser, Presence};
 
 fn kit() -> Kit {
     let mut kit = Kit::new(Some(server_pin()));
-    kit.input(Input::Connected);
+    kit.input(Input::Connected { tls: None });
     let caps = Some(Capabilities::of(&[PRESENCE]).unwrap());
     let told = kit.server_says(Payload::Ack(Ack {
         caps,

@@ -35,7 +35,7 @@ fn draft_of(outputs: &[Output], kind: FrameKind) -> Option<Draft> {
 /// A client that has just said hello, and the digest of that.
 fn greeting(server: Option<ServerPin>) -> (Kit, Bytes32) {
     let mut kit = Kit::new(server);
-    let hello = draft_of(&kit.input(Input::Connected), FrameKind::UserHello).unwrap();
+    let hello = draft_of(&kit.input(Input::Connected { tls: None }), FrameKind::UserHello).unwrap();
     let Ok(Payload::UserHello(UserHello { caps, .. })) = Payload::parse(FrameKind::UserHello, &hello.payload) else {
         panic!("{hello:?}");
     };
@@ -45,6 +45,7 @@ fn greeting(server: Option<ServerPin>) -> (Kit, Bytes32) {
 
 fn challenge(hello: Bytes32) -> Challenge {
     Challenge {
+        tls: None,
         nonce: [9; 32].into(),
         server_id: server(SERVER),
         server_pub: key(200),
@@ -69,6 +70,7 @@ fn a_good_question_is_answered_in_its_domain_and_remembered() {
             "nothing else is signed"
         );
         let expected = Proof {
+            tls: None,
             nonce: [9; 32].into(),
             server_id: server(SERVER),
             key: key(200).fingerprint().into(),

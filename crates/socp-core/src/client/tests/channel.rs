@@ -98,7 +98,7 @@ fn every_other_member_gets_a_copy_of_the_same_moment() {
 #[test]
 fn it_waits_for_the_list_and_fails_without_one() {
     let mut kit = Kit::new(Some(server_pin()));
-    kit.input(Input::Connected);
+    kit.input(Input::Connected { tls: None });
     kit.server_says(Payload::Ack(ack(SERVER, 200)));
     assert!(kit.tell_all(1, "hi").is_empty());
     let everyone = ListResponse {
@@ -115,7 +115,7 @@ fn it_waits_for_the_list_and_fails_without_one() {
     );
 
     let mut kit = Kit::new(Some(server_pin()));
-    kit.input(Input::Connected);
+    kit.input(Input::Connected { tls: None });
     kit.server_says(Payload::Ack(ack(SERVER, 200)));
     kit.tell_all(1, "hi");
     let ended = report_of(kit.wait(ANSWER_WAIT_MAX_MS));

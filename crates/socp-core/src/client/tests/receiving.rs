@@ -130,7 +130,7 @@ impl Receiver {
                 Output::File(FileWork::Sign {
                     ticket, payload, to, ..
                 }) => {
-                    let Payload::FileEnd(end) = payload else {
+                    let Payload::FileEnd(end) = *payload else {
                         panic!("{payload:?}")
                     };
                     self.words
@@ -390,7 +390,7 @@ fn break_link(receiver: &mut Receiver) -> Vec<Output> {
 }
 
 fn mend_link(receiver: &mut Receiver) {
-    let mut outputs = receiver.kit.input(Input::Connected);
+    let mut outputs = receiver.kit.input(Input::Connected { tls: None });
     outputs.extend(receiver.kit.server_says(Payload::Ack(ack(SERVER, 200))));
     receiver.perform(outputs);
 }

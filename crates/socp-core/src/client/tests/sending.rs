@@ -441,7 +441,7 @@ fn a_broken_link_is_the_end_for_all() {
         })
         .collect();
     assert_eq!(failures, [1, 2]);
-    sender.kit.input(Input::Connected);
+    sender.kit.input(Input::Connected { tls: None });
     let refused = sender.kit.input(Input::Command(Command::SendFile {
         ticket: 8,
         target: Target::Everyone,
@@ -544,7 +544,7 @@ fn a_channel_without_members_or_without_a_list_is_refused() {
     sender.send(Target::Everyone, 1);
     assert_eq!(sender.result(), Some(Err(SendFault::Tell(TellFault::Alone))));
     let mut kit = Kit::new(Some(server_pin()));
-    kit.input(Input::Connected);
+    kit.input(Input::Connected { tls: None });
     kit.server_says(Payload::Ack(ack(SERVER, 200)));
     let mut sender = Sender::new(kit);
     sender.send(Target::Everyone, 1);

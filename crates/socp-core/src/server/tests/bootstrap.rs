@@ -120,6 +120,7 @@ fn a_lie_about_a_known_servers_address_does_not_hide_it() {
     let mut world = World::mesh(&["a", "b"]);
     world.listens.insert("liar:1".to_owned(), Vec::new());
     let mut welcome = socp_proto::payload::ServerWelcome {
+        tls: false,
         assigned_id: server_id("a"),
         clients: Vec::new(),
         servers: Vec::new(),
@@ -132,6 +133,7 @@ fn a_lie_about_a_known_servers_address_does_not_hide_it() {
         nonce: None,
     };
     welcome.servers.push(socp_proto::payload::WelcomeServer {
+        tls: false,
         server_id: server_id("b"),
         host: "nowhere".to_owned(),
         port: 1,

@@ -54,6 +54,7 @@ fn challenge_in(frames: &[Frame]) -> Challenge {
 /// What answers a challenge.
 fn proof(world: &World, said: &Envelope, asked: &Challenge) -> Proof {
     Proof {
+        tls: None,
         nonce: asked.nonce,
         server_id: asked.server_id.clone(),
         key: asked.server_pub.fingerprint().into(),

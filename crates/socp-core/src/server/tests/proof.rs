@@ -24,6 +24,7 @@ fn able(name: &str, number: u8) -> ServerIdentity {
 
 fn welcome(by: &str, assigned: &str, number: u8) -> ServerWelcome {
     ServerWelcome {
+        tls: false,
         assigned_id: server_id(assigned),
         clients: Vec::new(),
         servers: Vec::new(),
@@ -56,6 +57,7 @@ fn proof_in(frame: &Frame) -> Proof {
 /// The proof of `by` that belongs to what it said of itself, for the server that said this.
 fn proof(by: &str, said: &Envelope, asked: &Frame) -> Proof {
     Proof {
+        tls: None,
         nonce: nonce_in(asked),
         server_id: ServerId::from(asked.envelope.from.clone()),
         key: key(asked.envelope.from.as_str()).fingerprint().into(),
@@ -124,6 +126,7 @@ fn whoever_announces_itself_is_shown_a_proof_and_is_nobody_before_its_own() {
         let frames = world.take(wire);
         assert_eq!(kinds(&frames), [FrameKind::ServerAnnounce, FrameKind::Proof]);
         let expected = Proof {
+            tls: None,
             nonce: nonce(1),
             server_id: server_id("x"),
             key: key("x").fingerprint().into(),
@@ -221,6 +224,7 @@ fn a_welcome_counts_once_the_introducer_has_proved_itself() {
     assert_eq!(hello.envelope.kind, FrameKind::ServerHelloJoin);
     let mut payload = welcome("x", "given", 9);
     payload.servers = vec![WelcomeServer {
+        tls: false,
         server_id: server_id("third"),
         host: "third".to_owned(),
         port: 1,
@@ -903,6 +907,7 @@ fn knowing(count: usize) -> World {
     for number in 0..count {
         let name = format!("s{number:03}");
         let pin = ServerPin {
+            has_tls: false,
             server_id: server_id(&name),
             key: key(&name),
             host: format!("{name}.{}", "x".repeat(200)),
@@ -959,6 +964,7 @@ fn to_the_letter_a_welcome_names_users_and_all_servers() {
 
 fn at_third() -> WelcomeServer {
     WelcomeServer {
+        tls: false,
         server_id: server_id("third"),
         host: "third".to_owned(),
         port: 1,

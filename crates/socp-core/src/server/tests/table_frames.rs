@@ -98,6 +98,7 @@ pub(super) fn every_kind(who: &str) -> BTreeMap<FrameKind, Said> {
     let to_alice = direct(who, "alice", NOW, b"sealed");
     let deliver = server_deliver(who, "alice", NOW, b"sealed");
     let welcome = ServerWelcome {
+        tls: false,
         assigned_id: server_id("fresh"),
         clients: Vec::new(),
         servers: Vec::new(),
@@ -169,6 +170,7 @@ pub(super) fn every_kind(who: &str) -> BTreeMap<FrameKind, Said> {
         ts: deliver.ts,
     };
     let proof = socp_proto::Proof {
+        tls: None,
         nonce: [7; 32].into(),
         server_id: server_id("a"),
         key: key("a").fingerprint().into(),
@@ -177,6 +179,7 @@ pub(super) fn every_kind(who: &str) -> BTreeMap<FrameKind, Said> {
         ts: NOW,
     };
     let challenge = socp_proto::Challenge {
+        tls: None,
         nonce: [7; 32].into(),
         server_id: server_id("a"),
         server_pub: key("a"),

@@ -55,6 +55,7 @@ fn welcome() -> Said {
 
 fn welcome_of_n(assigned: &str) -> ServerWelcome {
     ServerWelcome {
+        tls: false,
         assigned_id: server_id(assigned),
         clients: Vec::new(),
         servers: Vec::new(),
@@ -477,6 +478,7 @@ fn lied_to(near: &'static str, far: &'static str, liar: &str, host: &str) -> Wor
         world.hang_up(x);
     } else {
         welcome.servers.push(socp_proto::payload::WelcomeServer {
+            tls: false,
             server_id: server_id(liar),
             host: host.to_owned(),
             port: 1,

@@ -191,6 +191,7 @@ pub(super) fn plain_hello(user: &str) -> UserHello {
 pub(super) fn config(name: &'static str) -> Config {
     let (clock_behind_ms, clock_ahead_ms) = Config::CLOCK_TOLERANCE_MS;
     Config {
+        has_tls: false,
         server_id: server_id(name),
         name: Some(format!("server {name}")),
         key: key(name),
@@ -212,6 +213,7 @@ pub(super) fn config(name: &'static str) -> Config {
 
 pub(super) fn entry(host: &str, key: Option<KeyText>) -> BootstrapEntry {
     BootstrapEntry {
+        tls: None,
         host: host.to_owned(),
         port: 1,
         key,
@@ -368,7 +370,7 @@ impl World {
     pub(super) fn connect(&mut self, node: &'static str) -> Wire {
         let link = self.new_link(node, None, None);
         self.wires.insert(link, WireBox::default());
-        self.handle(node, Input::Accepted { link });
+        self.handle(node, Input::Accepted { link, tls: None });
         Wire { node, link }
     }
 
@@ -386,14 +388,21 @@ impl World {
             let near = self.new_link(from, None, key);
             let far = self.new_link(target, Some((from, near)), None);
             self.node_mut(from).links.get_mut(&near).unwrap().far = Some((target, far));
-            self.handle(target, Input::Accepted { link: far });
-            self.handle(from, Input::Dialled { dial, link: near });
+            self.handle(target, Input::Accepted { link: far, tls: None });
+            self.handle(
+                from,
+                Input::Dialled {
+                    dial,
+                    link: near,
+                    tls: None,
+                },
+            );
         } else if self.listens.contains_key(address) {
             let link = self.new_link(from, None, key);
             self.wires.insert(link, WireBox::default());
             let wire = Wire { node: from, link };
             self.listens.get_mut(address).unwrap().push(wire);
-            self.handle(from, Input::Dialled { dial, link });
+            self.handle(from, Input::Dialled { dial, link, tls: None });
         } else {
             let reason = "refused".to_owned();
             self.handle(from, Input::DialFailed { dial, reason });
@@ -715,7 +724,9 @@ impl World {
                         self.push(name, link, Item::Pong);
                     }
                 }
-                Output::Dial { dial, host, port, key } => dials.push((dial, format!("{host}:{port}"), key)),
+                Output::Dial {
+                    dial, host, port, key, ..
+                } => dials.push((dial, format!("{host}:{port}"), key)),
                 Output::Identified { link, role } => {
                     if let Some(end) = self.node_mut(name).links.get_mut(&link) {
                         end.role = Some(role);
@@ -1043,6 +1054,7 @@ impl World {
 /// Who a server of the test says it is; without an address, so that nobody dials it.
 pub(super) fn identity(name: &str) -> socp_proto::payload::ServerIdentity {
     socp_proto::payload::ServerIdentity {
+        tls: false,
         host: String::new(),
         port: 0,
         pubkey: key(name),

@@ -36,8 +36,26 @@ pub(super) struct Server {
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Identity {
     listen: String,
+    tls_pin: Option<String>,
     pub(super) server_id: String,
     pubkey: String,
+}
+
+/// How servers are started.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ServerManner {
+    pub(super) verify_content: bool,
+    pub(super) has_tls: bool,
+}
+
+impl Identity {
+    /// Where clients connect.
+    fn url(&self) -> String {
+        match &self.tls_pin {
+            Some(pin) => format!("{}#{pin}", self.listen),
+            None => self.listen.clone(),
+        }
+    }
 }
 
 impl Server {
@@ -52,7 +70,7 @@ impl Server {
     }
 
     /// Starts one on a free port of this machine, with its data below `dir`; it joins through `introducer`.
-    pub(super) fn start(dir: &Path, name: &str, verify_content: bool, introducer: Option<&Self>) -> Result<Self> {
+    pub(super) fn start(dir: &Path, name: &str, manner: ServerManner, introducer: Option<&Self>) -> Result<Self> {
         let program = std::env::current_exe().wrap_err("cannot tell where this program is")?;
         let mut command = Command::new(program);
         command
@@ -65,11 +83,14 @@ impl Server {
                 "--rate-limit",
                 "off",
             ])
-            .args(["--verify-content", if verify_content { "on" } else { "off" }])
+            .args(["--verify-content", if manner.verify_content { "on" } else { "off" }])
             // Hellos are signed ahead, so that making them is not measured.
             .args(["--accept", "signed"])
             .args(["--name", name, "--data"])
             .arg(dir.join(name));
+        if manner.has_tls {
+            command.arg("--tls-self-signed");
+        }
         if let Some(identity) = introducer.and_then(|server| server.identity.as_ref()) {
             let entry = format!("{}#{}", identity.listen, identity.pubkey);
             command.args(["--bootstrap", &entry]);
@@ -88,7 +109,7 @@ impl Server {
         let mut starting = Starting(Some(child));
         let identity = starting.ready()?;
         Ok(Self {
-            url: ServerUrl::parse(&identity.listen)?,
+            url: ServerUrl::parse(&identity.url())?,
             identity: Some(identity),
             pid: Some(pid),
             child: starting.0.take().map(Mutex::new),

@@ -11,12 +11,11 @@ use socp_proto::limits::FRAME_BYTES_MAX;
 use socp_proto::payload::UserHello;
 use socp_proto::{Capabilities, Draft, ErrorCode, Frame, KeyText, Payload, ServerId, UserId};
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
-pub(super) type Socket = WebSocketStream<TcpStream>;
+pub(super) type Socket = WebSocketStream<socp_tls::Stream>;
 pub(super) type Sink = SplitSink<Socket, Message>;
 pub(super) type Stream = SplitStream<Socket>;
 
@@ -54,10 +53,7 @@ pub(super) async fn connect(server: &Server, user: &UserId, manner: &Manner) -> 
 
 pub(super) async fn dial(url: &ServerUrl) -> Result<Socket> {
     let unreachable = || format!("cannot connect to {url}");
-    let address = url.as_str().trim_start_matches("ws://");
-    let address = address.split('/').next().unwrap_or(address);
-    let stream = TcpStream::connect(address).await.wrap_err_with(unreachable)?;
-    stream.set_nodelay(true).wrap_err_with(unreachable)?;
+    let (stream, _binding) = socp_client::connect(url).await?;
     let config = WebSocketConfig::default()
         .max_message_size(Some(FRAME_BYTES_MAX))
         .max_frame_size(Some(FRAME_BYTES_MAX))

@@ -1,27 +1,44 @@
 //! Whom a server asks for admission (SOCP §8.1): entries of flags and files, put together.
 
 use color_eyre::eyre::{Result, bail};
-use socp_core::server::BootstrapEntry;
+use socp_core::server::{BootstrapEntry, TlsWanted};
 use socp_crypto::PublicKey;
-use socp_proto::{Address, KeyText};
+use socp_proto::{Address, KeyText, TlsPin};
 
-/// Reads `ws://HOST:PORT` or `ws://HOST:PORT#PUBKEY`; else what is wrong with it.
+/// Reads `ws://HOST:PORT` or `wss://HOST:PORT`, and behind a `#` the server's key, for `wss://` also the pin of its
+/// certificate, or both with a comma between; else what is wrong with it.
 pub(super) fn read_entry(text: &str) -> Result<BootstrapEntry, String> {
-    let (address, key) = match text.split_once('#') {
-        Some((address, key)) => (address, Some(key)),
+    let (address, behind) = match text.split_once('#') {
+        Some((address, behind)) => (address, Some(behind)),
         None => (text, None),
     };
-    if address.starts_with("wss://") {
-        return Err(format!("{address:?}: this version speaks ws:// only"));
-    }
-    let Some(address) = address.strip_prefix("ws://") else {
-        return Err(format!("{text:?} must begin with ws://"));
+    let (address, mut tls) = match (address.strip_prefix("wss://"), address.strip_prefix("ws://")) {
+        (Some(address), _) => (address, Some(TlsWanted::default())),
+        (None, Some(address)) => (address, None),
+        (None, None) => return Err(format!("{text:?} must begin with ws:// or wss://")),
     };
     let (host, port) = read_host_port(address.trim_end_matches('/'))?;
-    let key = key
-        .map(|key| read_key(key).map_err(|error| format!("ws://{host}:{port}: the key behind # {error}")))
-        .transpose()?;
-    entry(host, port, key)
+    let mut key = None;
+    for part in behind.into_iter().flat_map(|behind| behind.split(',')) {
+        let wrong = |what: &str| format!("{host}:{port}: {what}");
+        match TlsPin::try_from(part) {
+            Ok(pin) => {
+                let tls = tls
+                    .as_mut()
+                    .ok_or_else(|| wrong("the pin of a certificate behind # needs wss://"))?;
+                if tls.pin.replace(pin).is_some() {
+                    return Err(wrong("there are two pins behind #"));
+                }
+            }
+            Err(_) => {
+                let read = read_key(part).map_err(|error| wrong(&format!("the key behind # {error}")))?;
+                if key.replace(read).is_some() {
+                    return Err(wrong("there are two keys behind #"));
+                }
+            }
+        }
+    }
+    entry(host, port, key, tls)
 }
 
 /// Reads `HOST:PORT`; else what is wrong with it.
@@ -41,10 +58,15 @@ pub(super) fn read_key(text: &str) -> Result<KeyText, String> {
 }
 
 /// An entry whose parts are read; else what is wrong with its address.
-pub(super) fn entry(host: String, port: u16, key: Option<KeyText>) -> Result<BootstrapEntry, String> {
+pub(super) fn entry(
+    host: String,
+    port: u16,
+    key: Option<KeyText>,
+    tls: Option<TlsWanted>,
+) -> Result<BootstrapEntry, String> {
     let address = format!("{host}:{port}");
     match Address::try_from(address.as_str()) {
-        Ok(_) => Ok(BootstrapEntry { host, port, key }),
+        Ok(_) => Ok(BootstrapEntry { host, port, key, tls }),
         Err(error) => Err(format!("{address:?} {error}")),
     }
 }
@@ -77,6 +99,20 @@ pub(super) fn without_repetition(entries: Vec<BootstrapEntry>, own: &[(String, u
             (None, Some(key)) => known.key = Some(key),
             (_, _) => {}
         }
+        match (known.tls, entry.tls) {
+            (None, None) => {}
+            (Some(one), Some(other)) if one.pin.is_none() || other.pin.is_none() || one == other => {
+                known.tls = Some(TlsWanted {
+                    pin: one.pin.or(other.pin),
+                });
+            }
+            (Some(_), Some(_)) => {
+                bail!("the bootstrap list has {address} twice with different pins; leave out the wrong one")
+            }
+            (Some(_), None) | (None, Some(_)) => {
+                bail!("the bootstrap list has {address} with ws:// and with wss://; leave out the wrong one")
+            }
+        }
         tracing::warn!(address, "this bootstrap entry is there twice; the second is left out");
     }
     Ok(list)
@@ -91,7 +127,7 @@ mod tests {
     }
 
     fn at(port: u16, key: Option<KeyText>) -> BootstrapEntry {
-        entry("h".to_owned(), port, key).unwrap()
+        entry("h".to_owned(), port, key, None).unwrap()
     }
 
     #[test]
@@ -100,17 +136,48 @@ mod tests {
         assert_eq!((entry.host.as_str(), entry.port, entry.key), ("[::1]", 8765, None));
         for (bad, said) in [
             ("127.0.0.1:8765", "must begin with ws://"),
-            ("wss://h:1", "ws:// only"),
+            ("wss://h", "is not HOST:PORT"),
             ("ws://h", "is not HOST:PORT"),
             ("ws://h:0", "no port between"),
             ("ws://h:99999", "no port between"),
             ("ws://h:1#AAAA", "not usable"),
             ("ws://h:1#*", "is not base64url"),
+            ("ws://h:1#BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc", "needs wss://"),
+            ("wss://h:1#", "not usable"),
+            ("wss://h:1#BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc,", "not usable"),
+            (
+                "wss://h:1#BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc,BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc",
+                "two pins",
+            ),
             ("ws://a b:1", "a b:1"),
         ] {
             let error = read_entry(bad).unwrap_err();
             assert!(error.contains(said), "{bad}: {error}");
         }
+    }
+
+    #[test]
+    fn behind_an_address_with_tls_stand_a_key_and_a_pin_in_either_order() {
+        let key = socp_crypto::PrivateKey::generate().unwrap();
+        let key = KeyText::from_der(key.public_key().spki_der());
+        let pin = TlsPin::from(socp_proto::Bytes32::from([7; 32]));
+        let table = [
+            (String::new(), None, None),
+            (format!("#{}", key.as_str()), Some(&key), None),
+            (format!("#{pin}"), None, Some(pin)),
+            (format!("#{},{pin}", key.as_str()), Some(&key), Some(pin)),
+            (format!("#{pin},{}", key.as_str()), Some(&key), Some(pin)),
+        ];
+        for (behind, key, pin) in table {
+            let entry = read_entry(&format!("wss://h:1{behind}")).unwrap();
+            assert_eq!(
+                (entry.key.as_ref(), entry.tls),
+                (key, Some(TlsWanted { pin })),
+                "{behind}"
+            );
+        }
+        let twice = format!("wss://h:1#{0},{0}", key.as_str());
+        assert!(read_entry(&twice).unwrap_err().contains("two keys"));
     }
 
     #[test]

@@ -5,8 +5,8 @@ use color_eyre::eyre::{Result, WrapErr as _, bail, eyre};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-use socp_core::server::BootstrapEntry;
-use socp_proto::KeyText;
+use socp_core::server::{BootstrapEntry, TlsWanted};
+use socp_proto::{KeyText, TlsPin};
 use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
@@ -17,6 +17,7 @@ pub(super) const EXAMPLE: &str = "A bootstrap file (YAML; in TOML the same as [[
     - host: introducer.example
       port: 8765
       pubkey: MIICIjANBgkq…        # without it, the first key seen is trusted
+      tls: true                    # and, if it makes its certificate itself, tls_pin: …
     - ws://192.0.2.7:8765#MIICIjANBgkq…";
 
 /// Bytes of a file: some thousand entries with keys.
@@ -106,8 +107,16 @@ impl<'de> Visitor<'de> for EntryVisitor {
     }
 
     fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<Entry, M::Error> {
-        let Table { host, port, pubkey } = Table::deserialize(MapAccessDeserializer::new(map))?;
-        entry(host, port, pubkey).map(Entry).map_err(M::Error::custom)
+        let table = Table::deserialize(MapAccessDeserializer::new(map))?;
+        let Table {
+            host,
+            port,
+            pubkey,
+            tls,
+            tls_pin,
+        } = table;
+        let tls = (tls || tls_pin.is_some()).then_some(TlsWanted { pin: tls_pin });
+        entry(host, port, pubkey, tls).map(Entry).map_err(M::Error::custom)
     }
 }
 
@@ -119,6 +128,10 @@ struct Table {
     port: u16,
     #[serde(default, deserialize_with = "pubkey")]
     pubkey: Option<KeyText>,
+    #[serde(default)]
+    tls: bool,
+    #[serde(default, deserialize_with = "tls_pin")]
+    tls_pin: Option<TlsPin>,
 }
 
 fn port<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
@@ -148,6 +161,12 @@ fn pubkey<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<KeyText>,
     let text = String::deserialize(deserializer)?;
     let key = read_key(&text).map_err(|error| D::Error::custom(format!("pubkey {error}")))?;
     Ok(Some(key))
+}
+
+fn tls_pin<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<TlsPin>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let pin = TlsPin::try_from(text.as_str()).map_err(|error| D::Error::custom(format!("tls_pin {error}")))?;
+    Ok(Some(pin))
 }
 
 #[cfg(test)]
