@@ -3,6 +3,7 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "a test looks for one kind among many")]
 
 mod bootstrap;
+mod bound;
 mod challenge;
 mod channel;
 mod claims;

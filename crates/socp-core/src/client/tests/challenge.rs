@@ -238,3 +238,42 @@ fn all_of_it_is_to_be_over_in_ten_seconds() {
     ask(&mut kit, challenge(hello));
     assert_eq!(stop_of(kit.wait(1_000)), Some(Stop::NoAnswer));
 }
+
+/// A link over TLS on which we have said hello, and the digest of that.
+fn greeting_over(tls: Option<Bytes32>) -> (Kit, Bytes32) {
+    let mut kit = Kit::new(Some(asking()));
+    let hello = draft_of(&kit.input(Input::Connected { tls }), FrameKind::UserHello).unwrap();
+    (kit, hello_digest(&hello.payload))
+}
+
+#[test]
+fn a_question_from_another_tls_session_is_not_answered_and_ours_is_named() {
+    let [here, elsewhere] = [1, 2].map(|byte| Some(Bytes32::from([byte; 32])));
+    for (ours, theirs, is_answered) in [
+        (here, here, true),
+        (here, elsewhere, false),
+        // TLS may end in front of the server, or of us.
+        (here, None, true),
+        (None, here, true),
+        (None, None, true),
+    ] {
+        let (mut kit, hello) = greeting_over(ours);
+        let asked = Challenge {
+            tls: theirs,
+            ..challenge(hello)
+        };
+        let outputs = ask(&mut kit, asked);
+        let what = format!("{ours:?} {theirs:?}");
+        let Some(draft) = draft_of(&outputs, FrameKind::Proof) else {
+            assert!(!is_answered && sent(&outputs).is_empty(), "{what}");
+            let stop = stop_of(outputs);
+            assert!(matches!(stop, Some(Stop::Between)), "{what}");
+            continue;
+        };
+        assert!(is_answered, "{what}");
+        let Ok(Payload::Proof(proof)) = Payload::parse(FrameKind::Proof, &draft.payload) else {
+            panic!("{draft:?}");
+        };
+        assert_eq!(proof.tls, ours, "{what}");
+    }
+}

@@ -70,7 +70,7 @@ struct End {
 /// One server with what its driver keeps.
 pub(super) struct Node {
     pub(super) server: Server,
-    config: Config,
+    pub(super) config: Config,
     /// The key that signs where the server's own does not.
     delegation: Option<Delegation>,
     is_up: bool,
@@ -95,6 +95,8 @@ pub(super) struct World {
     wires: BTreeMap<LinkId, WireBox>,
     /// Addresses at which the test itself listens, and the wires that came of it.
     pub(super) listens: BTreeMap<String, Vec<Wire>>,
+    /// Addresses at which TLS is spoken: what the dialling end has of the session, and what the far end exports.
+    pub(super) sessions: BTreeMap<String, (TlsSession, Bytes32)>,
     last_link: u64,
     /// Which link is served next; 0: in turn.
     pub(super) shuffle: u64,
@@ -227,6 +229,7 @@ impl World {
             nodes: BTreeMap::new(),
             wires: BTreeMap::new(),
             listens: BTreeMap::new(),
+            sessions: BTreeMap::new(),
             last_link: 0,
             shuffle: 0,
             blocked: BTreeSet::new(),
@@ -368,16 +371,27 @@ impl World {
 
     /// Opens a connection to a server.
     pub(super) fn connect(&mut self, node: &'static str) -> Wire {
+        self.connect_by(node, None)
+    }
+
+    /// The same by TLS that ends there and exports this.
+    pub(super) fn connect_by(&mut self, node: &'static str, tls: Option<Bytes32>) -> Wire {
         let link = self.new_link(node, None, None);
         self.wires.insert(link, WireBox::default());
-        self.handle(node, Input::Accepted { link, tls: None });
+        self.handle(node, Input::Accepted { link, tls });
         Wire { node, link }
     }
 
     /// Two servers dial each other, as far as the driver goes.
-    fn dialled(&mut self, from: &'static str, dial: DialId, address: &str, key: Option<KeyText>) {
+    fn dialled(&mut self, from: &'static str, dial: DialId, address: &str, key: Option<KeyText>, wants_tls: bool) {
         let at = self.now.mono;
         self.node_mut(from).dialled.push((address.to_owned(), at));
+        let session = self.sessions.get(address).copied();
+        if session.is_some() != wants_tls {
+            let reason = "one end speaks TLS".to_owned();
+            return self.handle(from, Input::DialFailed { dial, reason });
+        }
+        let (tls, far_tls) = (session.map(|(near, _)| near), session.map(|(_, far)| far));
         let target = self
             .nodes
             .iter()
@@ -388,21 +402,20 @@ impl World {
             let near = self.new_link(from, None, key);
             let far = self.new_link(target, Some((from, near)), None);
             self.node_mut(from).links.get_mut(&near).unwrap().far = Some((target, far));
-            self.handle(target, Input::Accepted { link: far, tls: None });
             self.handle(
-                from,
-                Input::Dialled {
-                    dial,
-                    link: near,
-                    tls: None,
+                target,
+                Input::Accepted {
+                    link: far,
+                    tls: far_tls,
                 },
             );
+            self.handle(from, Input::Dialled { dial, link: near, tls });
         } else if self.listens.contains_key(address) {
             let link = self.new_link(from, None, key);
             self.wires.insert(link, WireBox::default());
             let wire = Wire { node: from, link };
             self.listens.get_mut(address).unwrap().push(wire);
-            self.handle(from, Input::Dialled { dial, link, tls: None });
+            self.handle(from, Input::Dialled { dial, link, tls });
         } else {
             let reason = "refused".to_owned();
             self.handle(from, Input::DialFailed { dial, reason });
@@ -725,8 +738,12 @@ impl World {
                     }
                 }
                 Output::Dial {
-                    dial, host, port, key, ..
-                } => dials.push((dial, format!("{host}:{port}"), key)),
+                    dial,
+                    host,
+                    port,
+                    key,
+                    tls,
+                } => dials.push((dial, format!("{host}:{port}"), key, tls.is_some())),
                 Output::Identified { link, role } => {
                     if let Some(end) = self.node_mut(name).links.get_mut(&link) {
                         end.role = Some(role);
@@ -757,8 +774,8 @@ impl World {
             }
         }
         self.node_mut(name).slow.extend(answers);
-        for (dial, address, key) in dials {
-            self.dialled(name, dial, &address, key);
+        for (dial, address, key, wants_tls) in dials {
+            self.dialled(name, dial, &address, key, wants_tls);
         }
         for link in flushed {
             self.handle(name, Input::Flushed { link });
