@@ -113,10 +113,7 @@ impl Hub {
             part: "randomness",
             reason: error.to_string(),
         })?;
-        let (host, port) = settings
-            .public_address
-            .clone()
-            .unwrap_or_else(|| (host_of(listen), listen.port()));
+        let (host, port) = reachable_at(settings, listen);
         let (clock_behind_ms, clock_ahead_ms) = settings.clock_tolerance_ms;
         let epoch = Instant::now();
         let mut signer = Signer::new(opened.key.clone(), wiring.pool.clone(), Arc::clone(&wiring.metrics));
@@ -335,16 +332,8 @@ impl Hub {
                         tokio::spawn(end_at_last(handle.outbox.clone()));
                     }
                 }
-                Output::Fence { link } => {
-                    if let Some(handle) = self.links.get(&link) {
-                        handle.outbox.fence();
-                    }
-                }
-                Output::Ping { link } => {
-                    if let Some(handle) = self.links.get(&link) {
-                        handle.outbox.ping();
-                    }
-                }
+                Output::Fence { link } => self.at(link, |handle| handle.outbox.fence()),
+                Output::Ping { link } => self.at(link, |handle| handle.outbox.ping()),
                 Output::Dial {
                     dial,
                     host,
@@ -356,11 +345,7 @@ impl Hub {
                     tokio::spawn(dial::dial(Arc::clone(&self.wiring), dial, target));
                 }
                 Output::Identified { link, role } => self.identify(link, role),
-                Output::Proceed { link } => {
-                    if let Some(handle) = self.links.get(&link) {
-                        handle.state.proceed.notify_one();
-                    }
-                }
+                Output::Proceed { link } => self.at(link, |handle| handle.state.proceed.notify_one()),
                 Output::Trust { server, key } => self.wiring.keyring.trust(server, &key),
                 Output::Distrust { server } => self.wiring.keyring.distrust(&server),
                 Output::Endorse { user, statement } => self.endorse(user, statement),
@@ -384,6 +369,13 @@ impl Hub {
             self.on_saved(&unsaved, &Err("the disk is too slow; too much waits for it".to_owned()));
         }
         self.give_up_slow(slow);
+    }
+
+    /// Does something with a link, if it is still there.
+    fn at(&self, link: LinkId, act: impl FnOnce(&LinkHandle)) {
+        if let Some(handle) = self.links.get(&link) {
+            act(handle);
+        }
     }
 
     /// Tells the core which links had no room; what it does about them is not about the frame at hand. What that fills in
@@ -585,6 +577,7 @@ fn count(metrics: &Metrics, note: &Note) -> Option<Outcome> {
         Note::PeerOverBudget { .. } => metrics.warned("peer_over_budget"),
         Note::PinConflict { .. } => metrics.warned("pin_conflict"),
         Note::ProofWithheld { .. } => metrics.warned("proof_withheld"),
+        Note::StandsBetween { .. } => metrics.warned("stands_between"),
         Note::Uncertified { .. } => metrics.warned("uncertified"),
         Note::WrongKey { .. } => metrics.warned("wrong_key"),
         Note::KeyConflict { .. } => metrics.warned("key_conflict"),
@@ -661,6 +654,12 @@ fn now(epoch: Instant) -> Now {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Where others can dial us.
+fn reachable_at(settings: &Settings, listen: SocketAddr) -> (String, u16) {
+    let public = settings.public_address.clone();
+    public.unwrap_or_else(|| (host_of(listen), listen.port()))
 }
 
 /// The host to tell others: an address that means "every interface" is of no use to them.

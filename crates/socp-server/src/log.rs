@@ -11,6 +11,9 @@ const PROOF_WITHHELD: &str = "a server that has proved its key before came witho
 const WITHOUT_TLS: &str = "no TLS, and others can reach this address: whoever is on the way sees who talks to whom; use \
                            --tls-cert and --tls-key, or --tls-self-signed, or --public-address wss://… behind a proxy";
 
+const BETWEEN: &str = "the server at this address proved its key, but not on our TLS session: somebody stands between, or TLS \
+                       ends in front of it without a good certificate; refused";
+
 const OUSTED: &str = "an id was used with another key than the one it is made from; its owner has come, and that is \
                       undone";
 
@@ -46,13 +49,11 @@ pub(crate) fn note(note: &Note) {
         Note::IdAssigned { wished, assigned } => {
             info!(%wished, %assigned, "the introducer assigned another id")
         }
-        Note::DialFailed {
-            address,
-            reason,
-            retry_ms,
-        } => {
-            warn!(address, reason, retry_ms, "cannot reach a server; trying again");
-        }
+        Note::DialFailed { .. }
+        | Note::WrongKey { .. }
+        | Note::Rejected { .. }
+        | Note::StandsBetween { .. }
+        | Note::Uncertified { .. } => note_of_address(note),
         Note::PinConflict {
             server,
             pinned,
@@ -61,27 +62,11 @@ pub(crate) fn note(note: &Note) {
             warn!(%server, %pinned, %offered, "a server came with another key than the pinned one and was refused");
         }
         Note::ProofWithheld { server } => warn!(%server, "{PROOF_WITHHELD}"),
-        Note::Uncertified { address } => {
-            warn!(
-                address,
-                "a server has no good certificate for TLS and cannot prove its key; refused"
-            );
-        }
         Note::TrustedOnFirstUse { server, fingerprint } => {
             warn!(%server, %fingerprint, "introducer trusted on first use; give its key as ws://host:port#KEY");
         }
-        Note::WrongKey {
-            address,
-            expected,
-            offered,
-        } => {
-            warn!(address, %expected, %offered, "the server at this address has not the key it should have");
-        }
         Note::IdKept { kept, assigned } => {
             warn!(%kept, %assigned, "an introducer wants to give us another id; kept ours")
-        }
-        Note::Rejected { address, code, detail } => {
-            warn!(address, %code, detail = detail.escape_debug().to_string(), "a server refused us");
         }
         Note::UnprovenHello { link, .. } => warn!(link = link.0, "a user was let in without proof (--accept open)"),
         Note::Unpinned { server } => info!(%server, "pin removed"),
@@ -105,5 +90,37 @@ pub(crate) fn note(note: &Note) {
         | Note::Undeliverable { .. }
         | Note::Silent { .. } => debug!(?note),
         Note::Routed { .. } => trace!(?note),
+    }
+}
+
+/// What went wrong at an address that was dialled.
+#[expect(clippy::wildcard_enum_match_arm, reason = "it is called for these alone")]
+fn note_of_address(note: &Note) {
+    match note {
+        Note::DialFailed {
+            address,
+            reason,
+            retry_ms,
+        } => {
+            warn!(address, reason, retry_ms, "cannot reach a server; trying again");
+        }
+        Note::WrongKey {
+            address,
+            expected,
+            offered,
+        } => {
+            warn!(address, %expected, %offered, "the server at this address has not the key it should have");
+        }
+        Note::Rejected { address, code, detail } => {
+            warn!(address, %code, detail = detail.escape_debug().to_string(), "a server refused us");
+        }
+        Note::StandsBetween { address } => warn!(address, "{BETWEEN}"),
+        Note::Uncertified { address } => {
+            warn!(
+                address,
+                "a server has no good certificate for TLS and cannot prove its key; refused"
+            );
+        }
+        _ => debug!(?note),
     }
 }

@@ -16,7 +16,7 @@ struct Rule {
     pure: bool,
 }
 
-const RULES: [Rule; 8] = [
+const RULES: [Rule; 9] = [
     Rule {
         name: "socp-proto",
         may_use: &[],
@@ -28,23 +28,35 @@ const RULES: [Rule; 8] = [
         pure: false,
     },
     Rule {
+        name: "socp-tls",
+        may_use: &["socp-proto"],
+        pure: false,
+    },
+    Rule {
         name: "socp-core",
         may_use: &["socp-proto"],
         pure: true,
     },
     Rule {
         name: "socp-client",
-        may_use: &["socp-proto", "socp-crypto", "socp-core"],
+        may_use: &["socp-proto", "socp-crypto", "socp-core", "socp-tls"],
         pure: false,
     },
     Rule {
         name: "socp-server",
-        may_use: &["socp-proto", "socp-crypto", "socp-core"],
+        may_use: &["socp-proto", "socp-crypto", "socp-core", "socp-tls"],
         pure: false,
     },
     Rule {
         name: "socp",
-        may_use: &["socp-proto", "socp-crypto", "socp-core", "socp-client", "socp-server"],
+        may_use: &[
+            "socp-proto",
+            "socp-crypto",
+            "socp-core",
+            "socp-tls",
+            "socp-client",
+            "socp-server",
+        ],
         pure: false,
     },
     Rule {

@@ -477,6 +477,8 @@ pub enum Note {
     },
     /// A server that has proved its key before introduced itself without.
     ProofWithheld { server: ServerId },
+    /// A server that we dialled has proved its key, but not on the TLS session that ends here.
+    StandsBetween { address: String },
     /// A server that we dialled has no good certificate and cannot prove its key instead.
     Uncertified { address: String },
     /// An introducer gave us another id.

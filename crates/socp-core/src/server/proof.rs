@@ -88,7 +88,7 @@ impl Prover {
     }
 
     /// Whether this is the proof that was asked for, but for its time.
-    fn check(&self, proof: &Proof, own_key: &KeyText, tls: Option<TlsSession>) -> Result<(), Fault> {
+    fn check(&self, proof: &Proof, own_key: &KeyText) -> Result<(), Fault> {
         let table = [
             (proof.nonce == self.said.nonce, "it names another nonce"),
             (proof.server_id == self.said.us, "it is for another server"),
@@ -97,8 +97,7 @@ impl Prover {
             (proof.hello == self.hello, "it is of another introduction"),
         ];
         let wrong = table.into_iter().find(|(is_right, _)| !is_right);
-        wrong.map_or(Ok(()), |(_, reason)| Err(Fault::Proof { reason }))?;
-        check_binding(proof, tls)
+        wrong.map_or(Ok(()), |(_, reason)| Err(Fault::Proof { reason }))
     }
 }
 
@@ -343,8 +342,15 @@ impl Server {
             let reason = "it is not signed by the key of the introduction";
             return self.on_fault(now, link, &Fault::Proof { reason });
         }
-        let tls = self.links.get(&link).and_then(Link::tls);
-        if let Err(fault) = prover.check(proof, &self.config.key, tls) {
+        if let Err(fault) = prover.check(proof, &self.config.key) {
+            return self.on_fault(now, link, &fault);
+        }
+        let state = self.links.get(&link);
+        if let Err(fault) = check_binding(proof, state.and_then(Link::tls)) {
+            if let Some(target) = state.and_then(Link::dial).and_then(|dial| self.dials.get(dial)) {
+                let address = target.address();
+                self.note(Note::StandsBetween { address });
+            }
             return self.on_fault(now, link, &fault);
         }
         let introduction = prover.introduction.clone();

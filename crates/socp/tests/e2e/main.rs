@@ -40,6 +40,7 @@ mod safety;
 mod secrets;
 mod settings;
 mod sites;
+mod tls;
 mod vanished;
 mod whose;
 mod wires;

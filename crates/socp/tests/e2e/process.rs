@@ -124,12 +124,17 @@ impl Process {
 
     /// Sends a signal by name and waits for the end; its exit code.
     pub(crate) fn signal_and_wait(&mut self, signal: &str) -> Option<i32> {
+        self.signal(signal);
+        self.wait()
+    }
+
+    /// Sends a signal by name.
+    pub(crate) fn signal(&self, signal: &str) {
         let status = Command::new("kill")
             .args([&format!("-{signal}"), &self.id().to_string()])
             .status()
             .unwrap();
         assert!(status.success());
-        self.wait()
     }
 
     /// Waits for the end; its exit code.
@@ -152,6 +157,8 @@ pub(crate) struct Served {
     pub(crate) url: String,
     pub(crate) server_id: String,
     pub(crate) pubkey: String,
+    /// The pin of the certificate that the server made itself.
+    pub(crate) tls_pin: Option<String>,
     pub(crate) data: PathBuf,
 }
 
@@ -181,13 +188,19 @@ impl Served {
             url: text("listen"),
             server_id: text("server_id"),
             pubkey: text("pubkey"),
+            tls_pin: json["tls_pin"].as_str().map(str::to_owned),
             data,
         }
     }
 
     /// `host:port`.
     pub(crate) fn address(&self) -> &str {
-        self.url.strip_prefix("ws://").unwrap()
+        self.url.split_once("://").unwrap().1
+    }
+
+    /// The address with the pin behind it.
+    pub(crate) fn pinned_url(&self) -> String {
+        format!("{}#{}", self.url, self.tls_pin.as_ref().unwrap())
     }
 
     /// What another server is given to join through this one.

@@ -199,8 +199,8 @@ fn servers_link_over_tls_and_whoever_passes_words_on_between_two_sessions_gets_n
     let mut world = two(HERE, ELSEWHERE);
     world.wait(10_000);
     assert!(world.node("a").pins.is_empty() && world.node("b").pins.is_empty());
-    let is_refused = |note: &Note| matches!(note, Note::Refused { class: "proof", .. });
-    assert!(world.node("b").has_noted(is_refused));
+    let is_told = |note: &Note| matches!(note, Note::StandsBetween { address } if address == "a:1");
+    assert!(world.node("b").has_noted(is_told));
 }
 
 #[test]

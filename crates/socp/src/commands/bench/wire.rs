@@ -53,7 +53,7 @@ pub(super) async fn connect(server: &Server, user: &UserId, manner: &Manner) -> 
 
 pub(super) async fn dial(url: &ServerUrl) -> Result<Socket> {
     let unreachable = || format!("cannot connect to {url}");
-    let (stream, _binding) = socp_client::connect(url).await?;
+    let (stream, _binding) = socp_client::connect(url).await.wrap_err_with(unreachable)?;
     let config = WebSocketConfig::default()
         .max_message_size(Some(FRAME_BYTES_MAX))
         .max_frame_size(Some(FRAME_BYTES_MAX))
