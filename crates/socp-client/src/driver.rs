@@ -8,6 +8,7 @@ mod between;
 mod pump;
 
 use crate::client::Options;
+use crate::elsewhere::Elsewhere;
 use crate::error::ClientError;
 use crate::files::{FileJob, FileLane, OutgoingFile};
 use crate::link::{Backoff, Socket};
@@ -17,7 +18,7 @@ use crate::worker::{Done, Job, Saying, Worker};
 use pump::End;
 use socp_core::client::{
     ChannelReport, Client as Core, Command, Config, Event, FileProgress, FileReport, FileWork, Input, Output, Person,
-    ResolveError, Sealed, SendFault, ServerPin, Target, TellFault, Ticket, UserPin,
+    ResolveError, Sealed, SendFault, ServerPin, Target, TellFault, Ticket, TrustRecord, UserPin,
 };
 use socp_core::{Now, Verified};
 use socp_crypto::{CryptoError, PublicKey, UserKeys, random_bytes};
@@ -129,6 +130,9 @@ struct Driver {
     clock: Clock,
     worker: Worker,
     files: FileLane,
+    elsewhere: Elsewhere,
+    /// The profile as this program last read it.
+    version_elsewhere: i64,
     /// What the core sends belongs on the link that there is.
     is_linked: bool,
     server_key: Option<(PublicKey, Fingerprint)>,
@@ -158,11 +162,14 @@ impl Driver {
         events: mpsc::Sender<Event>,
     ) -> Result<Self, ClientError> {
         let (address, reader) = (options.server.clone(), profile.clone());
-        let (server, pins, tls_pin) = blocking(move || {
+        let read = blocking(move || {
             let url = address.as_str();
-            Ok((reader.server(url)?, reader.pins()?, reader.tls_pin(url)?))
-        })
-        .await?;
+            let others = reader.other_servers(url)?;
+            let version = reader.version_elsewhere()?;
+            let read = (reader.server(url)?, reader.pins()?, reader.trust_record()?);
+            Ok((read, reader.tls_pin(url)?, others, version))
+        });
+        let ((server, pins, trust), tls_pin, others, version_elsewhere) = read.await?;
         let options = Options {
             server: options.server.or_pin(tls_pin),
             ..options
@@ -172,6 +179,7 @@ impl Driver {
         let files_max = downloads.as_ref().map(|downloads| downloads.size_max);
         let mut config = config(&profile, server, pins)?;
         config.files_max = files_max;
+        config.trust = trust;
         let (core, user) = (Core::new(config), profile.identity().user_id.clone());
         Ok(Self {
             profile,
@@ -180,6 +188,8 @@ impl Driver {
             clock: Clock::start(),
             worker: Worker::start(keys.clone()),
             files: FileLane::start(user, keys, downloads.map(|downloads| downloads.dir)),
+            elsewhere: Elsewhere::start(others),
+            version_elsewhere,
             is_linked: false,
             server_key,
             delegate: None,
@@ -386,6 +396,11 @@ impl Driver {
                 }
             }
             Output::SaveServer(pin) => self.save_server(pin).await?,
+            Output::SaveTrust(news) => {
+                let (profile, url) = (self.profile.clone(), self.options.server.as_str().to_owned());
+                blocking(move || profile.save_trust(&url, &news)).await?;
+            }
+            Output::AskElsewhere(user) => self.elsewhere.ask(user),
             Output::Event(event) => self.on_event(event),
             Output::Disconnect => self.is_leaving = true,
         }
@@ -528,6 +543,24 @@ impl Driver {
         Ok(())
     }
 
+    /// Decisions about keys are made in other programs with this profile, while this one runs.
+    async fn read_decisions(&mut self) -> Result<(), ClientError> {
+        let (profile, before) = (self.profile.clone(), self.version_elsewhere);
+        let alarmed: Vec<UserId> = self.core.alarmed().cloned().collect();
+        let read = blocking(move || {
+            let version = profile.version_elsewhere()?;
+            if version == before {
+                return Ok(None);
+            }
+            Ok(Some((version, profile.trust_record()?, profile.pins_of(&alarmed)?)))
+        });
+        if let Some((version, trust, pins)) = read.await? {
+            self.version_elsewhere = version;
+            self.input(Input::Decided { trust, pins });
+        }
+        Ok(())
+    }
+
     fn on_maybe_request(&mut self, request: Option<Request>) {
         match request {
             Some(request) => self.on_request(request),
@@ -579,6 +612,7 @@ fn config(profile: &Profile, server: Option<ServerPin>, pins: Vec<UserPin>) -> R
         program: concat!("socp/", env!("CARGO_PKG_VERSION")).to_owned(),
         server,
         pins,
+        trust: TrustRecord::default(),
         files_max: None,
     })
 }

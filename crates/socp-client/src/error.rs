@@ -69,6 +69,20 @@ pub enum ClientError {
     /// A name that cannot be shown.
     #[error("the name cannot be used: {0}")]
     Name(String),
+    /// Something that has no place in a contact card.
+    #[error("this cannot be put into a contact card: {0}")]
+    Card(socp_proto::InvalidCard),
+    /// One's own card.
+    #[error("this is your own card; give it to others")]
+    OwnCard,
+    /// Another server did not say what key it knows.
+    #[error("{url} does not say which key it knows: {why}")]
+    NoWord {
+        /// The address.
+        url: String,
+        /// Why not.
+        why: String,
+    },
     /// A key operation failed.
     #[error("a key operation failed: {0}")]
     Crypto(CryptoError),

@@ -24,6 +24,7 @@
 
 mod client;
 mod driver;
+mod elsewhere;
 mod error;
 mod files;
 mod link;
@@ -33,13 +34,15 @@ mod seal;
 mod worker;
 
 pub use client::{Client, Downloads, EventStream, Options, Receipt, SendingFile};
+pub use elsewhere::{Word, ask_server};
 pub use error::ClientError;
 pub use files::OutgoingFile;
 pub use link::{ServerUrl, connect};
-pub use profile::{Identity, Profile, Trust};
+pub use profile::{CardOutcome, Identity, Profile, ServerAlarm, Verdict};
 pub use safe_text::is_hostile;
 pub use socp_core::client::channel::CHANNEL_ID;
 pub use socp_core::client::{
-    ChannelReport, Event, FileFault, FileNews, FileProgress, FileReport, FileStage, Message, Person, ResolveError,
-    SendFault, SentRef, ServerPin, Source, Stop, Target, TellFault, UserPin, resolve,
+    Alarm, ChannelReport, Event, FileFault, FileNews, FileProgress, FileReport, FileStage, Message, Person,
+    ResolveError, SendFault, SentRef, ServerPin, Source, Standing, Stop, Target, TellFault, Teller, Trust, TrustRecord,
+    UserPin, resolve,
 };

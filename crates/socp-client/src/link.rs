@@ -80,6 +80,12 @@ impl ServerUrl {
         })
     }
 
+    /// Host and port.
+    #[must_use]
+    pub fn host_and_port(&self) -> (&str, u16) {
+        (&self.host, self.port)
+    }
+
     /// The address in full, with its port and without a pin.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -4,14 +4,17 @@
 //! with mode 0600 that open them. The database never holds a secret in the clear. Several programs may use one profile at
 //! once.
 
+mod alarms;
+mod cards;
 mod identity;
 mod schema;
 mod tls;
 mod trust;
 mod unlock;
 
+pub use alarms::{ServerAlarm, Verdict};
+pub use cards::CardOutcome;
 pub use identity::Identity;
-pub use trust::Trust;
 
 use crate::error::ClientError;
 use identity::SealedKeys;

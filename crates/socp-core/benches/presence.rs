@@ -14,7 +14,7 @@
     reason = "a benchmark that cannot go on must fail, and says what it found"
 )]
 
-use socp_core::server::{Accept, Config, FirstFrame, Input, LinkId, Memory, Output, Server};
+use socp_core::server::{Accept, Config, Directory, FirstFrame, Input, LinkId, Memory, Output, Server};
 use socp_core::{Now, Verified};
 use socp_proto::payload::{Batch, PRESENCE, ServerIdentity, UserGone, UserHello, UserHere};
 use socp_proto::{Address, Base64Url, Capabilities, Draft, Frame, FrameKind, KeyText, Meta, Payload, ServerId, UserId};
@@ -216,6 +216,7 @@ fn stage() -> Stage {
         bootstrap: Vec::new(),
         accept: Accept::Open,
         takes_users: true,
+        directory: Directory::Open,
         verify_content: false,
         allow_unsigned_join: false,
         proves: false,

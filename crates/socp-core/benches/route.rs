@@ -8,7 +8,7 @@
 
 use divan::Bencher;
 use socp_core::Now;
-use socp_core::server::{Accept, Config, FirstFrame, Input, LinkId, Memory, Output, Server, UserRecord};
+use socp_core::server::{Accept, Config, Directory, FirstFrame, Input, LinkId, Memory, Output, Server, UserRecord};
 use socp_proto::payload::{DirectMessage, UserHello};
 use socp_proto::{Address, Base64Url, Draft, Frame, KeyText, Meta, Payload, ServerId, UserId};
 
@@ -52,6 +52,7 @@ fn server() -> Server {
         bootstrap: Vec::new(),
         accept: Accept::Open,
         takes_users: true,
+        directory: Directory::Open,
         verify_content: false,
         allow_unsigned_join: false,
         proves: true,

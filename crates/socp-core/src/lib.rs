@@ -8,6 +8,7 @@
 //! signature was checked, and with which key; a [`Draft`](socp_proto::Draft) is an envelope that wants signing.
 
 pub mod client;
+pub mod names;
 pub mod server;
 
 mod batches;

@@ -4,6 +4,9 @@ use crate::limits::{CAP_BYTES_MAX, CAPS_COUNT_MAX};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
+/// A server that shows its users only whom they have shown to know (PROTOCOL II.12).
+pub const CONTACTS: &str = "contacts/1";
+
 /// A set of `name/version` texts. Unknown names are kept (they may be meant for somebody else) and never used.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<String>")]

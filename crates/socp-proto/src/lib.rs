@@ -9,6 +9,7 @@
 
 pub mod canonical;
 pub mod caps;
+pub mod card;
 pub mod delegation;
 pub mod envelope;
 pub mod history;
@@ -22,7 +23,8 @@ pub mod proof;
 pub mod tls;
 
 pub use canonical::{escaped_form, utf8_form};
-pub use caps::Capabilities;
+pub use caps::{CONTACTS, Capabilities};
+pub use card::{Card, CardFingerprint, InvalidCard};
 pub use delegation::{DELEGATE, DELEGATE_KEY_BYTES, DELEGATE_SIGNATURE_BYTES, Delegation, InvalidDelegation};
 pub use envelope::{Draft, Envelope, Frame, FrameError, WrittenDraft};
 pub use history::{HISTORY, InvalidHistory, KeyHistory, KeyStatement, PublicPair};

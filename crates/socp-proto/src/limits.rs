@@ -221,3 +221,13 @@ pub const PASSED_TTL_MS: u64 = 60_000;
 pub const PASSED_COUNT_MAX: usize = 1 << 16;
 /// Servers that are pinned and known; a newcomer beyond that is refused (our choice).
 pub const SERVERS_COUNT_MAX: usize = 10_000;
+/// Longest contact card (our choice: a host name, an id and a name with every character escaped fit).
+pub const CARD_BYTES_MAX: usize = 2_048;
+/// Longest name in a contact card (our choice, as `display_name`).
+pub const CARD_NAME_CHARS_MAX: usize = DISPLAY_NAME_CHARS_MAX;
+/// Keys that somebody who has not said hello may ask for on one link (our choice: each answer costs a signature).
+pub const STRANGER_ASKS_COUNT_MAX: u32 = 32;
+/// Users whom one session can have shown to know (our choice).
+pub const CONTACTS_PER_LINK_COUNT_MAX: usize = 4_096;
+/// Users whose keys a client asks for so that they are shown to it; fewer than what a server answers at once (our choice).
+pub const CONTACTS_ASKED_COUNT_MAX: usize = 1_000;

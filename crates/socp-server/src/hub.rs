@@ -137,6 +137,7 @@ impl Hub {
             bootstrap: without_self(&settings.bootstrap, &opened.key_text),
             accept: settings.accept,
             takes_users: settings.takes_users,
+            directory: settings.directory,
             verify_content: settings.verify_content,
             allow_unsigned_join: settings.allow_unsigned_join,
             clock_behind_ms,

@@ -1,7 +1,7 @@
 //! What an operator decides.
 
 use crate::error::ServerError;
-use socp_core::server::{Accept, BootstrapEntry, Config};
+use socp_core::server::{Accept, BootstrapEntry, Config, Directory};
 use socp_crypto::Password;
 use socp_proto::limits::{
     PEER_FRAMES_PER_S_MAX, USER_FRAMES_BURST_MAX, USER_FRAMES_PER_S_MAX, VERIFICATIONS_PER_S_MAX,
@@ -58,6 +58,8 @@ pub struct Settings {
     pub accept: Accept,
     /// Whether users are taken at all; a server that only introduces takes none.
     pub takes_users: bool,
+    /// Whom users are shown.
+    pub directory: Directory,
     /// Whether `Accept::Open` is wanted beyond loopback.
     pub allow_open_beyond_loopback: bool,
     /// Whether content signatures are checked before routing.
@@ -90,6 +92,7 @@ impl Settings {
             bootstrap: Vec::new(),
             accept: Accept::Proof,
             takes_users: true,
+            directory: Directory::Open,
             allow_open_beyond_loopback: false,
             verify_content: true,
             delegates: true,

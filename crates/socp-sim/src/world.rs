@@ -12,7 +12,7 @@ use crate::random::Dice;
 use crate::report::{Report, Violation};
 use crate::toys;
 use crate::user::{User, VANISH_MS};
-use socp_core::server::{Accept, BootstrapEntry, Config, LinkId};
+use socp_core::server::{Accept, BootstrapEntry, Config, Directory, LinkId};
 use socp_proto::limits::STALE_USER_MAX_MS;
 use socp_proto::{ServerId, UserId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -166,6 +166,7 @@ impl World {
             bootstrap: introducers.into_iter().map(entry).collect(),
             accept: Accept::Signed,
             takes_users: true,
+            directory: Directory::Open,
             verify_content: true,
             allow_unsigned_join: false,
             delegation: None,

@@ -3,7 +3,7 @@
 use crate::cli::Common;
 use crate::{out, password, show};
 use color_eyre::eyre::{Result, eyre};
-use socp_client::{Client, Downloads, Event, EventStream, Options, Profile, ServerPin, ServerUrl};
+use socp_client::{Client, Downloads, Event, EventStream, Options, Profile, ServerPin, ServerUrl, TellFault};
 use socp_crypto::UserKeys;
 use socp_proto::{Fingerprint, UserId};
 use std::collections::BTreeSet;
@@ -55,6 +55,7 @@ impl Unlocked {
     pub(crate) async fn connect_once(self, json: bool) -> Result<(Client, Acquaintances)> {
         let profile = self.profile.clone();
         let pins = profile.pins()?;
+        let alarmed = profile.alarms()?.into_iter().map(|alarm| alarm.user).collect();
         // The list shows us, too.
         let ourselves = profile.identity().user_id.clone();
         let known = pins.into_iter().map(|pin| pin.user).chain([ourselves]).collect();
@@ -63,6 +64,7 @@ impl Unlocked {
         let mut acquaintances = Acquaintances {
             profile,
             known,
+            alarmed,
             new_server: None,
             json,
         };
@@ -83,6 +85,8 @@ const NAMED_COUNT_MAX: usize = 3;
 pub(crate) struct Acquaintances {
     profile: Profile,
     known: BTreeSet<UserId>,
+    /// Whose other key was known of before.
+    alarmed: BTreeSet<UserId>,
     new_server: Option<ServerPin>,
     json: bool,
 }
@@ -90,6 +94,11 @@ pub(crate) struct Acquaintances {
 impl Acquaintances {
     /// Says who was met in this run; a recipient always by name. For a command that succeeded: a failure is one line.
     pub(crate) fn tell(&self, recipient: Option<&UserId>) -> Result<()> {
+        // Another server may have answered after the command was done; that is never left unsaid.
+        let alarms = self.profile.alarms()?;
+        for alarm in alarms.iter().filter(|alarm| !self.alarmed.contains(&alarm.user)) {
+            out::note(&format!("socp: {}", TellFault::from(alarm)));
+        }
         if self.json {
             return Ok(());
         }
@@ -126,7 +135,7 @@ fn note(who: &str, key: Fingerprint) {
 }
 
 /// Flag or environment, else `socp.toml`, else the server used last.
-fn server_url(common: &Common, profile: &Profile) -> Result<ServerUrl> {
+pub(crate) fn server_url(common: &Common, profile: &Profile) -> Result<ServerUrl> {
     let chosen = match common.server.clone() {
         Some(url) => Some(url),
         None => common.file_settings()?.server,

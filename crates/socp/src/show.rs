@@ -6,23 +6,65 @@ use crate::safe_text::safe;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
-use socp_client::{CHANNEL_ID, ChannelReport, Event, Message, Person, SentRef, TellFault};
+use socp_client::{Alarm, CHANNEL_ID, ChannelReport, Event, Message, Person, SentRef, TellFault, Trust};
 use socp_proto::ErrorCode;
 
+/// So many characters of an id stand for it beside a name.
+const SHORT_ID_CHARS: usize = 8;
 /// Members that are named when they did not get a message; the others are counted.
 const NAMED_COUNT_MAX: usize = 5;
 
-/// `alice@srv-b`, harmless to a terminal.
+/// `alice@srv-b (verified)`, harmless to a terminal: the name and the marks beside it, the same everywhere.
 pub(crate) fn address(person: &Person) -> String {
     safe(&plain_address(person))
 }
 
 /// The same as it came, for what is made harmless as a whole.
 fn plain_address(person: &Person) -> String {
+    let marks = marks(person);
+    if marks.is_empty() {
+        return plain_name(person);
+    }
+    format!("{} ({})", plain_name(person), marks.join(", "))
+}
+
+/// `alice@srv-b`, harmless to a terminal.
+pub(crate) fn name(person: &Person) -> String {
+    safe(&plain_name(person))
+}
+
+fn plain_name(person: &Person) -> String {
     match person.server_label() {
         Some(server) => format!("{}@{server}", person.label()),
         None => person.label().to_owned(),
     }
+}
+
+/// How far one can rely on a name being this person's: words, so that they need no colour. Most people have none.
+fn marks(person: &Person) -> Vec<String> {
+    let trust = match person.standing.trust {
+        Trust::New => Some("new"),
+        Trust::Pinned => None,
+        Trust::Verified => Some("verified"),
+        Trust::Changed => Some("KEY CHANGED"),
+    };
+    let confirmed = match person.standing.confirmed_count {
+        0 => None,
+        count => Some(format!("confirmed by {count}")),
+    };
+    let looks = person.standing.looks_like.as_ref();
+    let looks = looks.map(|_| format!("looks like another: id {}", short(person.user_id.as_str())));
+    trust
+        .map(str::to_owned)
+        .into_iter()
+        .chain(confirmed)
+        .chain(looks)
+        .collect()
+}
+
+/// As much of an id as tells two people apart at a glance.
+fn short(id: &str) -> String {
+    id.chars().take(SHORT_ID_CHARS).collect()
 }
 
 /// Wall time of a `ts`, like `12:34`; nothing for what no clock shows.
@@ -61,11 +103,7 @@ pub(crate) fn human(event: &Event) -> Option<String> {
         )),
         Event::File(news) => files::arriving(news),
         Event::Notice { text, .. } => Some(remark(text)),
-        Event::KeyChanged { user, pinned, seen } => Some(remark(&format!(
-            "the server shows another key for {user}: pinned {}, now {}. It is not used; ask them by other means",
-            pinned.short(),
-            seen.short()
-        ))),
+        Event::KeyChanged { alarm, .. } => Some(remark(&TellFault::from(alarm).to_string())),
         Event::Error { code, detail, about } => Some(remark(&refusal(code, detail, about.as_ref()))),
         Event::Offline { reason } => Some(remark(&format!("disconnected: {reason}"))),
         Event::Stopped(stop) => Some(remark(&stop.to_string())),
@@ -128,10 +166,17 @@ pub(crate) fn as_json(event: &Event) -> Option<Value> {
         Event::Notice { from, text } => {
             Some(json!({ "event": "notice", "from": from.as_ref().map(|id| id.as_str()), "text": text }))
         }
-        Event::KeyChanged { user, pinned, seen } => Some(json!({
-            "event": "notice", "from": user.as_str(), "text": "the server shows another key; it is not used",
-            "pinned": pinned.to_string(), "seen": seen.to_string(),
-        })),
+        Event::KeyChanged { alarm, known } => {
+            let mut object = alarm_json(alarm);
+            if let Value::Object(fields) = &mut object {
+                fields.insert("event".to_owned(), Value::from("alarm"));
+                fields.insert(
+                    "known".to_owned(),
+                    known.map_or(Value::Null, |known| known.to_string().into()),
+                );
+            }
+            Some(object)
+        }
         Event::Error { code, detail, about } => {
             let mut object = json!({ "event": "error", "code": code.as_str(), "detail": detail });
             if let (Value::Object(fields), Some(sent)) = (&mut object, about) {
@@ -157,11 +202,20 @@ pub(crate) fn as_json(event: &Event) -> Option<Value> {
     }
 }
 
+/// Another key than the known one, for scripts.
+pub(crate) fn alarm_json(alarm: &Alarm) -> Value {
+    json!({
+        "user_id": alarm.user.as_str(), "seen": alarm.seen.to_string(), "teller": alarm.teller.to_string(),
+        "detail": TellFault::from(alarm).to_string(),
+    })
+}
+
 fn message_json(event: &str, to: &str, message: &Message) -> Value {
     json!({
         "event": event, "id": message.id, "from": message.from.user_id.as_str(),
         "name": message.from.label(), "server": message.from.server_label(),
         "to": to, "text": message.text, "ts": message.ts, "verified": true,
+        "trust": message.from.standing.trust.to_string(),
     })
 }
 
@@ -173,12 +227,16 @@ pub(crate) fn person_json(person: &Person) -> Value {
         "server_id": person.server_id.as_ref().map(|id| id.as_str()),
         "server_name": person.server_name,
         "online": person.online,
+        "trust": person.standing.trust.to_string(),
+        "confirmed": person.standing.confirmed_count,
+        "looks_like": person.standing.looks_like.as_ref().map(|id| id.as_str()),
     })
 }
 
 /// The server's taking of a message for scripts.
 pub(crate) fn receipt_json(msg_ref: &str, to: &Person) -> Value {
-    json!({ "event": "receipt", "id": msg_ref, "to": to.user_id.as_str(), "status": "sent" })
+    let trust = to.standing.trust.to_string();
+    json!({ "event": "receipt", "id": msg_ref, "to": to.user_id.as_str(), "status": "sent", "trust": trust })
 }
 
 /// How a message to the channel went, for scripts.
@@ -240,6 +298,39 @@ fn members(count: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use socp_client::Standing;
+
+    #[test]
+    fn marks_are_words_beside_the_name() {
+        let person = |trust, confirmed_count, looks_like: Option<&str>| Person {
+            user_id: "0123456789".try_into().unwrap(),
+            name: Some("b\u{3bf}b".to_owned()),
+            server_id: None,
+            server_name: Some("srv".to_owned()),
+            online: true,
+            standing: Standing {
+                trust,
+                confirmed_count,
+                looks_like: looks_like.map(|id| id.try_into().unwrap()),
+            },
+        };
+        let table = [
+            (person(Trust::Pinned, 0, None), "b\u{3bf}b@srv"),
+            (person(Trust::New, 0, None), "b\u{3bf}b@srv (new)"),
+            (
+                person(Trust::Verified, 2, None),
+                "b\u{3bf}b@srv (verified, confirmed by 2)",
+            ),
+            (person(Trust::Changed, 0, None), "b\u{3bf}b@srv (KEY CHANGED)"),
+            (
+                person(Trust::Pinned, 0, Some("bob-id")),
+                "b\u{3bf}b@srv (looks like another: id 01234567)",
+            ),
+        ];
+        for (person, shown) in table {
+            assert_eq!(address(&person), shown);
+        }
+    }
 
     fn message(text: &str) -> Event {
         let id = |id: &str| id.try_into().unwrap();
@@ -249,6 +340,7 @@ mod tests {
             server_id: None,
             server_name: Some("srv-b".to_owned()),
             online: true,
+            standing: Standing::default(),
         };
         let (id, to) = ("ref".to_owned(), id("u-2"));
         Event::Message(Message {
@@ -263,7 +355,10 @@ mod tests {
     #[test]
     fn nothing_from_the_network_reaches_the_terminal_raw() {
         let line = human(&message("one\u{1b}[2J\ntwo")).unwrap();
-        assert!(line.ends_with("✓ al\\u{1b}ice@srv-b: one\\u{1b}[2J\\u{a}two"), "{line}");
+        assert!(
+            line.ends_with("✓ al\\u{1b}ice@srv-b (new): one\\u{1b}[2J\\u{a}two"),
+            "{line}"
+        );
         let json = as_json(&message("one\u{1b}[2J\ntwo")).unwrap().to_string();
         assert!(!json.chars().any(char::is_control), "{json}");
     }
@@ -292,7 +387,7 @@ mod tests {
             return;
         };
         let event = Event::Channel(said);
-        assert!(human(&event).unwrap().ends_with("✓ [all] al\\u{1b}ice@srv-b: hi"));
+        assert!(human(&event).unwrap().ends_with("✓ [all] al\\u{1b}ice@srv-b (new): hi"));
         let json = as_json(&event).unwrap();
         assert_eq!(
             (json["event"].as_str(), json["to"].as_str()),

@@ -8,6 +8,7 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use socp_core::client::Input;
 use socp_proto::Bytes32;
 use socp_proto::limits::{PING_INTERVAL_MS, PING_UNANSWERED_COUNT_MAX};
+use socp_proto::{KeyText, UserId};
 use std::time::{Duration, Instant};
 use tokio_tungstenite::tungstenite::{self, Message};
 
@@ -45,6 +46,7 @@ enum Happening {
     Message(Option<Result<Message, tungstenite::Error>>),
     Done(Option<Done>),
     FileDone(Option<Option<Done>>),
+    Told(Option<(UserId, (KeyText, KeyText), String)>),
     Request(Option<super::Request>),
     EventGone,
     Timeout,
@@ -121,14 +123,19 @@ impl Driver {
                 }
                 Happening::Done(None) => return Err(ClientError::Ended.into()),
                 Happening::FileDone(done) => self.on_file_done(done)?,
-                Happening::Request(request) => self.on_maybe_request(request),
+                Happening::Told(Some((user, keys, by))) => self.input(Input::Vouched { user, keys, by }),
+                Happening::Request(request) => {
+                    self.read_decisions().await?;
+                    self.on_maybe_request(request);
+                }
                 // The next drain does the rest.
-                Happening::EventGone | Happening::PinsDue | Happening::LeaveDue => {}
+                Happening::Told(None) | Happening::EventGone | Happening::PinsDue | Happening::LeaveDue => {}
                 Happening::Timeout => {
                     let now = self.clock.now();
                     self.core.handle_timeout(now);
                 }
                 Happening::Ping => {
+                    self.read_decisions().await?;
                     let silence_max = PING_INTERVAL_MS * u64::from(PING_UNANSWERED_COUNT_MAX);
                     if self.is_reading() && last_heard.elapsed() > Duration::from_millis(silence_max) {
                         return Err(lost("the server has gone silent"));
@@ -152,6 +159,7 @@ impl Driver {
             message = stream.next(), if is_reading => Happening::Message(message),
             done = self.worker.next() => Happening::Done(done),
             done = self.files.next() => Happening::FileDone(done),
+            told = self.elsewhere.next() => Happening::Told(told),
             request = self.requests.recv(), if self.requests_are_open && !self.is_leaving => {
                 Happening::Request(request)
             }
@@ -172,7 +180,8 @@ impl Driver {
     }
 
     fn jobs_under_way(&self) -> usize {
-        self.worker.under_way().saturating_add(self.files.under_way())
+        let others = self.files.under_way().saturating_add(self.elsewhere.under_way());
+        self.worker.under_way().saturating_add(others)
     }
 
     async fn on_message(&mut self, message: Option<Result<Message, tungstenite::Error>>) -> Result<(), End> {

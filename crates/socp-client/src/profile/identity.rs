@@ -3,7 +3,9 @@
 use super::unlock::Lock;
 use super::{Profile, damaged, schema};
 use crate::error::ClientError;
+use crate::safe_text::{is_hostile, is_joiner};
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, TransactionBehavior, params};
+use socp_core::names::{mixes_scripts, normal_form};
 use socp_crypto::{FullIdentity, Password, PrivateKey, SealedKey, UserKeys};
 use socp_proto::limits::OLD_ENC_KEYS_COUNT_MAX;
 use socp_proto::{Fingerprint, KeyHistory, KeyText, Meta, PublicPair, UserId};
@@ -239,14 +241,34 @@ pub(super) fn generate_keys() -> Result<UserKeys, ClientError> {
 }
 
 fn check_names(name: Option<&str>, display_name: Option<&str>) -> Result<(), ClientError> {
-    let is_plain = |text: &str| !text.is_empty() && !text.chars().any(|c| c.is_control() || c.is_whitespace());
-    if name.is_some_and(|name| !is_plain(name) || name.contains('@')) {
-        let why = "--name must not be empty and must not hold spaces, control characters or '@'";
+    if let Some(why) = name.and_then(fault_of_handle) {
+        return Err(ClientError::Name(format!("--name {why}")));
+    }
+    if display_name.is_some_and(|name| name.chars().any(is_hostile)) {
+        let why = "--display must not hold control characters or invisible ones that change how text reads";
         return Err(ClientError::Name(why.to_owned()));
     }
     Meta::named(name, display_name)
         .map(drop)
         .map_err(|error| ClientError::Name(error.to_string()))
+}
+
+/// Why a handle would be dangerous, or could not be typed.
+fn fault_of_handle(name: &str) -> Option<&'static str> {
+    let holds = |is_it: fn(char) -> bool| name.chars().any(is_it);
+    if name.is_empty() {
+        Some("must not be empty")
+    } else if holds(char::is_whitespace) || name.contains('@') {
+        Some("must not hold spaces or '@'")
+    } else if holds(is_hostile) || holds(is_joiner) {
+        Some("must not hold control characters or invisible ones: nobody could tell it from another, or type it")
+    } else if normal_form(name) != name {
+        Some("must be in normal form (NFC): others would type the same letters in another way")
+    } else if mixes_scripts(name) {
+        Some("must not mix letters of several scripts: it would look like another's")
+    } else {
+        None
+    }
 }
 
 fn refuse_second(dir: &Path, database: &Connection) -> Result<(), ClientError> {

@@ -63,6 +63,7 @@ const MIGRATIONS: &[&str] = &[
         pin TEXT NOT NULL
     ) STRICT;
 ",
+    TRUST,
 ];
 
 /// A key for each purpose, their history, and what was replaced. Without `enc_pubkey` one key does both.
@@ -73,6 +74,44 @@ const SEPARATE_KEYS: &str = "
     CREATE TABLE old_enc_keys(
         number INTEGER PRIMARY KEY,
         sealed_key TEXT NOT NULL
+    ) STRICT;
+";
+
+/// Other keys than the pinned ones, what was decided about them, contact cards, who else says the same key.
+const TRUST: &str = "
+    CREATE TABLE alarms(
+        user_id TEXT PRIMARY KEY,
+        seen TEXT NOT NULL,
+        pubkey TEXT,
+        enc_pubkey TEXT,
+        teller_kind TEXT NOT NULL,
+        teller TEXT NOT NULL,
+        seen_at INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE refused_keys(
+        user_id TEXT NOT NULL,
+        seen TEXT NOT NULL,
+        teller_kind TEXT NOT NULL,
+        teller TEXT NOT NULL,
+        PRIMARY KEY (user_id, seen)
+    ) STRICT;
+    CREATE TABLE cards(
+        user_id TEXT PRIMARY KEY,
+        fingerprint TEXT NOT NULL,
+        added_at INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE confirmations(
+        user_id TEXT NOT NULL,
+        seen TEXT NOT NULL,
+        teller_kind TEXT NOT NULL,
+        teller TEXT NOT NULL,
+        PRIMARY KEY (user_id, teller_kind, teller)
+    ) STRICT;
+    CREATE TABLE server_alarms(
+        url TEXT PRIMARY KEY,
+        server_id TEXT NOT NULL,
+        server_pub TEXT NOT NULL,
+        seen_at INTEGER NOT NULL
     ) STRICT;
 ";
 

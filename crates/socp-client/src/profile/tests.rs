@@ -1,8 +1,9 @@
 //! What a profile keeps, refuses and never shows.
 
 use super::*;
+use socp_core::client::{Alarm, Teller, TrustNews};
 use socp_crypto::FullIdentity;
-use socp_proto::{KeyHistory, KeyText, UserId};
+use socp_proto::{Card, CardFingerprint, KeyHistory, KeyText, UserId};
 
 /// What undoes each migration but the first.
 const UNDONE: &[&str] = &[
@@ -294,4 +295,173 @@ fn keys_that_were_replaced_are_followed_and_kept_for_what_comes_late() {
     // A program that still has the old ones open does not put anything in their place.
     let late = profile.replace_keys(new, history, None);
     assert!(matches!(late, Err(ClientError::KeysChangedMeanwhile)));
+}
+
+fn alarm(user: &str, number: u8) -> Alarm {
+    let key = KeyText::from_der(&[number]);
+    Alarm {
+        user: UserId::try_from(user).unwrap(),
+        seen: CardFingerprint::of(&key, &key),
+        keys: Some((key.clone(), key)),
+        teller: Teller::Server,
+    }
+}
+
+#[test]
+fn an_alarm_is_kept_until_it_is_decided_and_the_decision_after_that() {
+    let dir = tempfile::tempdir().unwrap();
+    let profile = Profile::create(dir.path(), None, None, None).unwrap();
+    let bob = pin("bob-id", 1);
+    profile.save_pins(std::slice::from_ref(&bob)).unwrap();
+    profile.set_verified(&bob).unwrap();
+    let (first, second) = (alarm("bob-id", 2), alarm("bob-id", 3));
+    for seen in [&first, &second, &alarm("bob-id", 1)] {
+        profile.save_trust("", &TrustNews::Alarm(seen.clone())).unwrap();
+    }
+    let again = Profile::open(dir.path()).unwrap();
+    assert_eq!(again.alarms().unwrap(), [first.clone()]);
+
+    again.keep_key(&first).unwrap();
+    let record = again.trust_record().unwrap();
+    assert!(record.alarms.is_empty() && record.verified.contains(&bob.user));
+    assert_eq!(record.refused, [(bob.user.clone(), first.seen, Teller::Server)]);
+
+    profile.save_trust("", &TrustNews::Alarm(second.clone())).unwrap();
+    again.accept_key(&second).unwrap();
+    let record = again.trust_record().unwrap();
+    assert!(record.alarms.is_empty() && record.verified.is_empty());
+    let accepted = again.pins().unwrap();
+    assert_eq!((accepted.len(), accepted[0].fingerprint()), (1, second.seen));
+    assert_eq!(accepted[0].name, bob.name);
+    // A program that still runs with the old pin tells of what is accepted by now.
+    profile.save_trust("", &TrustNews::Alarm(second)).unwrap();
+    assert!(again.alarms().unwrap().is_empty());
+}
+
+#[test]
+fn a_card_promises_a_key_and_an_accepted_card_does_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let profile = Profile::create(dir.path(), Some("me"), None, None).unwrap();
+    let bob = pin("bob-id", 1);
+    let card = |number: u8| Card::new(bob.user.clone(), "srv", 1, None, alarm("bob-id", number).seen).unwrap();
+    assert_eq!(profile.add_card(&card(2)).unwrap(), CardOutcome::Expected);
+    assert_eq!(profile.add_card(&card(1)).unwrap(), CardOutcome::Expected);
+    let expected = profile.trust_record().unwrap().expected;
+    assert_eq!(expected.get(&bob.user), Some(&card(1).fingerprint()));
+
+    profile.save_pins(std::slice::from_ref(&bob)).unwrap();
+    profile.save_trust("", &TrustNews::Verified(bob.clone())).unwrap();
+    let record = profile.trust_record().unwrap();
+    assert!(record.expected.is_empty() && record.verified.contains(&bob.user));
+
+    profile.unset_verified(&bob.user).unwrap();
+    assert_eq!(profile.add_card(&card(1)).unwrap(), CardOutcome::Verified);
+    let CardOutcome::Contradicts(alarm) = profile.add_card(&card(2)).unwrap() else {
+        panic!("another key is on it");
+    };
+    assert_eq!(profile.alarms().unwrap(), [alarm.clone()]);
+    profile.accept_key(&alarm).unwrap();
+    assert!(profile.pins().unwrap().is_empty());
+    let expected = profile.trust_record().unwrap().expected;
+    assert_eq!(expected.get(&bob.user), Some(&card(2).fingerprint()));
+
+    let own = profile.card("srv.example", 8765).unwrap();
+    assert_eq!(own.name(), Some("me"));
+    assert!(matches!(profile.add_card(&own), Err(ClientError::OwnCard)));
+}
+
+#[test]
+fn who_else_says_the_same_key_counts_for_that_key_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let profile = Profile::create(dir.path(), None, None, None).unwrap();
+    let bob = pin("bob-id", 1);
+    profile.save_pins(std::slice::from_ref(&bob)).unwrap();
+    let url = crate::ServerUrl::parse("ws://other:1").unwrap();
+    let word = |number: u8, is_signed| crate::Word {
+        keys: alarm("bob-id", number).keys,
+        is_signed,
+    };
+    assert_eq!(profile.judge_word(&bob, &url, &word(1, false)).unwrap(), Verdict::Same);
+    assert!(profile.confirmations().unwrap().is_empty());
+    for _ in 0..2 {
+        assert_eq!(profile.judge_word(&bob, &url, &word(1, true)).unwrap(), Verdict::Same);
+    }
+    let said = [(bob.user.clone(), Teller::OtherServer(url.as_str().to_owned()))];
+    assert_eq!(profile.confirmations().unwrap(), said);
+    assert_eq!(profile.judge_word(&bob, &url, &word(2, false)).unwrap(), Verdict::Other);
+    let [alarm] = &profile.alarms().unwrap()[..] else {
+        panic!("one is");
+    };
+    profile.accept_key(alarm).unwrap();
+    assert!(profile.confirmations().unwrap().is_empty());
+}
+
+#[test]
+fn another_key_of_a_server_is_taken_at_all_its_addresses_or_not_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let profile = Profile::create(dir.path(), None, None, None).unwrap();
+    for url in ["ws://a:1/", "ws://b:1/"] {
+        profile.save_server(url, &server_pin(1)).unwrap();
+    }
+    let other = ServerPin {
+        id: ServerId::try_from("new").unwrap(),
+        ..server_pin(2)
+    };
+    profile
+        .save_server(
+            "ws://c:1/",
+            &ServerPin {
+                id: ServerId::try_from("c").unwrap(),
+                ..server_pin(3)
+            },
+        )
+        .unwrap();
+    assert_eq!(profile.other_servers("ws://a:1/").unwrap().len(), 1);
+    assert_eq!(profile.other_servers("").unwrap().len(), 2);
+    profile
+        .save_trust("ws://a:1/", &TrustNews::ServerChanged(other.clone()))
+        .unwrap();
+    let [alarm] = &profile.server_alarms().unwrap()[..] else {
+        panic!("one is");
+    };
+    assert_eq!((&alarm.pinned.key, &alarm.seen.key), (&server_pin(1).key, &other.key));
+    profile.accept_server(alarm).unwrap();
+    assert!(profile.server_alarms().unwrap().is_empty());
+    for url in ["ws://a:1/", "ws://b:1/"] {
+        assert_eq!(
+            profile.server(url).unwrap(),
+            Some(ServerPin {
+                name: Some("srv-a".to_owned()),
+                ..other.clone()
+            })
+        );
+    }
+}
+
+#[test]
+fn a_handle_that_could_deceive_is_refused_with_the_reason() {
+    let dir = tempfile::tempdir().unwrap();
+    let table = [
+        ("bo\u{200b}b", "invisible"),
+        ("bo\u{200d}b", "invisible"),
+        ("bob\u{202e}", "invisible"),
+        ("bob\u{2066}", "invisible"),
+        ("bob\u{fe0f}", "invisible"),
+        ("bob\u{e0061}", "invisible"),
+        ("bob\u{3164}", "invisible"),
+        ("b\u{43e}b", "several scripts"),
+        ("zoe\u{301}", "normal form"),
+        ("b ob", "spaces"),
+    ];
+    for (name, why) in table {
+        let refused = Profile::create(dir.path(), Some(name), None, None)
+            .unwrap_err()
+            .to_string();
+        assert!(refused.contains(why), "{name:?}: {refused}");
+    }
+    let shown = Profile::create(dir.path(), Some("bob"), Some("B\u{202e}ob"), None).unwrap_err();
+    assert!(shown.to_string().contains("--display"), "{shown}");
+    for (index, name) in ["zo\u{e9}", "мария", "你好", "b_o.b-1"].into_iter().enumerate() {
+        Profile::create(&dir.path().join(index.to_string()), Some(name), None, None).unwrap();
+    }
 }

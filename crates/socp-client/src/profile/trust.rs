@@ -5,28 +5,6 @@ use crate::error::ClientError;
 use socp_core::client::UserPin;
 use socp_proto::UserId;
 use std::collections::BTreeSet;
-use std::fmt;
-
-/// How far one can rely on a user's key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Trust {
-    /// No key has been seen yet.
-    New,
-    /// The first key seen, and no other since.
-    Pinned,
-    /// The two people have compared what their programs show.
-    Verified,
-}
-
-impl fmt::Display for Trust {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::New => "new",
-            Self::Pinned => "pinned",
-            Self::Verified => "verified",
-        })
-    }
-}
 
 impl Profile {
     /// Writes down that the keys of this pin are the user's own. It holds for these keys only.

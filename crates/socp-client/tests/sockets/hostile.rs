@@ -14,27 +14,35 @@ async fn only_what_the_pinned_key_signed_is_shown_as_a_message() {
     let (listener, options) = listen().await;
     let (server, alice, mallory) = tokio::join!(generate(), generate(), generate());
     let (reader, me) = (profile.clone(), profile.identity().user_id.clone());
+    let (is_shown, shown_real) = tokio::sync::oneshot::channel();
     let puppet = tokio::spawn(async move {
         let mut puppet = Puppet::accept(&listener, &server).await;
         puppet.welcome(&me).await;
         puppet.say(&me, &deliver(&reader, &mallory, b"forged", 1)).await;
         puppet.expect(FrameKind::PubkeyRequest).await;
         puppet.say(&me, &key_of(ALICE, Some(&alice))).await;
-        puppet.say(&me, &key_of(ALICE, Some(&mallory))).await;
         puppet.say(&me, &deliver(&reader, &mallory, b"forged again", 2)).await;
         puppet.say(&me, &deliver(&reader, &alice, b"\xff\xfe", 3)).await;
         let real = deliver(&reader, &alice, "true: ü".as_bytes(), 4);
         puppet.say(&me, &real).await;
         puppet.say(&me, &real).await;
+        // From here on nothing is shown as hers, however it is signed.
+        shown_real.await.unwrap();
+        puppet.say(&me, &key_of(ALICE, Some(&mallory))).await;
+        puppet.say(&me, &deliver(&reader, &alice, b"too late", 5)).await;
         puppet.raw(Message::text("{\"type\":")).await;
         puppet.raw(Message::Binary(vec![1].into())).await;
         puppet
     });
     let (_client, mut events) = Client::connect(profile, key, options).await.unwrap();
     let mut shown = Vec::new();
+    let mut is_shown = Some(is_shown);
     loop {
         match next(&mut events).await {
-            Event::Message(message) => shown.push(message.text),
+            Event::Message(message) => {
+                shown.push(message.text);
+                is_shown.take().unwrap().send(()).unwrap();
+            }
             Event::Notice { text, .. } => shown.push(text.split(':').next().unwrap().to_owned()),
             Event::KeyChanged { .. } => shown.push("key changed".to_owned()),
             Event::Offline { reason } => {
@@ -48,6 +56,7 @@ async fn only_what_the_pinned_key_signed_is_shown_as_a_message() {
     shown.sort();
     let refused = "a message that claims to be from alice-id was not accepted";
     let expected = [
+        refused,
         refused,
         refused,
         refused,

@@ -13,3 +13,4 @@ mod files;
 mod hostile;
 mod links;
 mod puppet;
+mod second_path;

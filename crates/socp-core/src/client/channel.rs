@@ -167,9 +167,8 @@ impl Channel {
         if around.people.get(&to).is_none() {
             return self.note_failure(broadcast, to.clone(), TellFault::NotOnline(to));
         }
-        if let Some((pinned, seen)) = around.pins.contradiction(&to) {
-            let user = to.clone();
-            return self.note_failure(broadcast, to, TellFault::KeyChanged { user, pinned, seen });
+        if let Some(fault) = around.pins.alarms.stop(&to) {
+            return self.note_failure(broadcast, to, fault);
         }
         let ticket = self.next_ticket;
         self.next_ticket = ticket.wrapping_add(1);
@@ -210,6 +209,13 @@ impl Channel {
 
     pub(super) fn on_no_key(&mut self, user: &UserId, fault: &TellFault) {
         for ticket in self.tickets(|copy| copy.to == *user && copy.stage == Stage::WaitKey) {
+            self.fail(ticket, fault.clone());
+        }
+    }
+
+    /// Nothing more is sent to this user.
+    pub(super) fn on_stop(&mut self, user: &UserId, fault: &TellFault) {
+        for ticket in self.tickets(|copy| copy.to == *user && !matches!(copy.stage, Stage::Sent { .. })) {
             self.fail(ticket, fault.clone());
         }
     }

@@ -84,12 +84,7 @@ impl Direct {
         if self.outgoing.len() >= OUTGOING_COUNT_MAX {
             return Some(TellFault::Busy);
         }
-        let (pinned, seen) = pins.contradiction(&tell.to)?;
-        Some(TellFault::KeyChanged {
-            user: tell.to.clone(),
-            pinned,
-            seen,
-        })
+        pins.alarms.stop(&tell.to)
     }
 
     fn seal(&mut self, now: Now, tell: Tell, pin: &UserPin, out: &mut Outbox) {
@@ -130,6 +125,14 @@ impl Direct {
 
     pub(super) fn on_no_key(&mut self, user: &UserId, fault: &TellFault, out: &mut Outbox) {
         for ticket in self.tickets(|outgoing| outgoing.to == *user && matches!(outgoing.stage, Stage::WaitKey { .. })) {
+            self.fail(ticket, fault.clone(), out);
+        }
+    }
+
+    /// Nothing more is sent to this user; what was sent waits for its answer.
+    pub(super) fn on_stop(&mut self, user: &UserId, fault: &TellFault, out: &mut Outbox) {
+        let is_unsent = |it: &Outgoing| it.to == *user && !matches!(it.stage, Stage::Fenced { .. });
+        for ticket in self.tickets(is_unsent) {
             self.fail(ticket, fault.clone(), out);
         }
     }

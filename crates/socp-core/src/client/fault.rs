@@ -1,8 +1,9 @@
 //! Why something failed, in words for people: what, why, what to do.
 
+use super::alarm::{Alarm, Teller};
 use super::io::Person;
 use socp_proto::payload::ErrorNotice;
-use socp_proto::{ErrorCode, Fingerprint, ServerId, UserId};
+use socp_proto::{CardFingerprint, ErrorCode, Fingerprint, ServerId, UserId};
 
 /// Why content could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -26,8 +27,9 @@ pub enum OpenFault {
 pub enum Stop {
     /// The pinned key and the shown one differ.
     #[error(
-        "the server's key has changed: pinned {}, now {}. Either it was set up anew or somebody stands between; ask its \
-         operator for the fingerprint, and use another profile if the new one is right", pinned.short(), seen.short()
+        "the server shows another key ({}) than the one you know ({}). Either it was set up anew, or somebody stands \
+         between you and it. Nothing is said to it; ask its operator, by telephone for instance, for the fingerprint of \
+         its key, and give that to `socp key accept-server`", seen.short(), pinned.short()
     )]
     ServerKeyChanged {
         /// The key of first contact.
@@ -138,18 +140,20 @@ pub enum TellFault {
     /// More users than we keep.
     #[error("this profile knows too many users to pin another key")]
     TooManyUsers,
-    /// The pinned key is not the one shown now.
+    /// Another key than the pinned one was shown.
     #[error(
-        "the key of {user} has changed: pinned {}, now {}. Nothing is sent; ask them by other means whether this is theirs",
-        pinned.short(), seen.short()
+        "{teller} shows another key for {user} ({}) than the one you know. Either they set their program up anew, or \
+         somebody stands between you and wants to read along. Nothing is sent and nothing shown as theirs until you \
+         decide: call them, compare what `socp key accept {user}` shows, and accept the new key only if it is the same; \
+         if the old one is right, `socp key keep {user}`", seen.short()
     )]
     KeyChanged {
         /// The user.
         user: UserId,
-        /// The key as pinned.
-        pinned: Fingerprint,
-        /// The key as shown now.
-        seen: Fingerprint,
+        /// The pair of keys that was shown.
+        seen: CardFingerprint,
+        /// Who showed it.
+        teller: Teller,
     },
     /// The user took the key back.
     #[error("{0} has withdrawn their key")]
@@ -182,6 +186,17 @@ pub enum TellFault {
     /// The link broke.
     #[error("the connection broke before the server confirmed; the message may not have gone through")]
     Lost,
+}
+
+/// Nothing goes on with this user.
+impl From<&Alarm> for TellFault {
+    fn from(alarm: &Alarm) -> Self {
+        Self::KeyChanged {
+            user: alarm.user.clone(),
+            seen: alarm.seen,
+            teller: alarm.teller.clone(),
+        }
+    }
 }
 
 impl TellFault {

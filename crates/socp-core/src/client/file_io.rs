@@ -289,6 +289,9 @@ pub enum FileFault {
     /// The author's key is not known.
     #[error("the author's key is not to be had ({0})")]
     NoKey(String),
+    /// Another key than the author's pinned one was shown.
+    #[error("another key is shown for its author than the one you know; see `socp key show`")]
+    KeyChanged,
     /// Signed by another key than the pinned one, or altered.
     #[error("a signature does not fit the author's pinned key")]
     Signature,

@@ -1,6 +1,7 @@
 //! Files both ways, and what they share: signing our own words, and checking others' (SOCP §9.4, PROTOCOL I.9).
 
 use super::around::Around;
+use super::fault::TellFault;
 use super::file_io::{FileDone, FileWork};
 use super::io::{Output, Ticket};
 use super::receiving::Receiving;
@@ -70,7 +71,11 @@ impl Files {
 
     /// Tells authors how their files ended; only while there is a server to take it.
     pub(super) fn say_words(&mut self, around: &mut Around<'_>) {
-        for word in self.receiving.take_words() {
+        let words = self.receiving.take_words();
+        for word in words
+            .into_iter()
+            .filter(|word| !around.pins.alarms.is_stopped(&word.to))
+        {
             let end = FileEnd {
                 file_id: word.file_id,
                 status: Some(word.status),
@@ -110,6 +115,13 @@ impl Files {
             begins,
         };
         self.unsigned.insert(ticket, unsigned);
+    }
+
+    /// No part goes to this user, and none comes from them.
+    pub(super) fn on_stop(&mut self, user: &UserId, fault: &TellFault, around: &mut Around<'_>) {
+        self.sending.on_stop(user, fault);
+        self.receiving.on_stop(user, around.out);
+        self.unsigned.retain(|_, unsigned| unsigned.to != *user);
     }
 
     pub(super) fn on_done(&mut self, done: FileDone, around: &mut Around<'_>) {

@@ -4,6 +4,7 @@
 //! for first and the message held. What cannot be verified is told as a notice without text, never as anybody's words.
 
 use super::HELD_COUNT_MAX;
+use super::alarm::CARDS_PER_MESSAGE_COUNT_MAX;
 use super::asks::Asks;
 use super::channel::CHANNEL_ID;
 use super::fault::{OpenFault, TellFault};
@@ -15,7 +16,7 @@ use crate::clock::Now;
 use crate::seen::{SeenCache, SeenKey, content_key};
 use socp_proto::limits::DIRECT_TEXT_BYTES_MAX;
 use socp_proto::payload::{ChannelMessage, UserDeliver, msg_ref};
-use socp_proto::{Address, Base64Url, UserId};
+use socp_proto::{Address, Base64Url, Card, UserId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Text in one OAEP block (PROTOCOL I.1).
@@ -26,6 +27,10 @@ const BLOCK_BYTES: usize = 512;
 const CIPHERTEXT_BYTES_MAX: usize = DIRECT_TEXT_BYTES_MAX.div_ceil(BLOCK_TEXT_BYTES) * BLOCK_BYTES;
 /// The same as base64url text.
 const CIPHERTEXT_TEXT_BYTES_MAX: usize = (CIPHERTEXT_BYTES_MAX * 4).div_ceil(3);
+
+/// Why nothing of somebody is shown whose key is in doubt.
+const STOPPED: &str =
+    "another key is shown for them than the one you know, and you have not decided yet; see `socp key show`";
 
 /// Authors whose copies for everyone were called unreadable; the others' are not mentioned (our choice).
 const UNREADABLE_COUNT_MAX: usize = 256;
@@ -145,6 +150,9 @@ impl Inbox {
         if content.ciphertext.as_str().len() > CIPHERTEXT_TEXT_BYTES_MAX {
             return refuse(&content, "it is too long", out);
         }
+        if pins.alarms.is_stopped(&content.author) {
+            return refuse(&content, STOPPED, out);
+        }
         if let Some(pin) = pins.get(&content.author) {
             let from = people.describe(&content.author, pins);
             return self.open(content, pin, from, out);
@@ -169,19 +177,43 @@ impl Inbox {
         }
     }
 
+    /// Nothing more is shown as this author's.
+    pub(super) fn on_stop(&mut self, author: &UserId, out: &mut Outbox) {
+        for content in self.take_held(author) {
+            refuse(&content, STOPPED, out);
+        }
+        self.opening.retain(|_, opening| {
+            let is_theirs = opening.from.user_id == *author;
+            if is_theirs {
+                refuse_from(opening.place, author, STOPPED, out);
+            }
+            !is_theirs
+        });
+    }
+
     pub(super) fn on_disconnected(&mut self, out: &mut Outbox) {
         for content in std::mem::take(&mut self.held) {
             refuse(&content, "the connection broke before their key came", out);
         }
     }
 
-    pub(super) fn on_opened(&mut self, now: Now, ticket: Ticket, result: Result<String, OpenFault>, out: &mut Outbox) {
+    /// Tells what was opened, and returns the contact cards in it with their author.
+    pub(super) fn on_opened(
+        &mut self,
+        now: Now,
+        ticket: Ticket,
+        result: Result<String, OpenFault>,
+        out: &mut Outbox,
+    ) -> Vec<(UserId, Card)> {
         let Some(opening) = self.opening.remove(&ticket) else {
-            return;
+            return Vec::new();
         };
         match result {
             // Only verified content is remembered, so that a forgery cannot make us drop the real message.
             Ok(text) if self.seen.insert(now.mono, opening.seen) => {
+                let author = opening.from.user_id.clone();
+                let cards = Card::find_in(&text, CARDS_PER_MESSAGE_COUNT_MAX);
+                let cards = cards.map(|card| (author.clone(), card)).collect();
                 let message = Message {
                     id: opening.id,
                     from: opening.from,
@@ -193,11 +225,13 @@ impl Inbox {
                     Place::Direct => Event::Message(message),
                     Place::Channel => Event::Channel(message),
                 });
+                return cards;
             }
             Ok(_) => {}
             Err(_) if opening.is_for_all => self.note_unreadable(opening.from, out),
             Err(fault) => refuse_from(opening.place, &opening.from.user_id, &fault.to_string(), out),
         }
+        Vec::new()
     }
 
     /// Told once: the author's next copies will be no different.

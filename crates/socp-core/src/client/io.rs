@@ -1,12 +1,15 @@
 //! What goes into a client and what comes out.
 
+use super::alarm::{Alarm, TrustNews, TrustRecord};
 use super::channel::ChannelReport;
 use super::fault::{OpenFault, ResolveError, Stop, TellFault};
 use super::file_io::{FileDone, FileNews, FileProgress, FileReport, FileWork, SendFault, Source, Target};
+use super::trust::Standing;
 use crate::clock::Unix;
 use crate::verified::Verified;
 use socp_proto::{
-    Base64Url, Bytes32, Draft, ErrorCode, Fingerprint, Frame, KeyHistory, KeyText, Meta, PublicPair, ServerId, UserId,
+    Base64Url, Bytes32, CardFingerprint, Draft, ErrorCode, Frame, KeyHistory, KeyText, Meta, PublicPair, ServerId,
+    UserId,
 };
 
 /// Names one thing under way. The driver chooses those of commands; [`Output::Open`] counts its own.
@@ -29,6 +32,8 @@ pub struct Config {
     pub server: Option<ServerPin>,
     /// The users pinned so far.
     pub pins: Vec<UserPin>,
+    /// Whom to trust how far.
+    pub trust: TrustRecord,
     /// Files are taken up to this many bytes; without, what arrives of files is ignored.
     pub files_max: Option<u64>,
 }
@@ -64,6 +69,12 @@ pub struct UserPin {
 }
 
 impl UserPin {
+    /// The short name of both keys.
+    #[must_use]
+    pub fn fingerprint(&self) -> CardFingerprint {
+        CardFingerprint::of(&self.pubkey, &self.enc_pubkey)
+    }
+
     /// The user as first seen, not known to be there now.
     #[must_use]
     pub fn person(&self) -> Person {
@@ -73,6 +84,7 @@ impl UserPin {
             server_id: self.server_id.clone(),
             server_name: self.server_name.clone(),
             online: false,
+            standing: Standing::default(),
         }
     }
 }
@@ -94,6 +106,23 @@ pub enum Input {
     Frame(Verified<Frame>),
     /// A frame whose transport signature does not fit.
     Unverified(Frame),
+    /// What another server says of a user's keys, as an answer to [`Output::AskElsewhere`] or because the user wanted to
+    /// know.
+    Vouched {
+        /// The user.
+        user: UserId,
+        /// The keys for signatures and for encryption.
+        keys: (KeyText, KeyText),
+        /// The server's address.
+        by: String,
+    },
+    /// What the profile remembers by now, since another program has written to it: decisions about alarms, keys compared.
+    Decided {
+        /// Whom to trust how far.
+        trust: TrustRecord,
+        /// What is pinned now for each of [`Client::alarmed`](super::Client::alarmed); who is missing is not pinned.
+        pins: Vec<UserPin>,
+    },
     /// A message that is no frame.
     Bad {
         /// What is wrong with it.
@@ -235,6 +264,10 @@ pub enum Output {
     /// Store durably before the next output is done; verify with this key from now on. A pin that is there already may
     /// come again because it has [begun to ask for proofs](ServerPin::asks_for_proof).
     SaveServer(ServerPin),
+    /// Store durably before the next output is done.
+    SaveTrust(TrustNews),
+    /// Ask other servers for this user's keys, if there are any; answer with [`Input::Vouched`].
+    AskElsewhere(UserId),
     /// Tell the user.
     Event(Event),
     /// Close the link.
@@ -254,6 +287,8 @@ pub struct Person {
     pub server_name: Option<String>,
     /// Whether the user is there now.
     pub online: bool,
+    /// How far we can rely on what is shown as theirs; right where an [`Event`] names the person.
+    pub standing: Standing,
 }
 
 impl Person {
@@ -326,14 +361,12 @@ pub enum Event {
     },
     /// A user came or left.
     Presence(Person),
-    /// Another key is shown for a pinned user; it was not adopted.
+    /// Another key than the pinned one, or than a card says: nothing goes on with that user until it is decided.
     KeyChanged {
-        /// The user.
-        user: UserId,
-        /// The key as pinned.
-        pinned: Fingerprint,
-        /// The key as shown now.
-        seen: Fingerprint,
+        /// What was shown, and by whom.
+        alarm: Alarm,
+        /// The keys as pinned, or as the card says.
+        known: Option<CardFingerprint>,
     },
     /// The server has taken a message.
     Sent {

@@ -15,6 +15,9 @@
 //! | `session` | hello, the server's pin |
 //! | `people` | who is online, finding a user by name |
 //! | `pins` | keys of users at first sight |
+//! | [`alarm`] | other keys than those, the hard stop |
+//! | [`trust`] | how far somebody can be relied on, beside every name |
+//! | `names` | whose names look alike |
 //! | `direct` | messages on their way out |
 //! | [`channel`] | messages to the public channel on their way out |
 //! | `inbox` | messages on their way in |
@@ -24,18 +27,21 @@
 //! | `recent` | what was called sent lately |
 //! | `asks` | key requests not yet answered |
 
+pub mod alarm;
 pub mod channel;
 pub mod fault;
 pub mod file_io;
 pub mod io;
 pub mod receiving;
 pub mod sending;
+pub mod trust;
 
 mod around;
 mod asks;
 mod direct;
 mod files;
 mod inbox;
+mod names;
 mod outbox;
 mod people;
 mod pins;
@@ -49,6 +55,7 @@ mod testkit;
 mod tests;
 
 pub use crate::batches::{Batches, Step};
+pub use alarm::{Alarm, Teller, TrustNews, TrustRecord};
 pub use channel::ChannelReport;
 pub use fault::{OpenFault, ResolveError, Stop, TellFault};
 pub use file_io::{
@@ -58,23 +65,26 @@ pub use io::{
     Command, Config, Event, Input, Message, Output, Person, Place, Sealed, SentRef, ServerPin, Ticket, UserPin,
 };
 pub use people::resolve;
+pub use trust::{Standing, Trust};
 
 use crate::clock::{Mono, Now};
 use crate::verified::Verified;
+use alarm::{Alarms, Heard};
 use around::Around;
 use asks::{Asks, Why};
 use channel::Channel;
 use direct::Direct;
 use files::Files;
 use inbox::Inbox;
+use names::Likenesses;
 use outbox::Outbox;
 use people::{People, shown_with_key};
 use pins::{Pins, Seen};
 use recent::Recent;
 use session::Session;
-use socp_proto::limits::{LOCAL_USERS_COUNT_MAX, REMOTE_USERS_COUNT_MAX};
+use socp_proto::limits::{CONTACTS_ASKED_COUNT_MAX, LOCAL_USERS_COUNT_MAX, REMOTE_USERS_COUNT_MAX};
 use socp_proto::payload::{ErrorNotice, PRESENCE, PubkeyResponse, UserAdvertise, UserRemove};
-use socp_proto::{ErrorCode, Fingerprint, Frame, FrameKind, KeyText, Payload, UserId};
+use socp_proto::{CONTACTS, Card, CardFingerprint, ErrorCode, Fingerprint, Frame, FrameKind, KeyText, Payload, UserId};
 
 /// An answer that has not come after this long will not come (our choice).
 pub const ANSWER_WAIT_MAX_MS: u64 = 15_000;
@@ -96,6 +106,7 @@ pub struct Client {
     session: Session,
     people: People,
     pins: Pins,
+    likenesses: Likenesses,
     asks: Asks,
     direct: Direct,
     channel: Channel,
@@ -120,7 +131,8 @@ impl Client {
             recent: Recent::default(),
             session: Session::new(config.keys, config.meta, config.program, config.server),
             people: People::default(),
-            pins: Pins::new(config.pins),
+            likenesses: Likenesses::of(config.pins.iter()),
+            pins: Pins::new(config.pins, Alarms::new(config.trust)),
             asks: Asks::default(),
             leave_by: None,
         }
@@ -148,7 +160,14 @@ impl Client {
                 ticket,
                 result,
             } => self.in_channel(now, |channel, around| channel.on_sealed(ticket, result, around)),
-            Input::Opened { ticket, result } => self.inbox.on_opened(now, ticket, result, &mut self.out),
+            Input::Opened { ticket, result } => {
+                let cards = self.inbox.on_opened(now, ticket, result, &mut self.out);
+                for (author, card) in cards {
+                    self.on_card(now, &author, card);
+                }
+            }
+            Input::Vouched { user, keys, by } => self.on_vouched(now, &user, keys, by),
+            Input::Decided { trust, pins } => self.on_decided(trust, pins),
             Input::File(done) => self.in_files(now, |files, around| files.on_done(done, around)),
         }
         self.pump(now);
@@ -216,7 +235,16 @@ impl Client {
 
     /// The next thing for the driver to do.
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.out.pop()
+        let mut output = self.out.pop()?;
+        if let Output::Event(event) = &mut output {
+            trust::mark(event, self.out.user(), &self.pins, &self.likenesses);
+        }
+        Some(output)
+    }
+
+    /// With whom nothing goes on until the user has decided.
+    pub fn alarmed(&self) -> impl Iterator<Item = &UserId> {
+        self.pins.alarms.users()
     }
 
     /// When [`Client::handle_timeout`] wants to be called, if nothing happens before.
@@ -376,6 +404,9 @@ impl Client {
             if self.session.on_ack(ack, by, &mut self.out) {
                 // Who takes batches is told everyone without asking.
                 let tells_everyone = ack.caps.as_ref().is_some_and(|caps| caps.has(PRESENCE));
+                if ack.caps.as_ref().is_some_and(|caps| caps.has(CONTACTS)) {
+                    self.ask_for_acquaintances(now);
+                }
                 if tells_everyone {
                     self.people.await_everyone(now);
                 } else {
@@ -388,6 +419,16 @@ impl Client {
         } else if let Payload::Error(error) = &frame.payload {
             self.session
                 .on_error(now, &frame.envelope.from, error, by, &mut self.out);
+        }
+    }
+
+    /// The server shows us only whom we know (PROTOCOL II.12); whose id we have, we know.
+    fn ask_for_acquaintances(&mut self, now: Now) {
+        let pinned = self.pins.iter().map(|pin| &pin.user);
+        let known = self.pins.alarms.expected_users().chain(pinned);
+        let known: Vec<UserId> = known.take(CONTACTS_ASKED_COUNT_MAX).cloned().collect();
+        for user in known {
+            self.asks.ask_key(now, &user, &mut self.out);
         }
     }
 
@@ -408,6 +449,7 @@ impl Client {
         let why = self.asks.on_answer(&answer.user_id);
         let shown = shown_with_key(&answer);
         let user = answer.user_id;
+        let is_first = self.pins.get(&user).is_none();
         let fault = match answer.pubkey {
             Some(_) if answer.revoked => Some(TellFault::Withdrawn(user.clone())),
             Some(key) => self.observe(now, &user, key, answer.enc_pubkey, Some(&shown)),
@@ -422,7 +464,12 @@ impl Client {
             (Some(Why::Copies(number)), _) => self.channel.on_fence(number, &mut self.recent),
             (Some(Why::Fence(ticket)), Some(fault)) => self.direct.fail(ticket, fault, &mut self.out),
             (Some(Why::Key), Some(fault)) => self.on_no_key(&user, &fault),
-            (Some(Why::Key), None) => self.on_key(now, &user),
+            (Some(Why::Key), None) => {
+                if is_first {
+                    self.out.push(Output::AskElsewhere(user.clone()));
+                }
+                self.on_key(now, &user);
+            }
             (Some(Why::Void) | None, _) => {}
         }
     }
@@ -436,30 +483,108 @@ impl Client {
         enc_pubkey: Option<KeyText>,
         shown: Option<&Person>,
     ) -> Option<TellFault> {
+        let keys = (pubkey.clone(), enc_pubkey.clone().unwrap_or_else(|| pubkey.clone()));
+        let expected = self.pins.alarms.expected(user);
+        let is_new = self.pins.get(user).is_none();
+        if is_new && expected.is_some_and(|expected| expected != CardFingerprint::of(&keys.0, &keys.1)) {
+            return Some(self.on_other_key(now, user, keys));
+        }
         let person = self.people.get(user).or(shown);
         match self.pins.observe(user, pubkey, enc_pubkey, person) {
             Seen::New(pin) => {
-                self.out.push(Output::SaveUser(pin));
+                self.likenesses.add(&pin);
+                self.out.push(Output::SaveUser(pin.clone()));
+                if expected.is_some() {
+                    self.pins.alarms.verify(user);
+                    self.out.push(Output::SaveTrust(TrustNews::Verified(pin)));
+                }
                 self.on_key(now, user);
                 None
             }
             Seen::Same => None,
             Seen::Full => Some(TellFault::TooManyUsers),
-            Seen::Changed { pinned, seen, news } => {
-                if news {
-                    self.out.event(Event::KeyChanged {
-                        user: user.clone(),
-                        pinned,
-                        seen,
-                    });
-                }
-                Some(TellFault::KeyChanged {
-                    user: user.clone(),
-                    pinned,
-                    seen,
-                })
+            Seen::Changed => {
+                let fault = self.on_other_key(now, user, keys);
+                // Whoever has decided against that key goes on with the pinned one.
+                self.pins.alarms.is_stopped(user).then_some(fault)
             }
         }
+    }
+
+    /// The server shows another key than the known one.
+    fn on_other_key(&mut self, now: Now, user: &UserId, keys: (KeyText, KeyText)) -> TellFault {
+        let alarm = Alarm {
+            user: user.clone(),
+            seen: CardFingerprint::of(&keys.0, &keys.1),
+            keys: Some(keys),
+            teller: Teller::Server,
+        };
+        let fault = TellFault::from(&alarm);
+        let is_news = match self.pins.get(user) {
+            Some(_) => self.pins.alarms.raise(&alarm),
+            None => self.pins.alarms.insist(&alarm),
+        };
+        if is_news {
+            self.stop_with(now, alarm);
+        }
+        fault
+    }
+
+    /// Another server has answered.
+    fn on_vouched(&mut self, now: Now, user: &UserId, keys: (KeyText, KeyText), by: String) {
+        let heard = self.pins.hear_keys(user, keys, Teller::OtherServer(by));
+        self.on_heard(now, heard, None);
+    }
+
+    /// The user has decided, in another program.
+    fn on_decided(&mut self, trust: TrustRecord, pins: Vec<UserPin>) {
+        let before = std::mem::replace(&mut self.pins.alarms, Alarms::new(trust));
+        let decided: Vec<UserId> = before
+            .users()
+            .filter(|user| !self.pins.alarms.is_stopped(user))
+            .cloned()
+            .collect();
+        for user in decided {
+            self.pins
+                .replace(&user, pins.iter().find(|pin| pin.user == user).cloned());
+        }
+    }
+
+    /// A contact has sent somebody's card.
+    fn on_card(&mut self, now: Now, author: &UserId, card: Card) {
+        if card.user() != self.out.user() {
+            let heard = self.pins.hear_card(card, author);
+            self.on_heard(now, heard, Some(author));
+        }
+    }
+
+    fn on_heard(&mut self, now: Now, heard: Heard, by: Option<&UserId>) {
+        match (heard, by) {
+            (Heard::Confirmed(news), _) => self.out.push(Output::SaveTrust(news)),
+            (Heard::Alarm(alarm), _) => self.stop_with(now, alarm),
+            (Heard::Doubt(card), Some(author)) => {
+                let (user, seen) = (card.user(), card.fingerprint().short());
+                let text = format!(
+                    "the contact card that {author} sent shows another key for {user} ({seen}) than the one you know. You \
+                     have never compared keys with {author}, so it stops nothing; compare safety words with {user}"
+                );
+                self.out.notice(Some(author.clone()), text);
+            }
+            (Heard::Nothing, _) | (Heard::Doubt(_), None) => {}
+        }
+    }
+
+    /// From now on nothing goes on with this user.
+    fn stop_with(&mut self, now: Now, alarm: Alarm) {
+        let (user, fault) = (alarm.user.clone(), TellFault::from(&alarm));
+        let pinned = self.pins.get(&user).map(UserPin::fingerprint);
+        let known = pinned.or_else(|| self.pins.alarms.expected(&user));
+        self.out.push(Output::SaveTrust(TrustNews::Alarm(alarm.clone())));
+        self.out.event(Event::KeyChanged { alarm, known });
+        self.direct.on_stop(&user, &fault, &mut self.out);
+        self.channel.on_stop(&user, &fault);
+        self.in_files(now, |files, around| files.on_stop(&user, &fault, around));
+        self.inbox.on_stop(&user, &mut self.out);
     }
 
     fn on_key(&mut self, now: Now, user: &UserId) {

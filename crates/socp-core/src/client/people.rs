@@ -4,9 +4,11 @@ use super::fault::ResolveError;
 use super::io::{Event, Person, Ticket, UserPin};
 use super::outbox::Outbox;
 use super::pins::Pins;
+use super::trust::Standing;
 use super::{ANSWER_WAIT_MAX_MS, USERS_COUNT_MAX};
 use crate::batches::{Batches, Step};
 use crate::clock::{Mono, Now};
+use crate::names::normal_form;
 use socp_proto::payload::{ListRequest, ListResponse, OnlineUser, Presence, PubkeyResponse, UserAdvertise, UserRemove};
 use socp_proto::{Meta, Payload, UserId};
 use std::collections::BTreeMap;
@@ -180,6 +182,7 @@ impl People {
             server_id: Some(advert.server_id),
             server_name: advert.server_name.or(old_name),
             online: true,
+            standing: Standing::default(),
         };
         self.show(person, out);
     }
@@ -298,6 +301,7 @@ fn person_of(user: OnlineUser) -> Person {
         server_id: Some(user.server_id),
         server_name: user.server_name,
         online: true,
+        standing: Standing::default(),
     }
 }
 
@@ -318,13 +322,15 @@ fn stranger(user_id: UserId) -> Person {
         server_id: None,
         server_name: None,
         online: false,
+        standing: Standing::default(),
     }
 }
 
 /// The one user meant by an id, a prefix of one, `name` or `name@server`.
 ///
 /// Whoever is known counts, online or not, and no kind of match beats another: else somebody could take a name and
-/// get the messages of a user who is away.
+/// get the messages of a user who is away. A name is meant only as it was typed, never one that looks alike; and one that
+/// has the form of an id or of `name@server` is nobody's.
 ///
 /// # Errors
 /// [`ResolveError::Unknown`] or [`ResolveError::Ambiguous`].
@@ -332,10 +338,12 @@ pub fn resolve(text: &str, everyone: &[Person]) -> Result<Person, ResolveError> 
     if let Some(exact) = everyone.iter().find(|person| person.user_id.as_str() == text) {
         return Ok(exact.clone());
     }
+    let typed = normal_form(text);
+    let is_id = unseen_id(text).is_some();
     let is_meant = |person: &&Person| {
         let prefix = text.len() >= PREFIX_BYTES_MIN && person.user_id.as_str().starts_with(text);
-        let name = person.name.as_deref() == Some(text);
-        prefix || name || is_at_server(text, person)
+        let name = !is_id && !typed.contains('@') && is_called(person, &typed);
+        prefix || name || is_at_server(&typed, person)
     };
     let mut candidates: Vec<Person> = everyone.iter().filter(is_meant).cloned().collect();
     match (candidates.pop(), candidates.is_empty()) {
@@ -353,13 +361,20 @@ pub fn resolve(text: &str, everyone: &[Person]) -> Result<Person, ResolveError> 
     }
 }
 
+fn is_called(person: &Person, name: &str) -> bool {
+    person.name.as_deref().is_some_and(|it| normal_form(it) == name)
+}
+
 fn is_at_server(text: &str, person: &Person) -> bool {
     let Some((name, server)) = text.rsplit_once('@') else {
         return false;
     };
-    let is_server = person.server_name.as_deref() == Some(server)
+    let is_server = person
+        .server_name
+        .as_deref()
+        .is_some_and(|it| normal_form(it) == server)
         || person.server_id.as_ref().is_some_and(|id| id.as_str() == server);
-    person.name.as_deref() == Some(name) && is_server
+    is_called(person, name) && is_server
 }
 
 /// A full id that we have not met: the server may know it.
@@ -380,6 +395,7 @@ mod tests {
             server_id: Some(ServerId::try_from(format!("{server}-id")).unwrap()),
             server_name: Some(server.to_owned()),
             online: true,
+            standing: Standing::default(),
         }
     }
 
@@ -416,6 +432,29 @@ mod tests {
                 Err(ResolveError::Unknown(_) | ResolveError::NoList(_)) => "unknown".to_owned(),
             };
             assert_eq!(found, meant, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn nobody_is_taken_for_another_by_a_name_that_they_chose() {
+        let id = "3f2c9a1e-8b7d-4c6a-9e5f-1a2b3c4d5e6f";
+        let everyone = [
+            person("eve-1111", "b\u{3bf}b", "srv-a"),
+            person("eve-2222", "bob\u{200b}", "srv-a"),
+            person("eve-3333", "bob@srv-b", "srv-a"),
+            person("eve-4444", id, "srv-a"),
+            person("zoe-1111", "zoe\u{301}", "srv-a"),
+        ];
+        for text in ["bob", "bob@srv-a", "bob@srv-b"] {
+            assert!(
+                matches!(resolve(text, &everyone), Err(ResolveError::Unknown(_))),
+                "{text}"
+            );
+        }
+        assert_eq!(resolve(id, &everyone).unwrap().user_id.as_str(), id);
+        // However the same letter is composed.
+        for text in ["zo\u{e9}", "zoe\u{301}", "zo\u{e9}@srv-a"] {
+            assert_eq!(resolve(text, &everyone).unwrap().user_id.as_str(), "zoe-1111");
         }
     }
 }

@@ -1,11 +1,11 @@
 //! Keys of users, pinned at first sight (PROTOCOL I.5, I.7).
 //!
-//! A pin never changes by anything the network says. While another key is shown, nothing is sent to that user; what
-//! the pinned key has signed is still theirs.
+//! A pin never changes by anything the network says. What another key than the pinned one leads to: `alarm`.
 
 use super::USERS_COUNT_MAX;
+use super::alarm::Alarms;
 use super::io::{Person, UserPin};
-use socp_proto::{Fingerprint, KeyText, UserId};
+use socp_proto::{KeyText, UserId};
 use std::collections::BTreeMap;
 
 /// What came of comparing a key with the pinned one.
@@ -18,42 +18,38 @@ pub(super) enum Seen {
     /// First sight, but there is no room.
     Full,
     /// Another one.
-    Changed {
-        pinned: Fingerprint,
-        seen: Fingerprint,
-        news: bool,
-    },
+    Changed,
 }
 
 /// All pins of a profile.
 #[derive(Debug)]
 pub(super) struct Pins {
     pins: BTreeMap<UserId, UserPin>,
-    /// The other key that was last shown for a pinned user.
-    contradicted: BTreeMap<UserId, Fingerprint>,
+    /// Whom nothing is believed of until the user has decided, and who else has said the same.
+    pub(super) alarms: Alarms,
 }
 
 impl Pins {
-    pub(super) fn new(pins: Vec<UserPin>) -> Self {
+    pub(super) fn new(pins: Vec<UserPin>, alarms: Alarms) -> Self {
         let pins = pins.into_iter().map(|pin| (pin.user.clone(), pin)).collect();
-        Self {
-            pins,
-            contradicted: BTreeMap::new(),
-        }
+        Self { pins, alarms }
     }
 
     pub(super) fn get(&self, user: &UserId) -> Option<&UserPin> {
         self.pins.get(user)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &UserPin> {
-        self.pins.values()
+    /// Pins what the user has decided on.
+    pub(super) fn set(&mut self, pin: UserPin) {
+        self.pins.insert(pin.user.clone(), pin);
     }
 
-    /// The pinned and the shown key, while they differ.
-    pub(super) fn contradiction(&self, user: &UserId) -> Option<(Fingerprint, Fingerprint)> {
-        let seen = self.contradicted.get(user)?;
-        Some((self.pins.get(user)?.pubkey.fingerprint(), *seen))
+    pub(super) fn forget(&mut self, user: &UserId) {
+        self.pins.remove(user);
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &UserPin> {
+        self.pins.values()
     }
 
     pub(super) fn observe(
@@ -66,18 +62,8 @@ impl Pins {
         let Some(pin) = self.pins.get(user) else {
             return self.pin(user, pubkey, enc_pubkey, person);
         };
-        let other = if pin.pubkey == pubkey {
-            enc_pubkey.filter(|key| *key != pin.enc_pubkey)
-        } else {
-            Some(pubkey)
-        };
-        let Some(other) = other else {
-            self.contradicted.remove(user);
-            return Seen::Same;
-        };
-        let (pinned, seen) = (pin.pubkey.fingerprint(), other.fingerprint());
-        let news = self.contradicted.insert(user.clone(), seen) != Some(seen);
-        Seen::Changed { pinned, seen, news }
+        let is_same = pin.pubkey == pubkey && enc_pubkey.is_none_or(|key| key == pin.enc_pubkey);
+        if is_same { Seen::Same } else { Seen::Changed }
     }
 
     fn pin(&mut self, user: &UserId, pubkey: KeyText, enc: Option<KeyText>, person: Option<&Person>) -> Seen {
@@ -111,33 +97,13 @@ mod tests {
 
     #[test]
     fn the_first_key_stays_whatever_is_shown_later() {
-        let mut pins = Pins::new(Vec::new());
+        let mut pins = Pins::new(Vec::new(), Alarms::default());
         assert!(matches!(pins.observe(&alice(), key(1), None, None), Seen::New(_)));
         assert_eq!(pins.observe(&alice(), key(1), Some(key(1)), None), Seen::Same);
         for (pubkey, enc) in [(key(2), None), (key(2), Some(key(1))), (key(1), Some(key(2)))] {
-            assert!(matches!(
-                pins.observe(&alice(), pubkey, enc, None),
-                Seen::Changed { .. }
-            ));
+            assert_eq!(pins.observe(&alice(), pubkey, enc, None), Seen::Changed);
             assert_eq!(pins.get(&alice()).map(|pin| pin.pubkey.clone()), Some(key(1)));
-            assert!(pins.contradiction(&alice()).is_some());
         }
         assert_eq!(pins.observe(&alice(), key(1), None, None), Seen::Same);
-        assert_eq!(pins.contradiction(&alice()), None);
-    }
-
-    #[test]
-    fn a_change_is_news_once() {
-        let mut pins = Pins::new(Vec::new());
-        pins.observe(&alice(), key(1), None, None);
-        let news: Vec<bool> = (0..2)
-            .map(|_| {
-                matches!(
-                    pins.observe(&alice(), key(2), None, None),
-                    Seen::Changed { news: true, .. }
-                )
-            })
-            .collect();
-        assert_eq!(news, [true, false]);
     }
 }

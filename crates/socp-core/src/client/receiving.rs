@@ -259,7 +259,9 @@ impl Receiving {
             last_told: now.mono,
         };
         self.forget_old_beginnings(now.mono);
-        let fault = self.refusal(&incoming, size_max);
+        let is_stopped = pins.alarms.is_stopped(&author);
+        let fault = is_stopped.then_some(FileFault::KeyChanged);
+        let fault = fault.or_else(|| self.refusal(&incoming, size_max));
         let ticket = self.next_ticket;
         self.next_ticket = ticket.wrapping_add(1);
         self.incoming.insert(ticket, incoming);
@@ -430,6 +432,13 @@ impl Receiving {
     pub(super) fn on_no_key(&mut self, user: &UserId, why: &str, out: &mut Outbox) {
         for ticket in self.waiting_for(user) {
             self.fail(ticket, FileFault::NoKey(why.to_owned()), out);
+        }
+    }
+
+    /// Nothing more of this author is kept.
+    pub(super) fn on_stop(&mut self, author: &UserId, out: &mut Outbox) {
+        for ticket in self.tickets(|incoming| incoming.name.0 == *author) {
+            self.fail(ticket, FileFault::KeyChanged, out);
         }
     }
 

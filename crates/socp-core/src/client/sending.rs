@@ -328,9 +328,8 @@ impl Sending {
         };
         let member = job.begun;
         job.begun = job.begun.saturating_add(1);
-        let fault = if let Some((pinned, seen)) = around.pins.contradiction(&to) {
-            let user = to.clone();
-            Some(TellFault::KeyChanged { user, pinned, seen })
+        let fault = if let Some(fault) = around.pins.alarms.stop(&to) {
+            Some(fault)
         } else if job.mode == FileMode::Public && around.people.get(&to).is_none() {
             Some(TellFault::NotOnline(to.clone()))
         } else {
@@ -394,6 +393,13 @@ impl Sending {
 
     pub(super) fn on_no_key(&mut self, user: &UserId, fault: &TellFault) {
         for ticket in self.tickets(|it| it.to == *user && it.stage == Stage::WaitKey) {
+            self.end(ticket, Err(fault.clone().into()));
+        }
+    }
+
+    /// Nothing more is sent to this user.
+    pub(super) fn on_stop(&mut self, user: &UserId, fault: &TellFault) {
+        for ticket in self.tickets(|it| it.to == *user) {
             self.end(ticket, Err(fault.clone().into()));
         }
     }

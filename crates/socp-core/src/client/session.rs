@@ -7,6 +7,7 @@
 //! question is signed by the key that it names, is about this very hello, and fits what is pinned. Whoever has asked once
 //! and lets us in unasked is not believed.
 
+use super::alarm::TrustNews;
 use super::fault::Stop;
 use super::io::{Event, Output, ServerPin};
 use super::outbox::Outbox;
@@ -126,6 +127,9 @@ impl Session {
                 ..server
             },
             Err(stop) => {
+                if let (Some(id), Some(key)) = (&ack.server_id, &ack.server_pub) {
+                    note_other_key(&stop, id, key, out);
+                }
                 self.stop(stop, out);
                 return false;
             }
@@ -189,6 +193,7 @@ impl Session {
         let is_another_session = matches!((self.tls, challenge.tls), (Some(ours), Some(theirs)) if ours != theirs);
         let checked = checked.and(if is_another_session { Err(Stop::Between) } else { Ok(()) });
         if let Err(stop) = checked {
+            note_other_key(&stop, &challenge.server_id, &challenge.server_pub, out);
             return self.stop(stop, out);
         }
         *asker = Some(ServerPin {
@@ -286,6 +291,18 @@ impl Session {
         self.state = State::Stopped;
         out.event(Event::Stopped(stop));
         out.push(Output::Disconnect);
+    }
+}
+
+/// What somebody claims to be the server's new key is remembered, so that the user can decide about it.
+fn note_other_key(stop: &Stop, id: &ServerId, key: &KeyText, out: &mut Outbox) {
+    if matches!(stop, Stop::ServerKeyChanged { .. }) {
+        out.push(Output::SaveTrust(TrustNews::ServerChanged(ServerPin {
+            id: id.clone(),
+            key: key.clone(),
+            name: None,
+            asks_for_proof: false,
+        })));
     }
 }
 

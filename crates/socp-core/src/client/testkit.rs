@@ -41,8 +41,22 @@ impl Kit {
         Self::with_files(server, Some(FILES_MAX))
     }
 
+    /// In, with these pins and what is remembered about them.
+    pub(super) fn knowing(trust: TrustRecord, pins: Vec<UserPin>) -> Self {
+        Self::with_config(Config {
+            trust,
+            pins,
+            ..Self::config(Some(server_pin()), Some(FILES_MAX))
+        })
+        .enter()
+    }
+
     fn with_files(server: Option<ServerPin>, files_max: Option<u64>) -> Self {
-        let config = Config {
+        Self::with_config(Self::config(server, files_max))
+    }
+
+    fn config(server: Option<ServerPin>, files_max: Option<u64>) -> Config {
+        Config {
             user: user(ME),
             keys: PublicPair {
                 pubkey: key(1),
@@ -53,8 +67,12 @@ impl Kit {
             program: "socp/test".to_owned(),
             server,
             pins: Vec::new(),
+            trust: TrustRecord::default(),
             files_max,
-        };
+        }
+    }
+
+    fn with_config(config: Config) -> Self {
         Self {
             client: Client::new(config),
             now: Now {

@@ -6,6 +6,7 @@ mod channel;
 mod files;
 mod receiving;
 mod sending;
+mod trust;
 
 use super::testkit::*;
 use super::*;

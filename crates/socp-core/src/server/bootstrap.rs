@@ -92,9 +92,12 @@ impl Server {
         } = first;
         #[expect(
             clippy::wildcard_enum_match_arm,
-            reason = "five kinds come first; any other is out of place"
+            reason = "six kinds come first; any other is out of place"
         )]
         match payload {
+            Payload::PubkeyRequest(request) if dial.is_none() && self.config.takes_users => {
+                self.on_stranger_asks(now, link, &request.user_id);
+            }
             // A server that only introduces has no place for users.
             Payload::UserHello(hello) if dial.is_none() && self.config.takes_users => {
                 return self.on_user_hello(now, link, envelope, hello, is_signed);

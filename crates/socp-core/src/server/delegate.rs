@@ -13,8 +13,8 @@ use crate::clock::Now;
 use socp_proto::limits::DELEGATION_LEFT_MIN_MS;
 use socp_proto::payload::{Heartbeat, PRESENCE};
 use socp_proto::{
-    Address, Capabilities, Challenge, DELEGATE, Delegation, Draft, Envelope, Frame, FrameKind, PROOF, Payload,
-    ServerId, UserId,
+    Address, CONTACTS, Capabilities, Challenge, DELEGATE, Delegation, Draft, Envelope, Frame, FrameKind, PROOF,
+    Payload, ServerId, UserId,
 };
 
 impl Server {
@@ -22,8 +22,9 @@ impl Server {
     pub(super) fn own_caps(&self) -> Capabilities {
         caps_of(&[
             (DELEGATE, self.config.delegation.is_some()),
-            (PRESENCE, true),
+            (PRESENCE, !self.hides_users()),
             (PROOF, self.config.proves),
+            (CONTACTS, self.hides_users()),
         ])
     }
 

@@ -10,6 +10,7 @@ use crate::clock::Now;
 use crate::seen::SeenKey;
 use socp_proto::limits::{
     FRAME_BYTES_MAX, HELLO_AGE_MAX_MS, HELLO_TRIES_MAX, LIST_PAGE_COUNT_MAX, LOCAL_USERS_COUNT_MAX, PING_INTERVAL_MS,
+    STRANGER_ASKS_COUNT_MAX,
 };
 use socp_proto::payload::{
     Ack, ListRequest, ListResponse, OnlineUser, PRESENCE, PubkeyResponse, UserHello, directory_statement,
@@ -293,9 +294,11 @@ impl Server {
         }
         self.drop_claims_against(now, &user, &record.pubkey);
         let faults = FaultCount::default();
-        let takes_batches = caps.as_ref().is_some_and(|caps| caps.has(PRESENCE));
+        // A batch is the same for everyone.
+        let takes_batches = !self.hides_users() && caps.as_ref().is_some_and(|caps| caps.has(PRESENCE));
         let state = UserLink {
             user: user.clone(),
+            contacts: BTreeSet::new(),
             trust: self.trust_of(caps.as_ref()),
             pings_unanswered: 0,
             faults,
@@ -343,7 +346,8 @@ impl Server {
         let wanted = wanted.clamp(1, LIST_PAGE_COUNT_MAX);
         let mut response = ListResponse::default();
         let mut bytes = 0_usize;
-        for (user, person) in self.people.online_after(request.after.as_ref()) {
+        let online = self.people.online_after(request.after.as_ref());
+        for (user, person) in online.filter(|(user, _)| self.shows(link, user)) {
             let online = self.online_user(user, person);
             // The page must fit into one message with room to spare, whatever profiles say.
             bytes = bytes.saturating_add(serialised_bytes(&online));
@@ -373,6 +377,38 @@ impl Server {
     }
 
     pub(super) fn on_pubkey_request(&mut self, now: Now, link: LinkId, user: &UserId) {
+        let response = self.key_answer(user);
+        let server_name = response.server_id.as_ref().and_then(|server| self.server_name(server));
+        let response = PubkeyResponse {
+            server_name,
+            ..response
+        };
+        let address = self.links.get(&link).map_or_else(Address::everyone, Link::address);
+        self.send(&[link], now, address, &Payload::PubkeyResponse(response));
+        self.acquaint(now, link, user);
+    }
+
+    /// Somebody who has not said hello asks for a key, to compare it with what another server says (PROTOCOL II.11). The
+    /// key is told, and not who is behind it.
+    pub(super) fn on_stranger_asks(&mut self, now: Now, link: LinkId, user: &UserId) {
+        let Some(Link::New { asks, .. }) = self.links.get_mut(&link) else {
+            return;
+        };
+        *asks = asks.saturating_add(1);
+        if *asks > STRANGER_ASKS_COUNT_MAX {
+            let why = "too many keys were asked for before a hello";
+            self.send_error(now, link, ErrorCode::RateLimited, why.to_owned(), None);
+            return self.give_up(now, link, CloseCode::PolicyViolation, why);
+        }
+        let response = PubkeyResponse {
+            meta: None,
+            server_name: None,
+            ..self.key_answer(user)
+        };
+        self.send(&[link], now, Address::everyone(), &Payload::PubkeyResponse(response));
+    }
+
+    fn key_answer(&self, user: &UserId) -> PubkeyResponse {
         let unknown = PubkeyResponse {
             user_id: user.clone(),
             pubkey: None,
@@ -384,7 +420,7 @@ impl Server {
             meta: None,
             server_name: None,
         };
-        let response = match (self.records.get(user), self.people.get(user)) {
+        match (self.records.get(user), self.people.get(user)) {
             (
                 _,
                 Some(Person {
@@ -415,14 +451,7 @@ impl Server {
                 ..unknown
             },
             (None, Some(_) | None) => self.people.former(user).cloned().unwrap_or(unknown),
-        };
-        let server_name = response.server_id.as_ref().and_then(|server| self.server_name(server));
-        let response = PubkeyResponse {
-            server_name,
-            ..response
-        };
-        let address = self.links.get(&link).map_or_else(Address::everyone, Link::address);
-        self.send(&[link], now, address, &Payload::PubkeyResponse(response));
+        }
     }
 
     /// The key bound to a user, as far as this server knows.

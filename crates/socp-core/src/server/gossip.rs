@@ -525,7 +525,7 @@ impl Server {
         if !self.alarms.try_take(now.mono) {
             return;
         }
-        let links = self.people.local_links();
+        let links = self.shown_to(self.people.local_links(), &user);
         for link in links {
             if self.links.get(&link).is_some_and(Link::is_native) {
                 self.send_error(now, link, ErrorCode::BadKey, user.to_string(), None);

@@ -34,6 +34,15 @@ pub enum Accept {
     Open,
 }
 
+/// Whom users are shown (PROTOCOL II.12).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Directory {
+    /// Everyone online.
+    Open,
+    /// Whom they have shown to know.
+    Contacts,
+}
+
 /// A server to ask for admission (SOCP §8.1).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BootstrapEntry {
@@ -86,6 +95,8 @@ pub struct Config {
     pub accept: Accept,
     /// Whether users are taken at all; a server that only introduces takes none.
     pub takes_users: bool,
+    /// Whom our users are shown.
+    pub directory: Directory,
     /// Whether the content signature of a direct message must verify before it is routed.
     pub verify_content: bool,
     /// Whether a newcomer may join without signing.

@@ -8,6 +8,7 @@ use super::proof::{Prover, Said};
 use crate::clock::Mono;
 use socp_proto::limits::FORWARD_SETTLE_MS;
 use socp_proto::{Address, ServerId, UserId};
+use std::collections::BTreeSet;
 
 /// The state of one link.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub(super) enum Link {
         dial: Option<DialId>,
         /// Hellos refused so far.
         tries: u32,
+        /// Keys asked for so far.
+        asks: u32,
         /// A first frame waits for its answer.
         is_busy: bool,
         /// How far it has come.
@@ -93,6 +96,8 @@ pub(super) struct PeerLink {
 #[derive(Debug)]
 pub(super) struct UserLink {
     pub(super) user: UserId,
+    /// Whom they have shown to know, where others are hidden from them.
+    pub(super) contacts: BTreeSet<UserId>,
     pub(super) trust: Trust,
     pub(super) pings_unanswered: u32,
     pub(super) faults: FaultCount,

@@ -8,6 +8,7 @@ mod batch;
 mod bootstrap;
 mod challenge;
 mod channel;
+mod contacts;
 mod delegate;
 mod delivered;
 mod dial;
@@ -41,8 +42,8 @@ mod tests;
 pub use delegate::seal_of;
 pub use fault::{CloseCode, Fault};
 pub use io::{
-    Accept, BootstrapEntry, Config, Delivered, DialId, FirstFrame, Input, LinkId, Memory, Note, Output, Record, Role,
-    SaveId, Seal, ServerPin, TlsSession, TlsWanted, UserRecord,
+    Accept, BootstrapEntry, Config, Delivered, DialId, Directory, FirstFrame, Input, LinkId, Memory, Note, Output,
+    Record, Role, SaveId, Seal, ServerPin, TlsSession, TlsWanted, UserRecord,
 };
 pub use mutation::Mutation;
 pub use quota::Bucket;
@@ -266,6 +267,7 @@ impl Server {
             Link::New {
                 dial,
                 tries: 0,
+                asks: 0,
                 is_busy: false,
                 stage: Stage::Silent,
                 tls,

@@ -82,7 +82,7 @@ impl Server {
 
     pub(super) fn tell_users_of_arrival(&mut self, now: Now, user: &UserId) {
         self.note_in_roster(now, Audience::Users, user, now.unix);
-        let links = self.rosters.users.links_to_the_letter();
+        let links = self.shown_to(self.rosters.users.links_to_the_letter(), user);
         if links.is_empty() {
             return;
         }
@@ -166,7 +166,7 @@ impl Server {
             Ended::Moved => self.tell_users_of_arrival(now, user),
             Ended::Gone => {
                 self.note_in_roster(now, Audience::Users, user, ts);
-                let links = self.rosters.users.links_to_the_letter();
+                let links = self.shown_to(self.rosters.users.links_to_the_letter(), user);
                 let remove = UserRemove {
                     user_id: user.clone(),
                     server_id: server.clone(),

@@ -34,6 +34,9 @@ impl Server {
         content: Option<Fingerprint>,
     ) {
         let author = UserId::from(envelope.from.clone());
+        if let Ok(recipient) = UserId::try_from(envelope.to.as_str()) {
+            self.acquaint(now, link, &recipient);
+        }
         let bound = self.key_of(&author);
         let is_own_key = bound == Some(&message.sender_pub);
         let is_verified =
@@ -234,6 +237,9 @@ impl Server {
             content_sig,
             ..
         } = message;
+        for link in links {
+            self.acquaint(now, *link, &sender);
+        }
         let deliver = UserDeliver {
             ciphertext,
             sender,

@@ -54,6 +54,7 @@ impl Server {
         };
         let online = self.people.online_after(telling.after.as_ref());
         let wanted = online.filter(|(user, person)| (for_users || person.is_local()) && Some(*user) != newcomer);
+        let wanted = wanted.filter(|(user, _)| !for_users || self.shows(link, user));
         let portion: Vec<UserId> = wanted.take(PORTION_COUNT).map(|(user, _)| user.clone()).collect();
         let is_again = telling.is_again;
         let portion_ts = if for_users { now.unix } else { self.next_gossip_ts(now) };

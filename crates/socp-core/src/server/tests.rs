@@ -7,6 +7,7 @@ mod bound;
 mod challenge;
 mod channel;
 mod claims;
+mod contacts;
 mod delegate;
 mod faults;
 mod forward;

@@ -241,8 +241,11 @@ impl Chat {
     async fn send(&mut self, to: Person, text: &str) -> Result<()> {
         let text = text.to_owned();
         let answer = self.client.begin_tell(to.user_id.clone(), text.clone()).await?;
+        let client = self.client.clone();
         self.sending.spawn(async move {
             let result = answer.await;
+            // Who was new has a key by now; who is gone keeps the mark they had.
+            let to = client.resolve(to.user_id.as_str()).await.unwrap_or(to);
             Sending::Direct { to, text, result }
         });
         Ok(())

@@ -201,6 +201,7 @@ mod tests {
                 server_id: None,
                 server_name: None,
                 online: true,
+                standing: socp_client::Standing::default(),
             },
             member,
             members: 2,

@@ -1,14 +1,17 @@
 //! `socp key`: one's own key, and the pinned ones.
 
+mod alarm;
+mod card;
+mod check;
 mod safety;
 pub(crate) mod transfer;
 
 use crate::cli::Common;
-use crate::out;
+use crate::{face, out};
 use clap::{Args, Subcommand};
 use color_eyre::eyre::{Result, eyre};
 use serde_json::json;
-use socp_client::{Person, Profile, UserPin, resolve};
+use socp_client::{Alarm, Person, Profile, ServerUrl, Standing, UserPin, resolve};
 use socp_proto::{Fingerprint, UserId};
 use std::path::PathBuf;
 
@@ -17,7 +20,9 @@ use std::path::PathBuf;
 #[command(after_help = "Example:
   socp key show
   socp key verify bob
-  socp key export alice.socp-identity")]
+  socp key export alice.socp-identity
+  socp key card --qr
+  socp key add 'socp://…'")]
 pub(crate) struct KeyArgs {
     #[command(subcommand)]
     command: KeyCommand,
@@ -25,7 +30,7 @@ pub(crate) struct KeyArgs {
 
 #[derive(Debug, Subcommand)]
 enum KeyCommand {
-    /// Your user id, name and public key
+    /// Your user id, name and public key; and whose key is in doubt
     #[command(after_help = "Example:\n  socp key show --json")]
     Show,
     /// The fingerprint of your key, or of the one pinned for a user and the safety words that you share
@@ -71,9 +76,75 @@ enum KeyCommand {
         #[arg(long)]
         no_password: bool,
     },
+    /// Your contact card: whoever adds it needs no server to know your key
+    #[command(after_help = "Example:\n  socp key card --qr")]
+    Card {
+        /// Show it as a QR code, too
+        #[arg(long)]
+        qr: bool,
+    },
+    /// Take somebody's contact card, which came another way than through a server
+    #[command(
+        after_help = "Example:\n  socp key add 'socp://3f2c9a1e-…@chat.example:8765?name=bob#…'
+
+The first key that a server shows for this user must fit the card; it is then verified. Any other stops everything with
+that user until you decide."
+    )]
+    Add {
+        /// The card, between quotation marks: shells take '?' and '#' for something else
+        card: String,
+    },
+    /// Ask other servers whether they know the same key for a user
+    #[command(after_help = "Example:
+  socp key check bob
+  socp key check bob --via ws://chat.example:8765
+
+They are asked without saying who asks. One that says another key stops everything with that user until you decide.
+
+Exit codes:
+  0  one at least says the same key, and none another
+  1  one says another key, or nobody says anything
+  2  wrong usage")]
+    Check {
+        /// A user id, at least 4 characters of one, a name, or name@server
+        user: String,
+        /// The server to ask; may be given several times [default: the others that this profile has used]
+        #[arg(long, value_name = "URL")]
+        via: Vec<String>,
+    },
+    /// Take the other key that was shown for a user for theirs, after you have compared
+    #[command(after_help = "Example:
+  socp key accept bob                    (says what it means, shows the words, and asks)
+  socp key accept bob --told 'abandon …' (what Bob read out; '-' reads standard input)
+
+A changed key means that somebody set their program up anew, or that somebody stands between you and reads along. Call
+them: only they can tell you which. The new key is pinned, and not verified.")]
+    Accept {
+        /// A user id, at least 4 characters of one, a name, or name@server
+        user: String,
+        /// The sixteen words, or the sixty digits, that the other has now, or their card
+        #[arg(long, value_name = "WORDS")]
+        told: Option<String>,
+    },
+    /// Stay with the key that you know for a user; the other one that was shown is refused
+    #[command(after_help = "Example:\n  socp key keep bob")]
+    Keep {
+        /// A user id, at least 4 characters of one, a name, or name@server
+        user: String,
+    },
+    /// Take the other key that a server showed for its own, after you have compared
+    #[command(after_help = "Example:
+  socp key accept-server ws://chat.example:8765 --told 5f0c…  (the fingerprint that its operator told you)")]
+    AcceptServer {
+        /// The server's address
+        url: String,
+        /// The fingerprint of its key, in hexadecimal; '-' reads standard input
+        #[arg(long, value_name = "FINGERPRINT")]
+        told: Option<String>,
+    },
 }
 
-pub(crate) fn run(args: KeyArgs, common: &Common) -> Result<()> {
+pub(crate) async fn run(args: KeyArgs, common: &Common) -> Result<()> {
     let open = || Ok::<_, color_eyre::Report>(Profile::open(&common.profile_dir()?)?);
     match args.command {
         KeyCommand::Show => show(&open()?, common.json),
@@ -97,6 +168,27 @@ pub(crate) fn run(args: KeyArgs, common: &Common) -> Result<()> {
             }
             safety::verify(&profile, &pin, told.as_deref(), common.json)
         }
+        KeyCommand::Card { qr } => {
+            let profile = open()?;
+            card::show(&profile, &face::server_url(common, &profile)?, qr, common.json)
+        }
+        KeyCommand::Add { card } => card::add(&open()?, &card, common.json),
+        KeyCommand::Check { user, via } => {
+            let profile = open()?;
+            let pin = find(&user, profile.pins()?)?;
+            let home = profile.last_server()?.as_deref().map(ServerUrl::parse).transpose()?;
+            check::run(&profile, &pin, &via, home.as_ref(), common.json).await
+        }
+        KeyCommand::Accept { user, told } => {
+            let profile = open()?;
+            let alarm = find_alarm(&user, &profile)?;
+            alarm::accept(&profile, &alarm, told.as_deref(), common.json)
+        }
+        KeyCommand::Keep { user } => {
+            let profile = open()?;
+            alarm::keep(&profile, &find_alarm(&user, &profile)?, common.json)
+        }
+        KeyCommand::AcceptServer { url, told } => alarm::accept_server(&open()?, &url, told.as_deref(), common.json),
     }
 }
 
@@ -104,7 +196,10 @@ fn show(profile: &Profile, json: bool) -> Result<()> {
     let identity = profile.identity();
     let fingerprint = identity.pubkey.fingerprint();
     if json {
+        let (alarms, server_alarms) = alarm::objects(profile)?;
         return Ok(out::json(&json!({
+            "alarms": alarms,
+            "server_alarms": server_alarms,
             "user_id": identity.user_id.as_str(),
             "name": identity.name,
             "display_name": identity.display_name,
@@ -125,7 +220,7 @@ fn show(profile: &Profile, json: bool) -> Result<()> {
         out::line(&format!("to encrypt   {}", identity.enc_pubkey.as_str()))?;
     }
     out::line(&format!("version      {}", identity.version()))?;
-    Ok(())
+    alarm::lines(profile)?.iter().try_for_each(|line| Ok(out::line(line)?))
 }
 
 fn find(text: &str, pins: Vec<UserPin>) -> Result<UserPin> {
@@ -134,6 +229,34 @@ fn find(text: &str, pins: Vec<UserPin>) -> Result<UserPin> {
     pins.into_iter()
         .find(|pin| pin.user == person.user_id)
         .ok_or_else(|| eyre!("no key is pinned for {}; it is at the first contact", person.user_id))
+}
+
+/// Somebody about whose key there is something to decide; a card may have come before any key was pinned.
+fn find_alarm(text: &str, profile: &Profile) -> Result<Alarm> {
+    let alarms = profile.alarms()?;
+    let mut people: Vec<Person> = profile.pins()?.iter().map(UserPin::person).collect();
+    for alarm in &alarms {
+        if people.iter().all(|person| person.user_id != alarm.user) {
+            people.push(Person {
+                user_id: alarm.user.clone(),
+                name: None,
+                server_id: None,
+                server_name: None,
+                online: false,
+                standing: Standing::default(),
+            });
+        }
+    }
+    let person = resolve(text, &people)?;
+    alarms
+        .into_iter()
+        .find(|alarm| alarm.user == person.user_id)
+        .ok_or_else(|| {
+            eyre!(
+                "no other key was shown for {}, so there is nothing to decide",
+                person.user_id
+            )
+        })
 }
 
 fn print_own(user: &UserId, fingerprint: Fingerprint, json: bool) -> Result<()> {

@@ -41,7 +41,7 @@ async fn perform(cli: Cli) -> Result<()> {
         Command::File(args) => file::run(args, common).await,
         Command::Watch(args) => watch::run(args, common).await,
         Command::Chat(args) => chat::run(args, common).await,
-        Command::Key(args) => key::run(args, common),
+        Command::Key(args) => key::run(args, common).await,
         Command::Serve(args) => serve::run(&args).await,
         Command::Demo(args) => demo::run(&args).await,
         Command::Bench(args) => bench::run(args, common).await,

@@ -11,7 +11,7 @@ use color_eyre::eyre::{Context as _, Result, bail, eyre};
 use figment::Figment;
 use figment::providers::{Env, Format as _, Serialized, Toml};
 use serde::{Deserialize, Serialize};
-use socp_core::server::{Accept, BootstrapEntry};
+use socp_core::server::{Accept, BootstrapEntry, Directory};
 use socp_proto::ServerId;
 use socp_server::{RateLimit, Ready, Settings, TlsSource};
 use std::io::Write as _;
@@ -38,6 +38,7 @@ const SETTINGS: &[&str] = &[
     "no_users",
     "accept",
     "i_know_open_is_unsafe",
+    "directory",
     "verify_content",
     "delegate",
     "clock_skew",
@@ -115,6 +116,11 @@ pub(crate) struct ServeArgs {
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     i_know_open_is_unsafe: bool,
+    /// Whom users see in lists: everyone online, or only whom they know by id or have exchanged a message with [default:
+    /// open]
+    #[arg(long, value_name = "WHO")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    directory: Option<DirectoryArg>,
     /// Check the content signature of messages before routing them [default: on]
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -182,6 +188,15 @@ enum AcceptArg {
     Signed,
     /// Also whoever names a key: no proof at all
     Open,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum DirectoryArg {
+    /// Everyone online
+    Open,
+    /// Whom they have shown to know
+    Contacts,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum, Serialize, Deserialize)]
@@ -279,6 +294,10 @@ fn to_settings(args: &ServeArgs, data: PathBuf) -> Result<Settings> {
         );
         return Err(clap::Error::raw(clap::error::ErrorKind::ArgumentConflict, why + "\n").into());
     }
+    settings.directory = match args.directory {
+        Some(DirectoryArg::Contacts) => Directory::Contacts,
+        Some(DirectoryArg::Open) | None => Directory::Open,
+    };
     settings.delegates = !matches!(args.delegate, Some(Switch::Off));
     settings.verify_content = !matches!(args.verify_content, Some(Switch::Off));
     if let Some(seconds) = args.clock_skew {

@@ -49,5 +49,7 @@ async fn tell(client: &Client, user: &str, text: String) -> Result<(Person, Rece
         .tell(person.user_id.clone(), text)
         .await
         .wrap_err_with(|| format!("not sent to {}", show::address(&person)))?;
+    // Who was new has a key by now.
+    let person = client.resolve(person.user_id.as_str()).await?;
     Ok((person, receipt))
 }

@@ -62,7 +62,7 @@ pub(crate) fn arriving_json(news: &FileNews) -> Value {
         "event": "file", "direction": "in", "id": news.id, "from": news.from.user_id.as_str(),
         "name": news.from.label(), "server": news.from.server_label(), "to": to, "file": news.name,
         "size": news.size, "received": received, "path": path, "status": status, "detail": detail,
-        "verified": news.verified,
+        "verified": news.verified, "trust": news.from.standing.trust.to_string(),
     })
 }
 
@@ -72,6 +72,7 @@ pub(crate) fn leaving_json(file: &Source, progress: &FileProgress) -> Value {
         "event": "file", "direction": "out", "to": progress.to.user_id.as_str(), "name": progress.to.label(),
         "file": file.name, "size": file.size, "sent": progress.sent, "member": progress.member,
         "members": progress.members, "status": "sending",
+        "trust": progress.to.standing.trust.to_string(),
     })
 }
 
@@ -81,6 +82,7 @@ pub(crate) fn left_json(file: &Source, report: &FileReport) -> Vec<Value> {
         json!({
             "event": "file", "direction": "out", "to": person.user_id.as_str(), "name": person.label(),
             "file": file.name, "size": file.size, "status": status, "detail": detail,
+            "trust": person.standing.trust.to_string(),
         })
     };
     let received = report.received.iter().map(|person| one(person, "received", None));
@@ -179,6 +181,7 @@ mod tests {
                 server_id: None,
                 server_name: None,
                 online: true,
+                standing: socp_client::Standing::default(),
             },
             to: "me".try_into().unwrap(),
             mode: FileMode::Public,

@@ -41,6 +41,7 @@ mod secrets;
 mod settings;
 mod sites;
 mod tls;
+mod trust;
 mod vanished;
 mod whose;
 mod wires;

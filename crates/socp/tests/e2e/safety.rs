@@ -85,7 +85,7 @@ fn a_key_is_verified_once_the_words_were_compared_and_not_by_others() {
 
     net.alice.run(&["key", "verify", "bob", "--told", &told]);
     assert_eq!(trust_in_bob(&net), "verified");
-    assert!(net.alice.run(&["list"]).contains("bob@srv-b  (verified)"));
+    assert!(net.alice.run(&["list"]).contains("bob@srv-b (verified)"));
     net.alice.run(&["key", "verify", "bob", "--undo"]);
     assert_eq!(trust_in_bob(&net), "pinned");
     let twice = output_of(&mut net.alice.socp(&["key", "verify", "bob", "--undo"]));

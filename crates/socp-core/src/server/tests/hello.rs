@@ -2,6 +2,7 @@
 
 use super::super::*;
 use super::world::*;
+use socp_proto::limits::STRANGER_ASKS_COUNT_MAX;
 use socp_proto::payload::{ListRequest, ListResponse, PubkeyRequest, PubkeyResponse, UserHello, directory_statement};
 use socp_proto::{Base64Url, Meta};
 
@@ -416,4 +417,36 @@ fn two_sessions_that_begin_in_the_same_millisecond_are_both_proven() {
     assert_eq!(say(b"one salt"), FrameKind::Ack);
     assert_eq!(say(b"another salt"), FrameKind::Ack);
     assert_eq!(say(b"one salt"), FrameKind::Error, "a replay proves nothing");
+}
+
+/// Whoever compares keys need not say who they are, and learns no more than the key.
+#[test]
+fn a_stranger_may_ask_for_some_keys_and_learns_nothing_else() {
+    let mut world = World::mesh(&["a", "b"]);
+    let user = world.user("u", "a");
+    world.user("v", "b");
+    let wire = world.connect("a");
+    let ask = |of: &str| {
+        let request = Payload::PubkeyRequest(PubkeyRequest { user_id: user_id(of) });
+        unsigned(draft("stranger", "*", 5, &request))
+    };
+    for (of, known) in [("u", Some(key("u"))), ("v", Some(key("v"))), ("nobody", None)] {
+        world.send(wire, &ask(of));
+        let answer = world.take(wire).pop().map(|frame| frame.payload);
+        let Some(Payload::PubkeyResponse(answer)) = answer else {
+            panic!("{answer:?}");
+        };
+        assert_eq!((answer.pubkey, answer.meta, answer.server_name), (known, None, None));
+    }
+    // It may still become somebody, and is nobody until then.
+    assert_eq!(world.list("a"), ["u", "v"]);
+    for _ in 3..STRANGER_ASKS_COUNT_MAX {
+        world.send(wire, &ask("u"));
+    }
+    assert_eq!(world.closed(wire), None);
+    world.take(wire);
+    world.send(wire, &ask("u"));
+    assert_eq!(world.closed(wire), Some(1008));
+    assert!(world.take_errors(wire).contains(&ErrorCode::RateLimited));
+    world.hang_up(user.wire);
 }

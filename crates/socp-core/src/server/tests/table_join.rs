@@ -164,6 +164,7 @@ fn a_first_frame_of_another_kind() {
         FrameKind::ServerAnnounce,
         FrameKind::ServerHelloLink,
         FrameKind::UserHello,
+        FrameKind::PubkeyRequest,
         FrameKind::Error,
     ];
     let mut rows = vec![Row::good(By::Newcomer, "a join", &join())];

@@ -202,6 +202,7 @@ pub(super) fn config(name: &'static str) -> Config {
         bootstrap: Vec::new(),
         accept: Accept::Open,
         takes_users: true,
+        directory: Directory::Open,
         verify_content: true,
         allow_unsigned_join: false,
         delegation: None,

@@ -44,8 +44,8 @@ pub(super) fn show(identity: &Identity, pin: &UserPin, qr: bool, json: bool) -> 
 /// Compares with what the other has, or asks whether it is the same, and writes it down.
 pub(super) fn verify(profile: &Profile, pin: &UserPin, told: Option<&str>, json: bool) -> Result<()> {
     let code = code(profile.identity(), pin);
-    let is_same = match told {
-        Some("-") => code.is_told_by(&from_stdin()?),
+    let told = told.map(told_text).transpose()?;
+    let is_same = match &told {
         Some(told) => code.is_told_by(told),
         None if io::stdin().is_terminal() => ask(pin, &code)?,
         None => bail!("nothing to compare with: give --told, or run this on a terminal"),
@@ -58,6 +58,10 @@ pub(super) fn verify(profile: &Profile, pin: &UserPin, told: Option<&str>, json:
         );
     }
     profile.set_verified(pin)?;
+    // Whoever showed another key was wrong.
+    for alarm in profile.alarms()?.iter().filter(|alarm| alarm.user == pin.user) {
+        profile.keep_key(alarm)?;
+    }
     told_trust(
         pin,
         Trust::Verified,
@@ -89,9 +93,14 @@ fn ask(pin: &UserPin, code: &SafetyCode) -> Result<bool> {
         "Ask {name} to run `socp key fingerprint` for you, and to read out the words:\n"
     ))?;
     out::line(&drawn(code))?;
-    out::raw(&format!(
+    answer(&format!(
         "\nAre they the same, every one, and are you sure that it is {name}? [y/N] "
-    ))?;
+    ))
+}
+
+/// Asks, and takes only a plain yes for one.
+pub(super) fn answer(question: &str) -> Result<bool> {
+    out::raw(question)?;
     let mut answer = String::new();
     io::stdin()
         .lock()
@@ -99,6 +108,11 @@ fn ask(pin: &UserPin, code: &SafetyCode) -> Result<bool> {
         .read_line(&mut answer)
         .wrap_err("cannot read the answer")?;
     Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
+}
+
+/// What was told on the command line; `-` stands for standard input.
+pub(super) fn told_text(told: &str) -> Result<String> {
+    if told == "-" { from_stdin() } else { Ok(told.to_owned()) }
 }
 
 fn from_stdin() -> Result<String> {
@@ -112,7 +126,7 @@ fn from_stdin() -> Result<String> {
 }
 
 /// Words and digits for people.
-fn drawn(code: &SafetyCode) -> String {
+pub(super) fn drawn(code: &SafetyCode) -> String {
     let words = code.to_string();
     let digits = code.digits();
     let digits = digits.chunks(4).map(|line| line.join(" "));
@@ -123,11 +137,11 @@ fn drawn(code: &SafetyCode) -> String {
     lines.join("\n")
 }
 
-fn name(pin: &UserPin) -> String {
+pub(super) fn name(pin: &UserPin) -> String {
     safe(pin.name.as_deref().unwrap_or(pin.user.as_str()))
 }
 
-fn code(identity: &Identity, pin: &UserPin) -> SafetyCode {
+pub(super) fn code(identity: &Identity, pin: &UserPin) -> SafetyCode {
     let own = SafetyParty {
         user: &identity.user_id,
         pubkey: &identity.pubkey,
