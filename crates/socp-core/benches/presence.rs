@@ -129,7 +129,11 @@ impl Stage {
     }
 
     fn first(&mut self, link: LinkId, from: &str, key: KeyText, payload: &Payload) {
-        self.handle(Input::Accepted { link, tls: None });
+        self.handle(Input::Accepted {
+            link,
+            from: std::net::Ipv4Addr::LOCALHOST.into(),
+            tls: None,
+        });
         let from = socp_proto::Id::try_from(from).unwrap();
         let text = Draft::new(from, Address::everyone(), self.now.unix, payload)
             .sign(&[])
@@ -221,6 +225,7 @@ fn stage() -> Stage {
         allow_unsigned_join: false,
         proves: false,
         batches: true,
+        passwords: false,
         delegation: None,
         clock_behind_ms: Config::CLOCK_TOLERANCE_MS.0,
         clock_ahead_ms: Config::CLOCK_TOLERANCE_MS.1,

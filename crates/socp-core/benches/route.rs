@@ -57,6 +57,7 @@ fn server() -> Server {
         allow_unsigned_join: false,
         proves: true,
         batches: true,
+        passwords: false,
         delegation: None,
         clock_behind_ms: Config::CLOCK_TOLERANCE_MS.0,
         clock_ahead_ms: Config::CLOCK_TOLERANCE_MS.1,
@@ -77,7 +78,14 @@ fn server() -> Server {
     };
     let mut server = Server::new(NOW, config, memory);
     for (link, id) in [(LinkId(1), AUTHOR), (LinkId(2), READER)] {
-        server.handle(NOW, Input::Accepted { link, tls: None });
+        server.handle(
+            NOW,
+            Input::Accepted {
+                link,
+                from: std::net::Ipv4Addr::LOCALHOST.into(),
+                tls: None,
+            },
+        );
         let hello = Payload::UserHello(UserHello {
             client: "bench".to_owned(),
             pubkey: key(),

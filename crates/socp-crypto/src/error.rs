@@ -32,6 +32,9 @@ pub enum CryptoError {
     /// The text is not an identity that can be used.
     #[error("identity: {0}")]
     Identity(#[from] IdentityFault),
+    /// A message of OPAQUE, or what one of its keys seals, is not what it should be.
+    #[error("{0}")]
+    Opaque(#[from] OpaqueFault),
     /// A library failed where it cannot fail on valid input.
     #[error("internal cryptographic failure: {0}")]
     Internal(&'static str),
@@ -87,6 +90,23 @@ pub enum KeyFileFault {
     /// The secret is too short to protect anything.
     #[error("the unlocking secret must have at least 32 bytes")]
     ShortSecret,
+}
+
+/// What is the matter with something of OPAQUE (PROTOCOL II.9).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum OpaqueFault {
+    /// A message that no program following RFC 9807 makes.
+    #[error("not a message of OPAQUE as this protocol has it")]
+    Message,
+    /// The server's secrets do not open.
+    #[error("the secrets for passwords are damaged, or belong to another server.key; restore both from one backup")]
+    Setup,
+    /// The identity does not open.
+    #[error("the identity that the server keeps does not open with this password; it was altered")]
+    Sealed,
+    /// Sealed by a later program.
+    #[error("sealed in version {0} of the format; this program reads version 1: please update it")]
+    Newer(u64),
 }
 
 /// What is the matter with the text of an identity.

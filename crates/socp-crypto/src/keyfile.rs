@@ -24,6 +24,7 @@ use base64url::Base64Url;
 pub use identity::{IDENTITY_FILE_BYTES_MAX, SealedIdentity};
 pub use kdf::Argon2Cost;
 use kdf::Kdf;
+pub(crate) use kdf::argon2id;
 
 /// What opens a key file.
 #[derive(Debug, Clone, Copy)]

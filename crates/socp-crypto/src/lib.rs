@@ -17,6 +17,7 @@
 //! | [`safety`] | what two people compare to know each other's keys (PROTOCOL II.10) |
 //! | [`history`] | the signatures of key histories (PROTOCOL II.11) |
 //! | [`identity`] | both private keys of a user, and all that makes one, as one text |
+//! | [`opaque`] | passwords that the server never sees (PROTOCOL II.9) |
 //! | [`keyfile`] | a private key at rest, under a password or a secret |
 //! | [`secret`], [`random`], [`digest`] | values that forget themselves, randomness, SHA-256 |
 
@@ -29,6 +30,7 @@ pub mod history;
 pub mod identity;
 mod key_rules;
 pub mod keyfile;
+pub mod opaque;
 pub mod private_key;
 pub mod public_key;
 pub mod random;
@@ -42,6 +44,7 @@ pub use frame_content::{ContentCheck, check_content, content_preimage_of};
 pub use history::{check_history, sign_statement};
 pub use identity::{FullIdentity, IdentityText, UserKeys};
 pub use keyfile::{IDENTITY_FILE_BYTES_MAX, SealedIdentity, SealedKey, UnlockSecret};
+pub use opaque::{ExportKey, OpaqueSetup};
 pub use private_key::PrivateKey;
 pub use public_key::{PublicKey, SIGNATURE_BYTES};
 pub use random::random_bytes;

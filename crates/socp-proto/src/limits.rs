@@ -56,6 +56,28 @@ pub const OLD_ENC_KEYS_COUNT_MAX: usize = 4;
 pub const IDENTITY_TEXT_BYTES_MAX: usize = 64 * 1024;
 /// Longest first message of a link, before anybody has said who it is (our choice).
 pub const FIRST_FRAME_BYTES_MAX: usize = 32 * 1024;
+/// Longest name that somebody may log in with, in bytes (our choice).
+pub const LOGIN_NAME_BYTES_MAX: usize = 512;
+/// Longest identity that a server keeps, in characters of base64url: the longest text of one, and 16 bytes of a tag
+/// (PROTOCOL II.9).
+pub const KEPT_IDENTITY_BYTES_MAX: usize = (IDENTITY_TEXT_BYTES_MAX + 16).div_ceil(3) * 4;
+/// Tries at one account's password that cost no wait (PROTOCOL II.9).
+pub const LOGIN_ACCOUNT_TRIES_MAX: u32 = 5;
+/// Tries from one address that cost no wait (PROTOCOL II.9).
+pub const LOGIN_ADDRESS_TRIES_MAX: u32 = 30;
+/// Passwords that one account may set in a row without a wait (PROTOCOL II.9).
+pub const REGISTER_TRIES_MAX: u32 = 5;
+/// The first such wait, which doubles with each further try (PROTOCOL II.9).
+pub const LOGIN_WAIT_MIN_MS: u64 = 1_000;
+/// The longest such wait for an account (PROTOCOL II.9).
+pub const LOGIN_ACCOUNT_WAIT_MAX_MS: u64 = 15 * 60_000;
+/// The longest such wait for an address, which many may share (PROTOCOL II.9).
+pub const LOGIN_ADDRESS_WAIT_MAX_MS: u64 = 60_000;
+/// Tries are forgotten after this long without another (PROTOCOL II.9).
+pub const LOGIN_TRIES_FORGOTTEN_MS: u64 = 60 * 60_000;
+const _: () = assert!(LOGIN_TRIES_FORGOTTEN_MS > LOGIN_ACCOUNT_WAIT_MAX_MS);
+/// Accounts, and again addresses, whose tries are counted; the one that was quiet for longest goes first (our choice).
+pub const LOGIN_TRIES_COUNT_MAX: usize = 1 << 16;
 /// Longest file name in a manifest in bytes (our choice).
 pub const FILE_NAME_BYTES_MAX: usize = 255;
 /// Longest `file_id` in bytes (our choice).

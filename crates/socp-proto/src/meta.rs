@@ -56,6 +56,27 @@ impl Meta {
         handle.filter(|name| !name.is_empty()).or_else(|| self.display_name())
     }
 
+    /// The handle alone: `extras.name`.
+    #[must_use]
+    pub fn handle(&self) -> Option<&str> {
+        let handle = self.0.get("extras")?.get("name")?.as_str();
+        handle.filter(|name| !name.is_empty())
+    }
+
+    /// The same profile without such a handle, and without such a name to show.
+    #[must_use]
+    pub fn without(mut self, is_unwanted: impl Fn(&str) -> bool) -> Self {
+        if self.handle().is_some_and(&is_unwanted)
+            && let Some(Value::Object(extras)) = self.0.get_mut("extras")
+        {
+            extras.remove("name");
+        }
+        if self.display_name().is_some_and(&is_unwanted) {
+            self.0.remove("display_name");
+        }
+        self
+    }
+
     /// The canonical text.
     #[must_use]
     pub fn to_text(&self) -> String {

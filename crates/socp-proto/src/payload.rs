@@ -8,6 +8,7 @@
 //! type. [`Shape::FOREIGN_FIELDS`] names the fields that tell a payload from its neighbours; a payload that carries
 //! one of them is refused (PROTOCOL I.2).
 
+mod account;
 mod channel;
 mod control;
 mod direct;
@@ -16,6 +17,11 @@ mod presence;
 mod server;
 mod user;
 
+pub use account::{
+    CredentialFinalization, CredentialRequest, CredentialResponse, KeptIdentity, LOGIN_REFUSED, LoginChallenge,
+    LoginFinish, LoginResult, LoginStart, Message, OPAQUE, PasswordRecord, RegisterChallenge, RegisterFinish,
+    RegisterStart, RegistrationRequest, RegistrationResponse,
+};
 pub use channel::{ChannelAdd, ChannelKeyShare, ChannelMessage, ChannelShare, ChannelUpdated};
 pub use control::{Ack, CtrlClose, ErrorCode, ErrorNotice, Heartbeat};
 pub use direct::{DirectMessage, ServerDeliver, UserDeliver, msg_ref};
@@ -182,6 +188,20 @@ frames! {
     FileChunk(FileChunk) = "FILE_CHUNK",
     /// A file is complete (SOCP §9.4).
     FileEnd(FileEnd) = "FILE_END",
+    /// A user wants a password (PROTOCOL II.9).
+    RegisterStart(RegisterStart) = "REGISTER_START",
+    /// The server's part of it (PROTOCOL II.9).
+    RegisterChallenge(RegisterChallenge) = "REGISTER_CHALLENGE",
+    /// What the server keeps of it (PROTOCOL II.9).
+    RegisterFinish(RegisterFinish) = "REGISTER_FINISH",
+    /// Somebody has a name and a password (PROTOCOL II.9).
+    LoginStart(LoginStart) = "LOGIN_START",
+    /// The server's part of it (PROTOCOL II.9).
+    LoginChallenge(LoginChallenge) = "LOGIN_CHALLENGE",
+    /// It is the right password (PROTOCOL II.9).
+    LoginFinish(LoginFinish) = "LOGIN_FINISH",
+    /// What the password opens (PROTOCOL II.9).
+    LoginResult(LoginResult) = "LOGIN_RESULT",
     /// Something was refused (SOCP §9.5).
     Error(ErrorNotice) = "ERROR",
     /// Something was taken (SOCP §9.5).

@@ -5,6 +5,7 @@
 //!   lock          held while a server runs on it
 //!   server.key    0600  the private key, sealed
 //!   server.unlock 0600  32 random bytes that unseal it, where no passphrase does
+//!   passwords.key 0600  what accounts with a password rest on, sealed under server.key
 //!   tls.key       0600  with --tls-self-signed: the key of its certificate
 //!   admin.sock    0600  where a running server answers its operator
 //!   server.db           identity, pins, users (SQLite; -wal and -shm beside it)
@@ -18,7 +19,7 @@ use crate::key_files;
 use crate::settings::Settings;
 use crate::store::{Database, Store};
 use socp_core::server::Memory;
-use socp_crypto::{PrivateKey, random_bytes};
+use socp_crypto::{OpaqueSetup, PrivateKey, random_bytes};
 use socp_proto::{KeyText, ServerId};
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
@@ -30,6 +31,8 @@ pub(crate) struct Opened {
     pub(crate) server_id: ServerId,
     pub(crate) key: PrivateKey,
     pub(crate) key_text: KeyText,
+    /// The secrets of accounts with a password (PROTOCOL II.9).
+    pub(crate) passwords: OpaqueSetup,
     pub(crate) memory: Memory,
     pub(crate) store: Store,
 }
@@ -66,11 +69,13 @@ fn open_blocking(settings: &Settings) -> Result<Opened, ServerError> {
             id
         }
     };
+    let passwords = key_files::load_or_make_passwords(dir, &key, !remembered.memory.passwords.is_empty())?;
     let store = database.start(lock)?;
     Ok(Opened {
         server_id,
         key,
         key_text,
+        passwords,
         memory: remembered.memory,
         store,
     })

@@ -1,6 +1,7 @@
 //! The hub: the one task that owns the state machine, and performs what it wants.
 
 pub(crate) mod answers;
+mod passwords;
 
 use crate::admin::{PinRow, Refusal};
 use crate::data_dir::Opened;
@@ -20,11 +21,11 @@ use socp_core::Now;
 use socp_core::server::{
     BootstrapEntry, Config, DialId, Fault, Input, LinkId, Note, Output, Record, Role, SaveId, Seal, Server, TlsSession,
 };
-use socp_crypto::random_bytes;
+use socp_crypto::{OpaqueSetup, random_bytes};
 use socp_proto::limits::{DELEGATION_LOOK_MS, STOP_FLUSH_MAX_MS};
 use socp_proto::{Base64Url, FrameKind, KeyText, Object, ServerId, UserId};
 use std::collections::{BTreeSet, HashMap};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -35,7 +36,7 @@ pub(crate) enum HubMessage {
     /// A link is there.
     Opened {
         link: LinkId,
-        dial: Option<DialId>,
+        by: Opener,
         tls: Option<TlsSession>,
         handle: LinkHandle,
     },
@@ -60,6 +61,15 @@ impl HubMessage {
     }
 }
 
+/// How a link came to be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Opener {
+    /// We dialled.
+    Dial(DialId),
+    /// Somebody connected from there.
+    Address(IpAddr),
+}
+
 /// Who causes something.
 #[derive(Debug)]
 enum Cause {
@@ -73,6 +83,7 @@ pub(crate) struct Hub {
     core: Server,
     wiring: Arc<Wiring>,
     signer: Signer,
+    passwords: Arc<OpaqueSetup>,
     store: Store,
     messages: mpsc::Receiver<HubMessage>,
     // Iterated only to end every link.
@@ -145,6 +156,7 @@ impl Hub {
             delegation,
             proves: true,
             batches: true,
+            passwords: true,
             seed,
         };
         let core = Server::new(now(epoch), config, opened.memory);
@@ -153,6 +165,7 @@ impl Hub {
             core,
             wiring,
             signer,
+            passwords: Arc::new(opened.passwords),
             store: opened.store,
             messages,
             links: HashMap::new(),
@@ -219,17 +232,13 @@ impl Hub {
 
     fn on_message(&mut self, message: HubMessage) {
         let input = match message {
-            HubMessage::Opened {
-                link,
-                dial,
-                tls,
-                handle,
-            } => {
+            HubMessage::Opened { link, by, tls, handle } => {
                 self.links.insert(link, handle);
-                match dial {
-                    Some(dial) => Input::Dialled { dial, link, tls },
-                    None => Input::Accepted {
+                match by {
+                    Opener::Dial(dial) => Input::Dialled { dial, link, tls },
+                    Opener::Address(from) => Input::Accepted {
                         link,
+                        from,
                         tls: tls.map(|session| session.binding),
                     },
                 }
@@ -350,6 +359,8 @@ impl Hub {
                 Output::Trust { server, key } => self.wiring.keyring.trust(server, &key),
                 Output::Distrust { server } => self.wiring.keyring.distrust(&server),
                 Output::Endorse { user, statement } => self.endorse(user, statement),
+                Output::Opaque { link, work } => self.compute(link, work),
+                Output::Fetch { link, user } => self.fetch(link, &user),
                 Output::Save { save, record } => {
                     if matches!(record, Record::Unpinned(_)) {
                         self.await_unpinned(save);
@@ -536,6 +547,8 @@ fn frame_of(input: &Input) -> Option<(Option<FrameKind>, Outcome)> {
         | Input::Alive { .. }
         | Input::Closed { .. }
         | Input::Endorsed { .. }
+        | Input::Opaque { .. }
+        | Input::Fetched { .. }
         | Input::Saved { .. }
         | Input::SaveFailed { .. }
         | Input::Delegated { .. }
@@ -548,6 +561,8 @@ fn frame_of(input: &Input) -> Option<(Option<FrameKind>, Outcome)> {
 fn link_of(input: &Input) -> Option<LinkId> {
     match input {
         Input::Accepted { link, .. }
+        | Input::Opaque { link, .. }
+        | Input::Fetched { link, .. }
         | Input::Dialled { link, .. }
         | Input::First { link, .. }
         | Input::Peer { link, .. }

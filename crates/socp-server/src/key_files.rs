@@ -2,7 +2,7 @@
 
 use crate::data_dir::{data_error, lock};
 use crate::error::ServerError;
-use socp_crypto::{Password, PrivateKey, SealedKey, SecretBytes, UnlockSecret};
+use socp_crypto::{OpaqueSetup, Password, PrivateKey, SealedKey, SecretBytes, UnlockSecret};
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
@@ -13,6 +13,9 @@ const KEY: &str = "server.key";
 
 /// What unseals it where no passphrase does.
 const UNLOCK: &str = "server.unlock";
+
+/// What passwords are checked with, sealed.
+const PASSWORDS: &str = "passwords.key";
 
 /// Whether the key in a data directory can be opened with a passphrase alone; false where there is no key yet.
 ///
@@ -61,6 +64,28 @@ pub(crate) fn load_or_make(
         )));
     }
     open(dir, &sealed, passphrase)
+}
+
+/// Loads the secrets that accounts' passwords are checked with (PROTOCOL II.9), which whatever opens the server's key opens;
+/// makes some only where no account has a password, since with others nobody would ever log in again.
+pub(crate) fn load_or_make_passwords(
+    dir: &Path,
+    key: &PrivateKey,
+    must_exist: bool,
+) -> Result<OpaqueSetup, ServerError> {
+    let path = dir.join(PASSWORDS);
+    let fault = |source| ServerError::Key {
+        path: path.clone(),
+        source,
+    };
+    let secret = key.to_pkcs8_der().map_err(fault)?;
+    if !path.exists() && !must_exist {
+        let setup = OpaqueSetup::generate().map_err(fault)?;
+        write_private(&path, setup.seal(&secret).map_err(fault)?.as_bytes())?;
+        return Ok(setup);
+    }
+    let text = read_private(&path)?;
+    OpaqueSetup::open(&String::from_utf8_lossy(&text), &secret).map_err(fault)
 }
 
 fn open(dir: &Path, sealed: &SealedKey, passphrase: Option<&Password>) -> Result<PrivateKey, ServerError> {

@@ -1,6 +1,6 @@
 //! One link: a task that reads, a task that writes, and what they share.
 
-use crate::hub::HubMessage;
+use crate::hub::{HubMessage, Opener};
 use crate::keyring::Keyring;
 use crate::metrics::Metrics;
 use crate::outbox::{Outbox, OutboxReader, Outgoing, Pending, outbox};
@@ -95,6 +95,8 @@ pub(crate) struct LinkState {
     pub(crate) expected_key: Option<KeyText>,
     /// What it has the pool do: among all strangers of its address until it has a role, then alone.
     line: RwLock<Arc<Line>>,
+    /// Where the logins of strangers wait.
+    pub(crate) logins: Arc<Line>,
     pub(crate) opened: Instant,
     pub(crate) frames_in: AtomicU64,
     pub(crate) frames_out: AtomicU64,
@@ -156,19 +158,24 @@ pub(crate) enum Origin {
 pub(crate) async fn run(wiring: Arc<Wiring>, origin: Origin, sink: SocketSink, stream: SocketStream) {
     let link = LinkId(wiring.last_link.fetch_add(1, Ordering::Relaxed).saturating_add(1));
     let (outbox, queue) = outbox();
-    let (place, dial, expected_key, tls) = match origin {
-        Origin::Accepted(place, tls) => (Some(place), None, None, tls),
-        Origin::Dialled(dial, key, tls) => (None, Some(dial), key, tls),
+    let (place, by, expected_key, tls) = match origin {
+        Origin::Accepted(place, tls) => {
+            let by = Opener::Address(place.address());
+            (Some(place), by, None, tls)
+        }
+        Origin::Dialled(dial, key, tls) => (None, Opener::Dial(dial), key, tls),
     };
     // Whom we dial is no stranger, since we chose to.
     let line = place.as_ref().map_or_else(|| Line::of(Class::Peer), PendingPlace::line);
+    let logins = place.as_ref().map_or_else(|| Arc::clone(&line), PendingPlace::logins);
     let state = Arc::new(LinkState {
         role: RwLock::new(None),
         delegate: RwLock::new(None),
         proceed: Notify::new(),
-        was_dialled: dial.is_some(),
+        was_dialled: matches!(by, Opener::Dial(_)),
         expected_key,
         line: RwLock::new(line),
+        logins,
         opened: Instant::now(),
         frames_in: AtomicU64::new(0),
         frames_out: AtomicU64::new(0),
@@ -180,7 +187,7 @@ pub(crate) async fn run(wiring: Arc<Wiring>, origin: Origin, sink: SocketSink, s
     };
     let opened = HubMessage::Opened {
         link,
-        dial,
+        by,
         tls,
         handle,
     };

@@ -23,6 +23,8 @@ struct OfAddress {
     count: usize,
     /// What all its strangers together have the pool do.
     line: Arc<Line>,
+    /// The same for their logins.
+    logins: Arc<Line>,
 }
 
 impl OfAddress {
@@ -30,6 +32,7 @@ impl OfAddress {
         Self {
             count: 0,
             line: Line::of(Class::Stranger),
+            logins: Line::of(Class::Login),
         }
     }
 }
@@ -40,6 +43,7 @@ pub(crate) struct PendingPlace {
     counts: PendingCounts,
     address: IpAddr,
     line: Arc<Line>,
+    logins: Arc<Line>,
 }
 
 impl PendingCounts {
@@ -54,13 +58,14 @@ impl PendingCounts {
             return None;
         }
         of_address.count = of_address.count.saturating_add(1);
-        let line = Arc::clone(&of_address.line);
+        let (line, logins) = (Arc::clone(&of_address.line), Arc::clone(&of_address.logins));
         counts.total = counts.total.saturating_add(1);
         drop(counts);
         Some(PendingPlace {
             counts: self.clone(),
             address,
             line,
+            logins,
         })
     }
 }
@@ -69,6 +74,16 @@ impl PendingPlace {
     /// Where its jobs wait for the pool, with those of every stranger from there.
     pub(crate) fn line(&self) -> Arc<Line> {
         Arc::clone(&self.line)
+    }
+
+    /// Where its logins wait, with those of everybody from there.
+    pub(crate) fn logins(&self) -> Arc<Line> {
+        Arc::clone(&self.logins)
+    }
+
+    /// From where it is.
+    pub(crate) fn address(&self) -> IpAddr {
+        self.address
     }
 }
 

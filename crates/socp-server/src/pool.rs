@@ -22,13 +22,15 @@ pub(crate) enum Class {
     Peer,
     /// A user.
     User,
+    /// Whoever has a name and perhaps a password (PROTOCOL II.9): guesses must not be in the way of anybody else.
+    Login,
     /// Whoever has not said, or not proved, who it is. Anybody can be many of those.
     Stranger,
 }
 
-/// Whose turn it is where everybody has something to do; who has nothing is passed over. So strangers get a tenth, or a
-/// quarter beside one other class, and everything that is idle.
-const ROUND: [Class; 10] = [
+/// Whose turn it is where everybody has something to do; who has nothing is passed over. So strangers get an eleventh, or a
+/// quarter beside one other class, and everything that is idle; logins the same.
+const ROUND: [Class; 11] = [
     Class::Own,
     Class::Peer,
     Class::User,
@@ -38,6 +40,7 @@ const ROUND: [Class; 10] = [
     Class::Own,
     Class::Peer,
     Class::User,
+    Class::Login,
     Class::Stranger,
 ];
 
@@ -160,6 +163,7 @@ struct Turns {
     own: VecDeque<Arc<Line>>,
     peers: VecDeque<Arc<Line>>,
     users: VecDeque<Arc<Line>>,
+    logins: VecDeque<Arc<Line>>,
     strangers: VecDeque<Arc<Line>>,
     /// How far the round has come.
     place: usize,
@@ -172,6 +176,7 @@ impl Turns {
             Class::Own => &mut self.own,
             Class::Peer => &mut self.peers,
             Class::User => &mut self.users,
+            Class::Login => &mut self.logins,
             Class::Stranger => &mut self.strangers,
         }
     }

@@ -16,7 +16,8 @@ use crate::metrics::Metrics;
 use rusqlite::Connection;
 use socp_core::server::{Memory, Record, SaveId};
 use socp_proto::limits::DELIVERED_COUNT_MAX;
-use socp_proto::{KeyText, ServerId};
+use socp_proto::payload::KeptIdentity;
+use socp_proto::{KeyText, ServerId, UserId};
 use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,7 +25,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// Most records in one commit, but for those that come with the last, so that the first does not wait for an endless stream.
 const GROUP_COUNT_MAX: usize = PRUNE_COUNT_MAX / 2;
@@ -70,6 +71,7 @@ enum Order {
     AnswerTo(mpsc::Sender<HubMessage>),
     CountWith(Arc<Metrics>),
     Save(Vec<(SaveId, Record)>),
+    Fetch(UserId, oneshot::Sender<Option<KeptIdentity>>),
 }
 
 /// Whether somebody waits for the record to be on disk.
@@ -226,6 +228,14 @@ impl Store {
         }
     }
 
+    /// Reads what a user's password opens, behind everything that is queued.
+    pub(crate) fn fetch(&mut self, user: UserId) -> oneshot::Receiver<Option<KeptIdentity>> {
+        self.flush();
+        let (reply, answer) = oneshot::channel();
+        let _never = self.orders.send(Order::Fetch(user, reply));
+        answer
+    }
+
     /// Writes what is queued and ends.
     pub(crate) fn close(mut self) {
         self.flush();
@@ -285,7 +295,7 @@ impl Writer {
 
     /// Writes the records of an order, and of those behind it that are there already.
     fn take(&mut self, first: Order, queue: &Receiver<Order>) {
-        let mut group = Vec::new();
+        let (mut group, mut wanted) = (Vec::new(), Vec::new());
         let mut next = Some(first);
         while let Some(order) = next {
             match order {
@@ -293,13 +303,29 @@ impl Writer {
                 Order::CountWith(metrics) => self.metrics = Some(metrics),
                 Order::Save(records) if group.is_empty() => group = records,
                 Order::Save(mut records) => group.append(&mut records),
+                Order::Fetch(user, reply) => wanted.push((user, reply)),
             }
             next = (group.len() < GROUP_COUNT_MAX).then(|| queue.try_recv().ok()).flatten();
         }
-        if group.is_empty() {
-            return;
+        if !group.is_empty() {
+            self.write(&group);
         }
-        self.commit(&group);
+        for (user, reply) in wanted {
+            // Whoever asked may be gone.
+            let _gone = reply.send(self.fetch(&user));
+        }
+    }
+
+    fn fetch(&self, user: &UserId) -> Option<KeptIdentity> {
+        let fetched = tables::fetch(&self.connection, user);
+        fetched.unwrap_or_else(|error| {
+            tracing::warn!(%error, "what a password opens could not be read; the login is refused");
+            None
+        })
+    }
+
+    fn write(&mut self, group: &[(SaveId, Record)]) {
+        self.commit(group);
         let rows = group
             .iter()
             .filter(|(_, record)| matches!(record, Record::Delivered(_)));

@@ -18,6 +18,7 @@ use socp_proto::limits::{DIAL_WAIT_MAX_MS, STOP_FLUSH_MAX_MS};
 use socp_proto::payload::msg_ref;
 use socp_proto::{Base64Url, Draft, Frame, FrameKind, KeyText, Payload, ServerId, UserId, utf8_form};
 use std::collections::{BTreeMap, VecDeque};
+use std::net::Ipv4Addr;
 use std::rc::Rc;
 
 /// When every world begins, ms since the Unix epoch.
@@ -80,6 +81,7 @@ impl Disk {
             channel_version: self.channel_version,
             members: self.members.clone(),
             delivered: self.delivered.clone(),
+            passwords: Vec::new(),
         }
     }
 }
@@ -116,6 +118,7 @@ impl Node {
             Record::Ousted(user) => {
                 self.disk.users.remove(&user);
             }
+            Record::Password(_) => {}
             Record::Unpinned(server) => {
                 self.disk.pins.remove(&server);
             }
@@ -410,6 +413,10 @@ impl World {
                 let ms = self.disk_dice.between(1, DISK_MS);
                 self.queue.after(ms, Event::Written { host, life, save });
             }
+            // Its servers take no passwords.
+            Output::Opaque { .. } | Output::Fetch { .. } => {
+                self.oracle.broken(format!("h{host} computes for a password"))
+            }
             Output::Note(note) => self.on_note(host, &note),
             Output::Stopped => {}
         }
@@ -608,7 +615,14 @@ impl World {
             return self.hostile_accepts(host, link);
         }
         self.nodes[host].links.insert(link, Link::default());
-        self.feed(host, Input::Accepted { link, tls: None });
+        self.feed(
+            host,
+            Input::Accepted {
+                link,
+                from: Ipv4Addr::LOCALHOST.into(),
+                tls: None,
+            },
+        );
     }
 }
 

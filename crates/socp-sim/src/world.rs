@@ -172,6 +172,7 @@ impl World {
             delegation: None,
             proves: true,
             batches: self.speaks_batches(host),
+            passwords: false,
             clock_behind_ms,
             clock_ahead_ms,
             seed: socp_proto::sha256(format!("{} {host}", self.options.seed).as_bytes()),

@@ -22,6 +22,31 @@ pub enum OpenFault {
     Internal(String),
 }
 
+/// Why the account has no new password.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PasswordFault {
+    /// There is no link.
+    #[error("the connection to the server is lost; try again")]
+    NotOnline,
+    /// The server does not know how, or does not want to.
+    #[error("this server takes no passwords (opaque/1); your identity is as it was")]
+    NotOffered,
+    /// There is one under way.
+    #[error("a password is being set already; wait for that")]
+    Busy,
+    /// The server has said nothing.
+    #[error("the server did not answer; the password may or may not be set. Set it again")]
+    NoAnswer,
+    /// The server does not want this one.
+    #[error("the server refused the password: {code} {detail}")]
+    Refused {
+        /// The kind of refusal.
+        code: ErrorCode,
+        /// Why.
+        detail: String,
+    },
+}
+
 /// Why this server is of no use to us.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Stop {

@@ -2,11 +2,12 @@
 
 use super::alarm::{Alarm, TrustNews, TrustRecord};
 use super::channel::ChannelReport;
-use super::fault::{OpenFault, ResolveError, Stop, TellFault};
+use super::fault::{OpenFault, PasswordFault, ResolveError, Stop, TellFault};
 use super::file_io::{FileDone, FileNews, FileProgress, FileReport, FileWork, SendFault, Source, Target};
 use super::trust::Standing;
 use crate::clock::Unix;
 use crate::verified::Verified;
+use socp_proto::payload::{RegisterFinish, RegistrationRequest, RegistrationResponse};
 use socp_proto::{
     Base64Url, Bytes32, CardFingerprint, Draft, ErrorCode, Frame, KeyHistory, KeyText, Meta, PublicPair, ServerId,
     UserId,
@@ -209,6 +210,20 @@ pub enum Command {
         ticket: Ticket,
         /// An id, a prefix of one, `name` or `name@server`.
         text: String,
+    },
+    /// Begin to set the account's password; ends in [`Event::PasswordBegun`].
+    BeginPassword {
+        /// Names this command.
+        ticket: Ticket,
+        /// The blinded password.
+        request: RegistrationRequest,
+    },
+    /// Go on with the answer to that; ends in [`Event::PasswordSet`].
+    FinishPassword {
+        /// Names this command.
+        ticket: Ticket,
+        /// What the server is to keep.
+        finish: Box<RegisterFinish>,
     },
     /// Leave.
     Close,
@@ -420,6 +435,20 @@ pub enum Event {
         ticket: Ticket,
         /// The people.
         result: Result<Vec<Person>, String>,
+    },
+    /// The server's part of a new password.
+    PasswordBegun {
+        /// The ticket of the command.
+        ticket: Ticket,
+        /// Which server, and what it answered.
+        result: Result<(ServerId, RegistrationResponse), PasswordFault>,
+    },
+    /// Whether the account has the new password.
+    PasswordSet {
+        /// The ticket of the command.
+        ticket: Ticket,
+        /// Why it has not.
+        result: Result<(), PasswordFault>,
     },
     /// Who was meant.
     Resolved {

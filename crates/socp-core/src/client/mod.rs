@@ -24,6 +24,7 @@
 //! | [`sending`], [`receiving`] | files on their way out, and in |
 //! | [`file_io`] | what the two ask of the driver, and tell |
 //! | `files` | what the two share |
+//! | `password` | setting the account's password |
 //! | `recent` | what was called sent lately |
 //! | `asks` | key requests not yet answered |
 
@@ -43,6 +44,7 @@ mod files;
 mod inbox;
 mod names;
 mod outbox;
+mod password;
 mod people;
 mod pins;
 mod recent;
@@ -57,7 +59,7 @@ mod tests;
 pub use crate::batches::{Batches, Step};
 pub use alarm::{Alarm, Teller, TrustNews, TrustRecord};
 pub use channel::ChannelReport;
-pub use fault::{OpenFault, ResolveError, Stop, TellFault};
+pub use fault::{OpenFault, PasswordFault, ResolveError, Stop, TellFault};
 pub use file_io::{
     FileDone, FileFault, FileNews, FileProgress, FileReport, FileStage, FileWork, SealChunk, SendFault, Source, Target,
 };
@@ -78,6 +80,7 @@ use files::Files;
 use inbox::Inbox;
 use names::Likenesses;
 use outbox::Outbox;
+use password::Passwords;
 use people::{People, shown_with_key};
 use pins::{Pins, Seen};
 use recent::Recent;
@@ -113,6 +116,7 @@ pub struct Client {
     files: Files,
     inbox: Inbox,
     recent: Recent,
+    passwords: Passwords,
     /// We want to leave, at the latest then.
     leave_by: Option<Mono>,
 }
@@ -129,6 +133,7 @@ impl Client {
             direct: Direct::new(config.keys.pubkey.clone()),
             channel: Channel::new(config.keys.pubkey.clone()),
             recent: Recent::default(),
+            passwords: Passwords::default(),
             session: Session::new(config.keys, config.meta, config.program, config.server),
             people: People::default(),
             likenesses: Likenesses::of(config.pins.iter()),
@@ -209,6 +214,7 @@ impl Client {
     pub fn handle_timeout(&mut self, now: Now) {
         self.session.on_timeout(now, &mut self.out);
         self.people.on_timeout(now, &self.pins, &mut self.out);
+        self.passwords.on_timeout(now, &mut self.out);
         for (user, why) in self.asks.take_expired(now) {
             match why {
                 Why::Key => self.on_no_key(&user, &TellFault::NoAnswer),
@@ -255,6 +261,7 @@ impl Client {
             self.people.deadline(),
             self.asks.deadline(),
             self.files.deadline(),
+            self.passwords.deadline(),
             self.leave_by,
         ];
         waits.into_iter().flatten().min()
@@ -263,6 +270,7 @@ impl Client {
     fn on_disconnected(&mut self, now: Now, reason: String) {
         self.session.on_disconnected();
         self.asks.clear();
+        self.passwords.on_disconnected(&mut self.out);
         self.direct.on_disconnected(&mut self.out);
         self.channel.on_disconnected();
         self.in_files(now, Files::on_disconnected);
@@ -304,6 +312,13 @@ impl Client {
                     seed,
                 };
                 self.files.sending.send_file(file, online, &mut self.out);
+            }
+            Command::BeginPassword { ticket, request } => {
+                let who = (ticket, self.session.is_online());
+                self.passwords.begin(now, who, request, &mut self.out);
+            }
+            Command::FinishPassword { ticket, finish } => {
+                self.passwords.finish(now, ticket, *finish, &mut self.out);
             }
             Command::Close => {
                 self.in_files(now, Files::on_close);
@@ -363,8 +378,15 @@ impl Client {
                     .on_channel(head, author, message, known, &mut self.asks, &mut self.out);
             }
             Payload::Error(error) => self.on_error(&error),
-            Payload::Ack(_)
-            | Payload::CtrlClose(_)
+            Payload::RegisterChallenge(challenge) => self.passwords.on_challenge(challenge, &mut self.out),
+            Payload::Ack(ack) => self.passwords.on_ack(&ack, &mut self.out),
+            Payload::CtrlClose(_)
+            | Payload::RegisterStart(_)
+            | Payload::RegisterFinish(_)
+            | Payload::LoginStart(_)
+            | Payload::LoginChallenge(_)
+            | Payload::LoginFinish(_)
+            | Payload::LoginResult(_)
             | Payload::Heartbeat(_)
             | Payload::ServerHelloJoin(_)
             | Payload::ServerHelloLink(_)
@@ -402,6 +424,7 @@ impl Client {
     fn on_hello_answer(&mut self, now: Now, frame: &Frame, by: Option<Fingerprint>) {
         if let Payload::Ack(ack) = &frame.payload {
             if self.session.on_ack(ack, by, &mut self.out) {
+                self.passwords.on_online(ack.server_id.clone(), ack.caps.as_ref());
                 // Who takes batches is told everyone without asking.
                 let tells_everyone = ack.caps.as_ref().is_some_and(|caps| caps.has(PRESENCE));
                 if ack.caps.as_ref().is_some_and(|caps| caps.has(CONTACTS)) {
@@ -605,6 +628,9 @@ impl Client {
 
     /// An `ERROR` is never answered (SOCP §9.5). One that names no message casts doubt on all that are under way.
     fn on_error(&mut self, error: &ErrorNotice) {
+        if self.passwords.on_error(error, &mut self.out) {
+            return;
+        }
         let about_user = UserId::try_from(error.detail.as_str()).ok();
         match (&error.msg_ref, &error.code, about_user) {
             (Some(msg_ref), _, _) => self.on_refused(msg_ref, error),

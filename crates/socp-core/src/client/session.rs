@@ -140,6 +140,11 @@ impl Session {
             out.push(Output::SaveServer(server.clone()));
         }
         out.set_server(server.id.clone());
+        if let Some(name) = &ack.name_in_use {
+            let text =
+                format!("another user of this server has the name {name}; you are in without it, and found by your id");
+            out.notice(None, text);
+        }
         out.event(Event::Online {
             server: server.clone(),
             first_contact,

@@ -191,6 +191,7 @@ pub(super) fn ack(id: &str, key_number: u8) -> Ack {
         server_pub: Some(key(key_number)),
         server_name: Some("srv-a".to_owned()),
         caps: None,
+        name_in_use: None,
     }
 }
 

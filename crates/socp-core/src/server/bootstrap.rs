@@ -83,6 +83,7 @@ impl Server {
                 return self.proceed(link);
             }
             Stage::Challenged(_) => return self.on_frame_of_challenged(now, link, first),
+            Stage::LoggingIn(_) => return self.on_frame_of_login(now, link, first),
         }
         let is_signed = first.is_signed_by_own_key();
         let FirstFrame {
@@ -101,6 +102,9 @@ impl Server {
             // A server that only introduces has no place for users.
             Payload::UserHello(hello) if dial.is_none() && self.config.takes_users => {
                 return self.on_user_hello(now, link, envelope, hello, is_signed);
+            }
+            Payload::LoginStart(start) if dial.is_none() && self.config.takes_users => {
+                return self.on_login_start(now, link, start);
             }
             Payload::ServerHelloJoin(identity) if dial.is_none() => {
                 if is_signed || (signer.is_none() && self.config.allow_unsigned_join) {

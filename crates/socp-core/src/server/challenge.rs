@@ -121,7 +121,10 @@ impl Server {
         // Somebody may have come meanwhile.
         match self.judge_hello(&user, &hello, true) {
             Err(refusal) => self.refuse_hello(now, link, refusal),
-            Ok(()) => self.bind_key(now, link, user, hello, true),
+            Ok(()) => {
+                self.accounts.set_proved(link);
+                self.bind_key(now, link, user, hello, true);
+            }
         }
     }
 

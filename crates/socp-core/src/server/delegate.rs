@@ -11,7 +11,7 @@ use super::io::{LinkId, Output, Seal};
 use super::link::{Link, Trust};
 use crate::clock::Now;
 use socp_proto::limits::DELEGATION_LEFT_MIN_MS;
-use socp_proto::payload::{Heartbeat, PRESENCE};
+use socp_proto::payload::{Heartbeat, OPAQUE, PRESENCE};
 use socp_proto::{
     Address, CONTACTS, Capabilities, Challenge, DELEGATE, Delegation, Draft, Envelope, Frame, FrameKind, PROOF,
     Payload, ServerId, UserId,
@@ -25,6 +25,7 @@ impl Server {
             (PRESENCE, !self.hides_users()),
             (PROOF, self.config.proves),
             (CONTACTS, self.hides_users()),
+            (OPAQUE, self.config.passwords),
         ])
     }
 
@@ -91,7 +92,7 @@ impl Server {
 
     /// Our delegation, unless it is for an id that was ours before a join assigned another, or does not hold now: nobody
     /// would believe what it signs.
-    fn current_delegation(&self) -> Option<&Delegation> {
+    pub(super) fn current_delegation(&self) -> Option<&Delegation> {
         let delegation = self.config.delegation.as_ref()?;
         let is_ours = delegation.server_id == self.config.server_id;
         (is_ours && delegation.holds_at(self.unix, (0, 0))).then_some(delegation)

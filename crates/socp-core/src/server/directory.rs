@@ -39,6 +39,10 @@ impl Greeting {
         self.is_proven && user_id.is_made_from(pubkey.fingerprint())
     }
 
+    pub(super) fn user(&self) -> &UserId {
+        &self.record.user_id
+    }
+
     /// Whether another key than this is to be bound to the id.
     pub(super) fn binds_another(&self, user: &UserId, key: &KeyText) -> bool {
         self.record.user_id == *user && self.record.pubkey != *key
@@ -165,6 +169,7 @@ impl Server {
         if is_proven {
             self.refute(now, &user, Some(&hello.pubkey));
         }
+        let hello = self.settle_handle(link, &user, hello);
         if let Some(record) = self.records.get(&user) {
             // A hello without a profile leaves the one there is.
             let meta = hello.meta.unwrap_or_else(|| record.meta.clone());
@@ -235,7 +240,7 @@ impl Server {
                     "this server cannot sign your record now",
                 );
             }
-            return;
+            return self.restore_handle(user);
         }
         // Who came first has the id; others who wait for it are judged against that one.
         let Some(mut first) = waiting.next() else {
@@ -335,6 +340,7 @@ impl Server {
             server_pub: Some(self.config.key.clone()),
             server_name: self.config.name.clone(),
             caps: Some(self.own_caps()),
+            name_in_use: self.handles.take_refused(link),
         };
         self.send(&[link], now, user, &Payload::Ack(ack));
     }

@@ -111,6 +111,14 @@ pub enum Fault {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// A message of a registration or a login that OPAQUE does not know (PROTOCOL II.9).
+    #[error("{}: {reason}", kind.name())]
+    Opaque {
+        /// The frame's type.
+        kind: FrameKind,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// Something that was asked for again and again.
     #[error("{}: too often", kind.name())]
     TooOften {
@@ -180,6 +188,7 @@ impl Fault {
             Self::Delegation { .. } => "delegation",
             Self::Proof { .. } => "proof",
             Self::Batch { .. } => "batch",
+            Self::Opaque { .. } => "opaque",
             Self::TooOften { .. } => "too_often",
             Self::Downgrade { .. } => "downgrade",
             Self::Clock { .. } => "clock",
@@ -206,6 +215,7 @@ impl Fault {
             | Self::Delegation { .. }
             | Self::Proof { .. }
             | Self::Batch { .. }
+            | Self::Opaque { .. }
             | Self::TooOften { .. }
             | Self::Downgrade { .. }
             | Self::Stale { .. }
@@ -230,9 +240,13 @@ impl Fault {
             Self::Clock { .. } | Self::Stale { .. } => ErrorCode::Timeout,
             Self::TooLongToRelay { .. } => ErrorCode::TooLarge,
             Self::TooOften { .. } => ErrorCode::RateLimited,
-            Self::Binary | Self::Utf8 | Self::TooLong | Self::Framing(_) | Self::SlowReader | Self::Batch { .. } => {
-                ErrorCode::BadFrame
-            }
+            Self::Binary
+            | Self::Utf8
+            | Self::TooLong
+            | Self::Framing(_)
+            | Self::SlowReader
+            | Self::Batch { .. }
+            | Self::Opaque { .. } => ErrorCode::BadFrame,
         }
     }
 
@@ -250,6 +264,7 @@ impl Fault {
             | Self::Stale { kind, .. }
             | Self::TooLongToRelay { kind, .. }
             | Self::TooOften { kind }
+            | Self::Opaque { kind, .. }
             | Self::Clock { kind } => Some(*kind),
             Self::Content { .. } => Some(FrameKind::MsgDirect),
             Self::Proof { .. } => Some(FrameKind::Proof),
@@ -282,6 +297,7 @@ impl Fault {
             | Self::Delegation { .. }
             | Self::Proof { .. }
             | Self::Batch { .. }
+            | Self::Opaque { .. }
             | Self::TooOften { .. }
             | Self::Downgrade { .. }
             | Self::Clock { .. } => None,
@@ -380,6 +396,7 @@ fn close_reason(fault: &Fault) -> &'static str {
         | Fault::Delegation { .. }
         | Fault::Proof { .. }
         | Fault::Batch { .. }
+        | Fault::Opaque { .. }
         | Fault::TooOften { .. }
         | Fault::Downgrade { .. }
         | Fault::Stale { .. }

@@ -1,14 +1,17 @@
 //! What enters a [`Server`](super::Server) and what leaves it.
 
+use super::accounts::PasswordSet;
 use super::directory::Greeting;
 use super::fault::{CloseCode, Fault};
+use super::opaque::{OpaqueDone, OpaqueWork};
 use crate::verified::Verified;
 use socp_proto::limits::{CLOCK_AHEAD_MAX_MS, CLOCK_BEHIND_MAX_MS};
-use socp_proto::payload::ErrorCode;
+use socp_proto::payload::{ErrorCode, KeptIdentity, PasswordRecord};
 use socp_proto::{
     Base64Url, Bytes32, Delegation, Draft, Envelope, Fingerprint, Frame, FrameKind, KeyText, Meta, Object, ServerId,
     TlsPin, UserId,
 };
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// One WebSocket connection, whoever is at the far end. The driver numbers them and never uses a number twice.
@@ -112,6 +115,8 @@ pub struct Config {
     /// Whether presence goes to peers and comes from them many at once (PROTOCOL II.8); a server that does without is one
     /// of before.
     pub batches: bool,
+    /// Whether users may set passwords and log in with them (PROTOCOL II.9); the driver must know OPAQUE for that.
+    pub passwords: bool,
     /// Where all randomness comes from.
     pub seed: [u8; 32],
 }
@@ -145,8 +150,10 @@ pub struct ServerPin {
 pub struct Memory {
     /// Every server ever met.
     pub pins: Vec<ServerPin>,
-    /// Every user whose home is here.
+    /// Every user whose home is here, in the order in which they came.
     pub users: Vec<UserRecord>,
+    /// What their passwords are checked with, of those who have one (PROTOCOL II.9).
+    pub passwords: Vec<(UserId, PasswordRecord)>,
     /// The version of the group `public` (SOCP §15); 0 before anybody joined.
     pub channel_version: u64,
     /// Which users of ours are its members.
@@ -202,6 +209,8 @@ pub enum Input {
         link: LinkId,
         /// What its TLS session exports, where that ends here.
         tls: Option<Bytes32>,
+        /// From where.
+        from: IpAddr,
     },
     /// An `Output::Dial` succeeded.
     Dialled {
@@ -271,6 +280,20 @@ pub enum Input {
         user: UserId,
         /// Our signature; empty if it could not be made.
         sig: Base64Url,
+    },
+    /// An `Output::Opaque` is done.
+    Opaque {
+        /// For which link.
+        link: LinkId,
+        /// What came of it.
+        done: OpaqueDone,
+    },
+    /// An `Output::Fetch` is done.
+    Fetched {
+        /// For which link.
+        link: LinkId,
+        /// What the account keeps; none if it could not be read.
+        sealed: Option<KeptIdentity>,
     },
     /// An `Output::Save` is on disk.
     Saved {
@@ -390,6 +413,20 @@ pub enum Output {
         /// What to sign, in canonical form.
         statement: Object,
     },
+    /// Compute something of OPAQUE; answer with `Input::Opaque`.
+    Opaque {
+        /// What to answer for.
+        link: LinkId,
+        /// What to compute.
+        work: OpaqueWork,
+    },
+    /// Read what a user's password opens; answer with `Input::Fetched`.
+    Fetch {
+        /// What to answer for.
+        link: LinkId,
+        /// Whose it is.
+        user: UserId,
+    },
     /// Make a record durable; answer with `Input::Saved` or `Input::SaveFailed`.
     Save {
         /// What to answer for.
@@ -414,6 +451,8 @@ pub enum Record {
     Unpinned(ServerId),
     /// A user of ours.
     User(UserRecord),
+    /// A user of ours has a password from now on, or another (PROTOCOL II.9).
+    Password(Box<PasswordSet>),
     /// A user of ours had an id that is another key's, and is forgotten (PROTOCOL I.6).
     Ousted(UserId),
     /// A user of ours joined the group `public`, which has this version now (SOCP §15).
@@ -441,6 +480,13 @@ pub(super) enum AfterSave {
         reply: Reply,
         /// The server whose pin is stored for the first time.
         new_pin: Option<ServerId>,
+    },
+    Registered {
+        link: LinkId,
+        user: UserId,
+        /// The key of the record that it belongs to.
+        pubkey: KeyText,
+        record: PasswordRecord,
     },
 }
 

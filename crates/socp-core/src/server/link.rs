@@ -4,6 +4,7 @@ use super::challenge::Challenged;
 use super::fault::FaultCount;
 use super::heard::InBatches;
 use super::io::{DialId, LinkId, TlsSession};
+use super::login::Login;
 use super::proof::{Prover, Said};
 use crate::clock::Mono;
 use socp_proto::limits::FORWARD_SETTLE_MS;
@@ -45,6 +46,8 @@ pub(super) enum Stage {
     AwaitsProof(Box<Prover>),
     /// A user has said hello and must prove it (PROTOCOL II.2).
     Challenged(Box<Challenged>),
+    /// Somebody logs in with a password (PROTOCOL II.9).
+    LoggingIn(Box<Login>),
 }
 
 /// How much of what goes beyond SOCP v1.3 a link can do.
@@ -153,7 +156,7 @@ impl Link {
                 ..
             } => Some(prover),
             Self::New {
-                stage: Stage::Silent | Stage::Introduced(_) | Stage::Challenged(_),
+                stage: Stage::Silent | Stage::Introduced(_) | Stage::Challenged(_) | Stage::LoggingIn(_),
                 ..
             }
             | Self::Peer(_)

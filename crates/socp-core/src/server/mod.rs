@@ -2,8 +2,10 @@
 //!
 //! [`Server`] owns everything that the network tells it and decides everything that the network is told. One section
 //! of the specification is one module: `bootstrap` and `proof` §8.1, `presence` §8.2, `route` §8.3 and §10, `health`
-//! §8.4 and §11, `directory`, `challenge` and `owner` §9.1 and §13. A link begins [`Link::New`]; its first frame makes it a peer's or a user's for good.
+//! §8.4 and §11, `directory`, `challenge`, `owner` and `handles` §9.1 and §13, `accounts` and `login` PROTOCOL II.9. A link begins [`Link::New`]; its first frame makes it a peer's or a user's for good.
 
+mod accounts;
+mod attempts;
 mod batch;
 mod bootstrap;
 mod challenge;
@@ -17,12 +19,15 @@ mod fault;
 mod former;
 mod forward;
 mod gossip;
+mod handles;
 mod health;
 mod heard;
 mod io;
 mod link;
+mod login;
 mod mutation;
 mod offer;
+mod opaque;
 mod owner;
 mod passed;
 mod people;
@@ -39,6 +44,7 @@ mod timers;
 #[cfg(test)]
 mod tests;
 
+pub use accounts::PasswordSet;
 pub use delegate::seal_of;
 pub use fault::{CloseCode, Fault};
 pub use io::{
@@ -46,19 +52,23 @@ pub use io::{
     Record, Role, SaveId, Seal, ServerPin, TlsSession, TlsWanted, UserRecord,
 };
 pub use mutation::Mutation;
+pub use opaque::{LoginState, OpaqueDone, OpaqueWork};
 pub use quota::Bucket;
 pub use status::{LinkStatus, LinkWho, Status, UserStatus};
 
 use crate::clock::{Mono, Now};
 use crate::seen::SeenCache;
 use crate::verified::Verified;
+use accounts::Accounts;
 use channel::Channel;
 use delivered::DeliveredContent;
 use dial::Dials;
 use forward::Forwarding;
 use gossip::{Budget, Departed};
+use handles::Handles;
 use io::AfterSave;
 use link::{Link, PeerLink, Stage, UserLink};
+use login::Logins;
 use offer::Offers;
 use passed::PassedOn;
 use people::People;
@@ -68,6 +78,7 @@ use roster::{Audience, Rosters};
 use socp_proto::limits::{ERROR_CODE_CHARS_MAX, ERROR_DETAIL_CHARS_MAX};
 use socp_proto::{Address, Bytes32, Draft, ErrorCode, Frame, FrameKind, Payload, ServerId, UserId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
 use timers::{Timer, Timers};
 
 /// The state machine of one server.
@@ -86,6 +97,10 @@ pub struct Server {
     pins: BTreeMap<ServerId, ServerPin>,
     /// Keys of users whose home this is; for life (SOCP §13).
     records: BTreeMap<UserId, UserRecord>,
+    /// Which names of theirs are whose.
+    handles: Handles,
+    accounts: Accounts,
+    logins: Logins,
     people: People,
     channel: Channel,
     forwarding: Forwarding,
@@ -126,6 +141,7 @@ impl Server {
         let Memory {
             pins,
             users,
+            passwords,
             channel_version,
             members,
             delivered,
@@ -138,6 +154,9 @@ impl Server {
             proving: BTreeSet::new(),
             peers: BTreeMap::new(),
             pins: BTreeMap::new(),
+            handles: Handles::new(users.iter()),
+            accounts: Accounts::new(passwords),
+            logins: Logins::new(),
             records: users
                 .into_iter()
                 .map(|record| (record.user_id.clone(), record))
@@ -199,7 +218,7 @@ impl Server {
             return;
         }
         match input {
-            Input::Accepted { link, tls } => self.on_accepted(now, link, tls),
+            Input::Accepted { link, from, tls } => self.on_accepted(now, link, from, tls),
             Input::Dialled { dial, link, tls } => self.on_dialled(now, dial, link, tls),
             Input::DialFailed { dial, reason } => self.on_dial_failed(now, dial, reason),
             Input::First { link, first } => self.on_first(now, link, first),
@@ -210,6 +229,8 @@ impl Server {
             Input::Alive { link } => self.on_alive(now, link),
             Input::Closed { link } => self.on_closed(now, link),
             Input::Endorsed { user, sig } => self.on_endorsed(now, &user, sig),
+            Input::Opaque { link, done } => self.on_opaque_done(now, link, done),
+            Input::Fetched { link, sealed } => self.on_fetched(now, link, sealed),
             Input::Saved { save } => self.on_saved(now, save),
             Input::SaveFailed { save, reason } => self.on_save_failed(now, save, reason),
             Input::Delegated { delegation } => self.on_delegated(now, delegation),
@@ -253,7 +274,8 @@ impl Server {
         self.timers.next_due()
     }
 
-    fn on_accepted(&mut self, now: Now, link: LinkId, tls: Option<Bytes32>) {
+    fn on_accepted(&mut self, now: Now, link: LinkId, from: IpAddr, tls: Option<Bytes32>) {
+        self.logins.set_source(link, from);
         let tls = tls.map(|binding| TlsSession {
             binding,
             is_certified: false,
@@ -277,6 +299,15 @@ impl Server {
             now.mono.saturating_add(socp_proto::limits::HELLO_WAIT_MAX_MS),
             Timer::Hello(link),
         );
+    }
+
+    /// What the driver computed of OPAQUE for a link, which is a user's or nobody's.
+    fn on_opaque_done(&mut self, now: Now, link: LinkId, done: OpaqueDone) {
+        match self.links.get(&link) {
+            Some(Link::New { .. }) => self.on_login_done(now, link, done),
+            Some(Link::User(_)) => self.on_registration_done(now, link, done),
+            Some(Link::Peer(_)) | None => {}
+        }
     }
 
     /// A frame from a link that belongs to a peer.
@@ -336,6 +367,13 @@ impl Server {
             | Payload::PubkeyResponse(_)
             | Payload::Presence(_)
             | Payload::MsgDirect(_)
+            | Payload::RegisterStart(_)
+            | Payload::RegisterChallenge(_)
+            | Payload::RegisterFinish(_)
+            | Payload::LoginStart(_)
+            | Payload::LoginChallenge(_)
+            | Payload::LoginFinish(_)
+            | Payload::LoginResult(_)
             | Payload::UserDeliver(_) => self.on_fault(now, link, &Fault::OutOfPlace { kind: envelope.kind }),
         }
     }
@@ -360,6 +398,10 @@ impl Server {
                     self.on_fault(now, link, &Fault::OutOfPlace { kind: envelope.kind });
                 }
             }
+            Payload::RegisterStart(_) | Payload::RegisterFinish(_) => {
+                let user = user_link.user.clone();
+                self.on_registration(now, link, &user, (envelope.kind, payload));
+            }
             Payload::Heartbeat(_) | Payload::Ack(_) => {}
             Payload::Error(notice) => self.note(Note::UserComplained {
                 link,
@@ -381,6 +423,11 @@ impl Server {
             | Payload::PubkeyResponse(_)
             | Payload::PublicChannelAdd(_)
             | Payload::PublicChannelUpdated(_)
+            | Payload::RegisterChallenge(_)
+            | Payload::LoginStart(_)
+            | Payload::LoginChallenge(_)
+            | Payload::LoginFinish(_)
+            | Payload::LoginResult(_)
             | Payload::UserDeliver(_) => self.on_fault(now, link, &Fault::OutOfPlace { kind: envelope.kind }),
             Payload::MsgPublicChannel(_)
             | Payload::PublicChannelKeyShare(_)
@@ -400,6 +447,9 @@ impl Server {
         self.tellings.remove(&link);
         self.rosters.forget(link);
         self.proving.remove(&link);
+        self.accounts.forget_link(link);
+        self.logins.forget_link(link);
+        self.handles.take_refused(link);
         self.forwarding.forget(link);
         match self.links.remove(&link) {
             Some(Link::User(UserLink { user, .. })) => self.detach_user(now, link, &user),
@@ -488,6 +538,12 @@ impl Server {
         match self.after_save.remove(&save) {
             Some(AfterSave::Greet(greeting)) => self.admit_user(now, greeting),
             Some(AfterSave::Answer { link, reply, .. }) => self.answer_newcomer(now, link, reply),
+            Some(AfterSave::Registered {
+                link,
+                user,
+                pubkey,
+                record,
+            }) => self.on_registered(now, link, (user, pubkey), record),
             Some(AfterSave::Nothing) | None => {}
         }
     }
@@ -499,6 +555,7 @@ impl Server {
         match self.after_save.remove(&save) {
             Some(AfterSave::Greet(greeting)) => {
                 self.unbind_unsaved(&greeting);
+                self.restore_handle(greeting.user());
                 self.proceed(greeting.link);
                 self.give_up(now, greeting.link, CloseCode::InternalError, why);
             }
@@ -508,6 +565,7 @@ impl Server {
                 }
                 self.give_up(now, link, CloseCode::InternalError, why);
             }
+            Some(AfterSave::Registered { link, .. }) => self.on_registration_unsaved(now, link),
             Some(AfterSave::Nothing) | None => {}
         }
     }

@@ -40,6 +40,8 @@ impl Server {
     /// Ends the sessions that another key than the owner's has of an id, also those to come, and forgets its record.
     fn oust(&mut self, now: Now, user: &UserId, owner: &KeyText) {
         self.records.remove(user);
+        self.accounts.forget_user(user);
+        self.handles.release(user);
         self.save(Record::Ousted(user.clone()), AfterSave::Nothing);
         let is_theirs = |link: &Link| matches!(link, Link::User(link) if link.user == *user);
         let theirs = self.links.iter().filter(|(_, link)| is_theirs(link));
@@ -50,7 +52,7 @@ impl Server {
                 theirs.push(greeting.link);
                 false
             }
-            AfterSave::Greet(_) | AfterSave::Answer { .. } | AfterSave::Nothing => true,
+            AfterSave::Greet(_) | AfterSave::Answer { .. } | AfterSave::Registered { .. } | AfterSave::Nothing => true,
         });
         for link in theirs {
             let why = "this id is made from another key, whose holder has come";

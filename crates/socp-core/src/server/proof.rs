@@ -199,7 +199,7 @@ impl Server {
         };
         let said = match stage {
             Stage::Introduced(said) => Some(said.clone()),
-            Stage::Silent | Stage::AwaitsProof(_) | Stage::Challenged(_) => None,
+            Stage::Silent | Stage::AwaitsProof(_) | Stage::Challenged(_) | Stage::LoggingIn(_) => None,
         };
         let reply = &mut introduction.reply;
         let (wished, is_announced) = match reply {

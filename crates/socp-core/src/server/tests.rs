@@ -11,10 +11,12 @@ mod contacts;
 mod delegate;
 mod faults;
 mod forward;
+mod handles;
 mod health;
 mod heard;
 mod hello;
 mod join;
+mod login;
 mod owner;
 mod passed;
 mod presence;
@@ -34,6 +36,7 @@ mod table_hello;
 mod table_join;
 mod table_presence;
 mod table_server_presence;
+mod toy_opaque;
 mod world;
 
 /// Somebody at another server.

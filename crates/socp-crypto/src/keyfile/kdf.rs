@@ -84,7 +84,7 @@ impl Kdf {
     pub(super) fn derive(&self, unlock: UnlockSecret<'_>) -> Result<Zeroizing<[u8; 32]>, CryptoError> {
         self.check()?;
         match (self, unlock) {
-            (Self::Argon2id { m_kib, p, salt, t }, UnlockSecret::Password(password)) => argon2id(
+            (Self::Argon2id { m_kib, p, salt, t }, UnlockSecret::Password(password)) => key_of(
                 password,
                 &salt.0,
                 Argon2Cost {
@@ -113,24 +113,24 @@ fn check_cost(cost: Argon2Cost) -> Result<(), KeyFileFault> {
     Ok(())
 }
 
-fn argon2id(password: &Password, salt: &[u8], cost: Argon2Cost) -> Result<Zeroizing<[u8; 32]>, CryptoError> {
+/// Fills `output`, whose length is part of what is hashed.
+pub(crate) fn argon2id(input: &[u8], salt: &[u8], cost: Argon2Cost, output: &mut [u8]) -> Result<(), CryptoError> {
     let failed = |_| CryptoError::Internal("Argon2id");
-    let params = Params::new(cost.m_kib, cost.t, cost.p, Some(32)).map_err(failed)?;
+    let params = Params::new(cost.m_kib, cost.t, cost.p, Some(output.len())).map_err(failed)?;
     // Our own memory instead of the crate's, which is neither zeroed when freed nor refused gently when it is lacking.
     let mut memory = Zeroizing::new(Vec::new());
     memory
         .try_reserve_exact(params.block_count())
         .map_err(|_| CryptoError::Internal("not enough memory for Argon2id"))?;
     memory.resize(params.block_count(), Block::new());
-    let mut key = Zeroizing::new([0; 32]);
     Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
-        .hash_password_into_with_memory(
-            password.expose().as_bytes(),
-            salt,
-            key.as_mut_slice(),
-            memory.as_mut_slice(),
-        )
-        .map_err(failed)?;
+        .hash_password_into_with_memory(input, salt, output, memory.as_mut_slice())
+        .map_err(failed)
+}
+
+fn key_of(password: &Password, salt: &[u8], cost: Argon2Cost) -> Result<Zeroizing<[u8; 32]>, CryptoError> {
+    let mut key = Zeroizing::new([0; 32]);
+    argon2id(password.expose().as_bytes(), salt, cost, key.as_mut_slice())?;
     Ok(key)
 }
 
@@ -166,7 +166,7 @@ mod tests {
             t: 1,
             p: 1,
         };
-        let key = argon2id(&Password::new("password".to_owned()), b"somesaltsomesalt", cost).unwrap();
+        let key = key_of(&Password::new("password".to_owned()), b"somesaltsomesalt", cost).unwrap();
         assert_eq!(
             data_encoding::HEXLOWER.encode(&*key),
             "84fb006bbc3cd69895722b64b5bf735251a9e8e9f3ecb93ff595b98aeb7accb7"

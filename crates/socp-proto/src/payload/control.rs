@@ -120,7 +120,7 @@ pub struct ErrorNotice {
 impl Shape for ErrorNotice {}
 
 /// `ACK`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ack {
     /// What is acknowledged: a type's name or a [`msg_ref`](super::msg_ref).
     pub msg_ref: String,
@@ -136,6 +136,9 @@ pub struct Ack {
     /// What the server can do beyond SOCP v1.3, in the answer to a hello.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caps: Option<Capabilities>,
+    /// The handle that the hello asked for and another user of this server has; ours (PROTOCOL I.6).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name_in_use: Option<String>,
 }
 
 impl Shape for Ack {}

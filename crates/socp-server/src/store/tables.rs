@@ -3,9 +3,10 @@
 use super::Remembered;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension as _, Params, Result, Row, params};
-use socp_core::server::{Delivered, Memory, Record, SaveId, ServerPin, UserRecord};
+use socp_core::server::{Delivered, Memory, PasswordSet, Record, SaveId, ServerPin, UserRecord};
 use socp_proto::json::parse_object;
 use socp_proto::limits::{CONTENT_REMEMBERED_MS, DELIVERED_COUNT_MAX};
+use socp_proto::payload::{KeptIdentity, PasswordRecord};
 use socp_proto::{Base64Url, KeyText, Meta, ServerId, UserId};
 
 pub(super) fn read(connection: &Connection) -> Result<Remembered> {
@@ -17,9 +18,13 @@ pub(super) fn read(connection: &Connection) -> Result<Remembered> {
     let mut pins =
         connection.prepare("SELECT server_id, pubkey, host, port, has_tls, name, has_proved FROM server_pins")?;
     let pins = pins.query_map([], read_pin)?.collect::<Result<Vec<ServerPin>>>()?;
-    let mut users =
-        connection.prepare("SELECT user_id, pubkey, enc_pubkey, meta, version, directory_sig FROM users")?;
+    let mut users = connection
+        .prepare("SELECT user_id, pubkey, enc_pubkey, meta, version, directory_sig FROM users ORDER BY rowid")?;
     let users = users.query_map([], read_user)?.collect::<Result<Vec<UserRecord>>>()?;
+    let mut passwords = connection.prepare("SELECT user_id, pake_password FROM users WHERE pake_password <> ''")?;
+    let passwords = passwords
+        .query_map([], |row| Ok((text::<UserId>(row, 0)?, read_password(row)?)))?
+        .collect::<Result<Vec<(UserId, PasswordRecord)>>>()?;
     let version: i64 = connection.query_row("SELECT version FROM groups WHERE group_id = 'public'", [], |row| {
         row.get(0)
     })?;
@@ -34,11 +39,27 @@ pub(super) fn read(connection: &Connection) -> Result<Remembered> {
     let memory = Memory {
         pins,
         users,
+        passwords,
         channel_version: u64::try_from(version).map_err(|error| invalid(0, error))?,
         members,
         delivered,
     };
     Ok(Remembered { identity, memory })
+}
+
+fn read_password(row: &Row<'_>) -> Result<PasswordRecord> {
+    PasswordRecord::try_from(text::<Base64Url>(row, 1)?).map_err(|error| invalid(1, error))
+}
+
+/// What a user's password opens, if the user has one.
+pub(super) fn fetch(connection: &Connection, user: &UserId) -> Result<Option<KeptIdentity>> {
+    let sql = "SELECT privkey_store FROM users WHERE user_id = ?1 AND privkey_store <> ''";
+    let mut statement = connection.prepare_cached(sql)?;
+    let read = |row: &Row<'_>| {
+        let text: String = row.get(0)?;
+        serde_json::from_str(&text).map_err(|error| invalid(0, error))
+    };
+    statement.query_row([user.as_str()], read).optional()
 }
 
 fn read_delivered(row: &Row<'_>) -> Result<Delivered> {
@@ -125,6 +146,7 @@ fn write(connection: &Connection, record: &Record) -> Result<()> {
             execute(connection, sql, [server.as_str()])
         }
         Record::User(user) => write_user(connection, user),
+        Record::Password(set) => write_password(connection, set),
         Record::Ousted(user) => execute(connection, "DELETE FROM users WHERE user_id = ?1", [user.as_str()]),
         Record::Member { user, version, at } => {
             let sql =
@@ -191,6 +213,16 @@ fn write_pin(connection: &Connection, pin: &ServerPin) -> Result<()> {
                    has_proved = max(has_proved, ?7)";
     let (id, key) = (pin.server_id.as_str(), pin.key.as_str());
     let row = params![id, key, pin.host, pin.port, pin.has_tls, pin.name, pin.has_proved];
+    execute(connection, sql, row)
+}
+
+/// Nothing is written where the id has gone to another key since, with which its record was made anew.
+fn write_password(connection: &Connection, set: &PasswordSet) -> Result<()> {
+    let sealed =
+        serde_json::to_string(&set.sealed).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
+    let record = Base64Url::from(set.record.clone());
+    let sql = "UPDATE users SET pake_password = ?1, privkey_store = ?2 WHERE user_id = ?3 AND pubkey = ?4";
+    let row = params![record.as_str(), sealed, set.user_id.as_str(), set.pubkey.as_str()];
     execute(connection, sql, row)
 }
 

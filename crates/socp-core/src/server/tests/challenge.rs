@@ -77,8 +77,19 @@ fn prove(world: &mut World, wire: Wire, proof: &Proof, key_name: &str) -> Envelo
 
 /// A link on which an id's user has proved this key, and the answer.
 pub(super) fn enter(world: &mut World, node: &'static str, id: &str, key_name: &str) -> (Wire, Vec<Frame>) {
+    enter_with(world, node, id, key_name, able(key_name))
+}
+
+/// The same with another hello.
+pub(super) fn enter_with(
+    world: &mut World,
+    node: &'static str,
+    id: &str,
+    key_name: &str,
+    hello: UserHello,
+) -> (Wire, Vec<Frame>) {
     let wire = world.connect(node);
-    let (said, frames) = ask(world, wire, id, able(key_name));
+    let (said, frames) = ask(world, wire, id, hello);
     let [
         Frame {
             payload: Payload::Challenge(challenge),

@@ -1,6 +1,7 @@
 //! A good frame of every kind, to be said by somebody who must not, or at the wrong place.
 
 use super::table::*;
+use super::toy_opaque::{finalization, login_request, record, registration_request};
 use super::world::*;
 use socp_proto::payload::*;
 use socp_proto::{Base64Url, Meta};
@@ -161,6 +162,7 @@ pub(super) fn every_kind(who: &str) -> BTreeMap<FrameKind, Said> {
         server_pub: None,
         server_name: None,
         caps: None,
+        name_in_use: None,
     };
     let user_deliver = UserDeliver {
         ciphertext: deliver.ciphertext.clone(),
@@ -224,6 +226,7 @@ pub(super) fn every_kind(who: &str) -> BTreeMap<FrameKind, Said> {
         error(ErrorCode::UserNotFound, None),
         Payload::Ack(ack),
     ];
+    let payloads = payloads.into_iter().chain(of_passwords(who)).collect::<Vec<_>>();
     let to = |kind: FrameKind| match kind.keeps_author() || kind == FrameKind::MsgDirect {
         true => "alice",
         false => "a",
@@ -234,4 +237,43 @@ pub(super) fn every_kind(who: &str) -> BTreeMap<FrameKind, Said> {
         .collect();
     assert_eq!(frames.len(), FrameKind::ALL.len(), "a kind is missing");
     frames
+}
+
+/// What registrations and logins say (PROTOCOL II.9).
+fn of_passwords(who: &str) -> [Payload; 7] {
+    let sealed = KeptIdentity {
+        ciphertext: Base64Url::encode(b"sealed"),
+        iv: Base64Url::encode(&[0; 12]),
+        v: 1,
+    };
+    [
+        Payload::RegisterStart(RegisterStart {
+            request: registration_request("p"),
+        }),
+        Payload::RegisterChallenge(RegisterChallenge {
+            response: Message::try_from([1; 64].as_slice()).unwrap(),
+        }),
+        Payload::RegisterFinish(RegisterFinish {
+            record: record("p"),
+            sealed: sealed.clone(),
+        }),
+        Payload::LoginStart(LoginStart {
+            name: who.to_owned(),
+            request: login_request(1),
+            caps: None,
+        }),
+        Payload::LoginChallenge(LoginChallenge {
+            response: Message::try_from([1; 320].as_slice()).unwrap(),
+            server_id: server_id("a"),
+            server_pub: key("a"),
+            delegation: None,
+        }),
+        Payload::LoginFinish(LoginFinish {
+            finalization: finalization("p", 1),
+        }),
+        Payload::LoginResult(LoginResult {
+            user_id: user_id(who),
+            sealed,
+        }),
+    ]
 }

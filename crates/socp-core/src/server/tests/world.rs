@@ -5,9 +5,10 @@
 //! the key can make them.
 
 use super::super::*;
+use super::toy_opaque;
 use crate::clock::Now;
 use socp_proto::limits::DELEGATION_LASTS_MS;
-use socp_proto::payload::{DirectMessage, UserHello, msg_ref};
+use socp_proto::payload::{DirectMessage, KeptIdentity, UserHello, msg_ref};
 use socp_proto::{Base64Url, Delegation, Envelope, Id, KeyText, Meta, utf8_form};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -78,6 +79,8 @@ pub(super) struct Node {
     pub(super) keyring: BTreeMap<ServerId, KeyText>,
     pub(super) pins: BTreeMap<ServerId, ServerPin>,
     pub(super) users: BTreeMap<UserId, UserRecord>,
+    /// What passwords open.
+    sealed: BTreeMap<UserId, KeptIdentity>,
     /// What else is durable: the channel, what was delivered.
     pub(super) memory: Memory,
     pub(super) notes: Vec<Note>,
@@ -98,6 +101,8 @@ pub(super) struct World {
     /// Addresses at which TLS is spoken: what the dialling end has of the session, and what the far end exports.
     pub(super) sessions: BTreeMap<String, (TlsSession, Bytes32)>,
     last_link: u64,
+    /// From where the next connection comes.
+    pub(super) from: IpAddr,
     /// Which link is served next; 0: in turn.
     pub(super) shuffle: u64,
     /// Pairs of servers that cannot reach each other.
@@ -208,6 +213,7 @@ pub(super) fn config(name: &'static str) -> Config {
         delegation: None,
         proves: true,
         batches: false,
+        passwords: false,
         clock_behind_ms,
         clock_ahead_ms,
         seed: socp_proto::sha256(name.as_bytes()),
@@ -232,6 +238,7 @@ impl World {
             listens: BTreeMap::new(),
             sessions: BTreeMap::new(),
             last_link: 0,
+            from: IpAddr::from([192, 0, 2, 7]),
             shuffle: 0,
             blocked: BTreeSet::new(),
             overheard: None,
@@ -275,6 +282,7 @@ impl World {
             keyring: BTreeMap::new(),
             pins: BTreeMap::new(),
             users: BTreeMap::new(),
+            sealed: BTreeMap::new(),
             memory: Memory::default(),
             notes: Vec::new(),
             has_stopped: false,
@@ -379,7 +387,8 @@ impl World {
     pub(super) fn connect_by(&mut self, node: &'static str, tls: Option<Bytes32>) -> Wire {
         let link = self.new_link(node, None, None);
         self.wires.insert(link, WireBox::default());
-        self.handle(node, Input::Accepted { link, tls });
+        let from = self.from;
+        self.handle(node, Input::Accepted { link, from, tls });
         Wire { node, link }
     }
 
@@ -403,10 +412,12 @@ impl World {
             let near = self.new_link(from, None, key);
             let far = self.new_link(target, Some((from, near)), None);
             self.node_mut(from).links.get_mut(&near).unwrap().far = Some((target, far));
+            let address = self.from;
             self.handle(
                 target,
                 Input::Accepted {
                     link: far,
+                    from: address,
                     tls: far_tls,
                 },
             );
@@ -478,6 +489,17 @@ impl World {
     pub(super) fn stop(&mut self, name: &'static str) {
         self.handle(name, Input::Stop);
         self.settle();
+    }
+
+    /// The next save that waits fails; false if another thing waits.
+    pub(super) fn fail_save(&mut self, name: &'static str) -> bool {
+        let Some(Input::Saved { save }) = self.node_mut(name).slow.pop_front() else {
+            return false;
+        };
+        let reason = "disk full".to_owned();
+        self.handle(name, Input::SaveFailed { save, reason });
+        self.settle();
+        true
     }
 
     /// Answers what waited while the server was slow, oldest first.
@@ -766,6 +788,14 @@ impl World {
                     let sig = Base64Url::encode(&sig);
                     answers.push(Input::Endorsed { user, sig });
                 }
+                Output::Opaque { link, work } => {
+                    let done = toy_opaque::compute(work);
+                    answers.push(Input::Opaque { link, done });
+                }
+                Output::Fetch { link, user } => {
+                    let sealed = self.node(name).sealed.get(&user).cloned();
+                    answers.push(Input::Fetched { link, sealed });
+                }
                 Output::Save { save, record } => {
                     self.node_mut(name).write(record);
                     answers.push(Input::Saved { save });
@@ -842,6 +872,13 @@ impl Node {
             }
             Record::Ousted(user) => {
                 self.users.remove(&user);
+                self.memory.passwords.retain(|(known, _)| *known != user);
+                self.sealed.remove(&user);
+            }
+            Record::Password(set) => {
+                self.memory.passwords.retain(|(user, _)| *user != set.user_id);
+                self.memory.passwords.push((set.user_id.clone(), set.record));
+                self.sealed.insert(set.user_id, set.sealed);
             }
             Record::Unpinned(server) => {
                 self.pins.remove(&server);
