@@ -6,8 +6,10 @@ use crate::files::OutgoingFile;
 use crate::link::ServerUrl;
 use crate::profile::Profile;
 use socp_core::client::{ChannelReport, Event, FileProgress, FileReport, Person, SendFault, Target, TellFault};
-use socp_crypto::UserKeys;
+use socp_crypto::opaque::Registration;
+use socp_crypto::{IdentityText, Password, UserKeys};
 use socp_proto::UserId;
+use socp_proto::payload::RegisterFinish;
 use std::future::Future;
 use std::path::PathBuf;
 use tokio::sync::{mpsc, oneshot};
@@ -188,6 +190,27 @@ impl Client {
             reply,
         })
         .await?;
+        Ok(answer.await.map_err(|_| ClientError::Ended)??)
+    }
+
+    /// Sets the password of our account at the server, which never sees it, and has the server keep the identity so that
+    /// only the password opens it. A password that was set before is replaced. Takes a good part of a second.
+    ///
+    /// # Errors
+    /// [`ClientError::Password`] says why there is no new password.
+    pub async fn set_password(&self, password: Password, identity: IdentityText) -> Result<(), ClientError> {
+        let (registration, request) = driver::blocking(move || Ok(Registration::begin(password)?)).await?;
+        let (reply, answer) = oneshot::channel();
+        self.request(Request::BeginPassword { request, reply }).await?;
+        let (server, response) = answer.await.map_err(|_| ClientError::Ended)??;
+        let finish = driver::blocking(move || {
+            let (record, export) = registration.finish(&server, &response)?;
+            let sealed = export.seal(identity.expose().as_bytes())?;
+            Ok(Box::new(RegisterFinish { record, sealed }))
+        });
+        let (reply, answer) = oneshot::channel();
+        let finish = finish.await?;
+        self.request(Request::FinishPassword { finish, reply }).await?;
         Ok(answer.await.map_err(|_| ClientError::Ended)??)
     }
 

@@ -17,12 +17,13 @@ use crate::seal::{self, Delegate, SealCheck};
 use crate::worker::{Done, Job, Saying, Worker};
 use pump::End;
 use socp_core::client::{
-    ChannelReport, Client as Core, Command, Config, Event, FileProgress, FileReport, FileWork, Input, Output, Person,
-    ResolveError, Sealed, SendFault, ServerPin, Target, TellFault, Ticket, TrustRecord, UserPin,
+    ChannelReport, Client as Core, Command, Config, Event, FileProgress, FileReport, FileWork, Input, Output,
+    PasswordFault, Person, ResolveError, Sealed, SendFault, ServerPin, Target, TellFault, Ticket, TrustRecord, UserPin,
 };
 use socp_core::{Now, Verified};
 use socp_crypto::{CryptoError, PublicKey, UserKeys, random_bytes};
-use socp_proto::{Fingerprint, Frame, KeyText, Meta, UserId};
+use socp_proto::payload::{RegisterFinish, RegistrationRequest, RegistrationResponse};
+use socp_proto::{Fingerprint, Frame, KeyText, Meta, ServerId, UserId};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, oneshot};
@@ -62,8 +63,19 @@ pub(crate) enum Request {
         text: String,
         reply: oneshot::Sender<Result<Person, ResolveError>>,
     },
+    BeginPassword {
+        request: RegistrationRequest,
+        reply: PasswordBegun,
+    },
+    FinishPassword {
+        finish: Box<RegisterFinish>,
+        reply: oneshot::Sender<Result<(), PasswordFault>>,
+    },
     Close,
 }
+
+/// Who waits for the server's part of a new password.
+type PasswordBegun = oneshot::Sender<Result<(ServerId, RegistrationResponse), PasswordFault>>;
 
 /// Who waits for the end of a command.
 #[derive(Debug)]
@@ -76,6 +88,8 @@ enum Waiter {
     },
     List(oneshot::Sender<Result<Vec<Person>, String>>),
     Resolve(oneshot::Sender<Result<Person, ResolveError>>),
+    BeginPassword(PasswordBegun),
+    FinishPassword(oneshot::Sender<Result<(), PasswordFault>>),
 }
 
 /// How long the last work on files may take when we end.
@@ -318,6 +332,14 @@ impl Driver {
             }
             Request::List { reply } => (Command::List { ticket }, Some(Waiter::List(reply))),
             Request::Resolve { text, reply } => (Command::Resolve { ticket, text }, Some(Waiter::Resolve(reply))),
+            Request::BeginPassword { request, reply } => {
+                let waiter = Some(Waiter::BeginPassword(reply));
+                (Command::BeginPassword { ticket, request }, waiter)
+            }
+            Request::FinishPassword { finish, reply } => {
+                let waiter = Some(Waiter::FinishPassword(reply));
+                (Command::FinishPassword { ticket, finish }, waiter)
+            }
             Request::Close => (Command::Close, None),
         };
         if let Some(waiter) = waiter {
@@ -482,6 +504,16 @@ impl Driver {
                     forget(reply.send(result));
                 }
             }
+            Event::PasswordBegun { ticket, result } => {
+                if let Some(Waiter::BeginPassword(reply)) = self.waiters.remove(&ticket) {
+                    forget(reply.send(result));
+                }
+            }
+            Event::PasswordSet { ticket, result } => {
+                if let Some(Waiter::FinishPassword(reply)) = self.waiters.remove(&ticket) {
+                    forget(reply.send(result));
+                }
+            }
             Event::Stopped(stop) => {
                 if self.entered.is_none() {
                     self.pending.push_back(Event::Stopped(stop.clone()));
@@ -593,7 +625,7 @@ fn forget<T>(sent: Result<(), T>) {
 }
 
 /// Runs what would hold up the runtime on a thread for such things.
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ClientError> + Send + 'static,
 ) -> Result<T, ClientError> {
     // Fails only when the runtime is going down, or if the work panics, which ours does not.

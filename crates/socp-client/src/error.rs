@@ -1,6 +1,6 @@
 //! Everything that can go wrong for a client, in words for people: what, why, what to do.
 
-use socp_core::client::{ResolveError, SendFault, Stop, TellFault};
+use socp_core::client::{PasswordFault, ResolveError, SendFault, Stop, TellFault};
 use socp_crypto::{CryptoError, KeyFileFault};
 use socp_proto::UserId;
 use socp_tls::TlsFault;
@@ -60,6 +60,9 @@ pub enum ClientError {
     /// The password does not open the key.
     #[error("wrong password, or the key file was altered")]
     WrongPassword,
+    /// No password where one is wanted.
+    #[error("the new password is empty; nothing was changed")]
+    EmptyPassword,
     /// Another program of this profile has changed the keys.
     #[error("another program has just changed the keys of this profile; start again")]
     KeysChangedMeanwhile,
@@ -128,6 +131,12 @@ pub enum ClientError {
         /// A user or a server.
         whose: String,
     },
+    /// The account has no new password.
+    #[error(transparent)]
+    Password(#[from] PasswordFault),
+    /// Nobody logs in with this name and password.
+    #[error("not logged in: {0}")]
+    LoginRefused(String),
     /// A message was not, or not surely, taken.
     #[error(transparent)]
     Tell(#[from] TellFault),
@@ -164,6 +173,7 @@ impl From<CryptoError> for ClientError {
             | CryptoError::TooLong { .. }
             | CryptoError::KeyFile(_)
             | CryptoError::Identity(_)
+            | CryptoError::Opaque(_)
             | CryptoError::Internal(_)) => Self::Crypto(other),
         }
     }

@@ -185,12 +185,7 @@ pub(crate) async fn run(wiring: Arc<Wiring>, origin: Origin, sink: SocketSink, s
         outbox: outbox.clone(),
         state: Arc::clone(&state),
     };
-    let opened = HubMessage::Opened {
-        link,
-        by,
-        tls,
-        handle,
-    };
+    let opened = HubMessage::Opened { link, by, tls, handle };
     if wiring.hub.send(opened).await.is_err() {
         return; // The server is stopping.
     }

@@ -104,6 +104,7 @@ impl Common {
 #[allow(clippy::large_enum_variant, reason = "there is one, once")]
 pub(crate) enum Command {
     Register(commands::register::RegisterArgs),
+    Login(commands::login::LoginArgs),
     List(commands::list::ListArgs),
     Tell(commands::tell::TellArgs),
     All(commands::all::AllArgs),

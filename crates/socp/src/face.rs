@@ -34,6 +34,11 @@ pub(crate) async fn unlock(common: &Common) -> Result<Unlocked> {
 }
 
 impl Unlocked {
+    /// A profile whose keys are open.
+    pub(crate) fn of(profile: Profile, keys: UserKeys, server: ServerUrl) -> Self {
+        Self { profile, keys, server }
+    }
+
     /// The profile, for what needs no connection.
     pub(crate) fn profile(&self) -> Profile {
         self.profile.clone()
@@ -69,9 +74,14 @@ impl Unlocked {
             json,
         };
         while let Some(event) = events.next().await {
-            if let Event::Online { server, first_contact } = event {
-                acquaintances.new_server = first_contact.then_some(server);
-                break;
+            match event {
+                Event::Online { server, first_contact } => {
+                    acquaintances.new_server = first_contact.then_some(server);
+                    break;
+                }
+                // What comes before is about how we are in.
+                Event::Notice { text, .. } if !json => out::note(&format!("socp: {text}")),
+                _ => {}
             }
         }
         Ok((client, acquaintances))
@@ -136,16 +146,33 @@ fn note(who: &str, key: Fingerprint) {
 
 /// Flag or environment, else `socp.toml`, else the server used last.
 pub(crate) fn server_url(common: &Common, profile: &Profile) -> Result<ServerUrl> {
-    let chosen = match common.server.clone() {
-        Some(url) => Some(url),
-        None => common.file_settings()?.server,
-    };
-    let chosen = match chosen {
+    server_if_any(common, profile)?.ok_or_else(no_server)
+}
+
+/// The same, where there may be none.
+pub(crate) fn server_if_any(common: &Common, profile: &Profile) -> Result<Option<ServerUrl>> {
+    let chosen = match chosen_server(common)? {
         Some(url) => Some(url),
         None => profile.last_server()?,
     };
-    let url = chosen.ok_or_else(|| eyre!("no server is known yet; give one with --server ws://host:port"))?;
+    Ok(chosen.as_deref().map(ServerUrl::parse).transpose()?)
+}
+
+/// The same where there is no profile yet.
+pub(crate) fn server_without_profile(common: &Common) -> Result<ServerUrl> {
+    let url = chosen_server(common)?.ok_or_else(no_server)?;
     Ok(ServerUrl::parse(&url)?)
+}
+
+fn chosen_server(common: &Common) -> Result<Option<String>> {
+    match common.server.clone() {
+        Some(url) => Ok(Some(url)),
+        None => Ok(common.file_settings()?.server),
+    }
+}
+
+fn no_server() -> color_eyre::Report {
+    eyre!("no server is known yet; give one with --server ws://host:port")
 }
 
 /// Completes when the user or the system asks the program to end.

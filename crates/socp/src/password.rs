@@ -34,6 +34,48 @@ pub(crate) fn for_new_key(common: &Common) -> Result<Option<Password>> {
     Ok(Some(password))
 }
 
+/// The password of an account at a server.
+pub(crate) fn for_login(common: &Common) -> Result<Password> {
+    let password = if common.password_stdin {
+        next_line()?
+    } else if io::stdin().is_terminal() {
+        prompt("Password: ")?
+    } else {
+        bail!("a login needs a password: type it on a terminal, or give it with --password-stdin")
+    };
+    if password.is_empty() {
+        bail!("a login needs a password; the one given is empty");
+    }
+    Ok(password)
+}
+
+/// The password that is to be changed, if there is one.
+pub(crate) fn present(common: &Common, profile: &Profile) -> Result<Option<Password>> {
+    if !profile.needs_password() {
+        return Ok(None);
+    }
+    for_unlocking(common, profile)
+}
+
+/// The password that takes its place.
+pub(crate) fn new(common: &Common) -> Result<Password> {
+    let password = if common.password_stdin {
+        next_line()?
+    } else if io::stdin().is_terminal() {
+        let password = prompt("New password: ")?;
+        if prompt("The same again: ")? != password {
+            bail!("the two passwords differ; nothing was changed");
+        }
+        password
+    } else {
+        bail!("type the new password on a terminal, or give it with --password-stdin")
+    };
+    if password.is_empty() {
+        bail!("the new password is empty; nothing was changed");
+    }
+    Ok(password)
+}
+
 /// The password of a file that an identity is exported into; it must have one.
 pub(crate) fn for_export(common: &Common) -> Result<Password> {
     let password = if common.password_stdin {

@@ -125,7 +125,9 @@ pub(crate) fn human(event: &Event) -> Option<String> {
         | Event::FileProgress { .. }
         | Event::FileSent { .. }
         | Event::Listed { .. }
-        | Event::Resolved { .. } => None,
+        | Event::Resolved { .. }
+        | Event::PasswordBegun { .. }
+        | Event::PasswordSet { .. } => None,
     }
 }
 
@@ -198,7 +200,9 @@ pub(crate) fn as_json(event: &Event) -> Option<Value> {
         | Event::FileProgress { .. }
         | Event::FileSent { .. }
         | Event::Listed { .. }
-        | Event::Resolved { .. } => None,
+        | Event::Resolved { .. }
+        | Event::PasswordBegun { .. }
+        | Event::PasswordSet { .. } => None,
     }
 }
 

@@ -186,6 +186,30 @@ impl Profile {
         })
     }
 
+    /// Seals the same keys under another password. `present` is the one of now, as for [`Profile::unlock`].
+    ///
+    /// # Errors
+    /// As [`Profile::unlock`]; [`ClientError::KeysChangedMeanwhile`] if another program was faster.
+    pub fn change_password(&self, present: Option<&Password>, new: &Password) -> Result<Self, ClientError> {
+        if new.is_empty() {
+            return Err(ClientError::EmptyPassword);
+        }
+        let keys = self.unlock(present)?;
+        let sealed = SealedKeys::seal(&keys, &Lock::make(&self.dir, Some(new))?)?;
+        let mut database = self.lock();
+        let transaction = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let stored = read(&self.dir, &transaction)?.map(|(stored, _)| stored);
+        if stored.as_ref() != Some(&self.identity) {
+            return Err(ClientError::KeysChangedMeanwhile);
+        }
+        transaction.execute_batch("DELETE FROM identity; DELETE FROM old_enc_keys;")?;
+        write(&transaction, &self.identity, &sealed)?;
+        transaction.commit()?;
+        drop(database);
+        Lock::forget_secret(&self.dir)?;
+        Ok(Self { sealed, ..self.clone() })
+    }
+
     /// Puts other keys in the place of the present ones, and keeps the encryption key that was replaced for what comes
     /// late. `password` is the profile's, as for [`Profile::unlock`].
     ///

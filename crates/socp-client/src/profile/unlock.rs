@@ -40,6 +40,19 @@ impl<'a> Lock<'a> {
         Ok(Self::Secret(SecretBytes::new(bytes)))
     }
 
+    /// Nothing is sealed with the stored secret any more, and what was is not to be opened again.
+    pub(super) fn forget_secret(dir: &Path) -> Result<(), ClientError> {
+        let path = dir.join(FILE);
+        match fs::remove_file(&path) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(ClientError::File {
+                what: "remove",
+                path,
+                source,
+            }),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
     pub(super) fn seal(&self, key: &PrivateKey) -> Result<SealedKey, ClientError> {
         Ok(SealedKey::seal(key, self.secret())?)
     }

@@ -102,6 +102,7 @@ pub(crate) fn ack(key: &PrivateKey) -> Payload {
         server_pub: Some(KeyText::from_der(key.public_key().spki_der())),
         server_name: Some("srv".to_owned()),
         caps: None,
+        name_in_use: None,
     })
 }
 

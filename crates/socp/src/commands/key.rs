@@ -3,6 +3,7 @@
 mod alarm;
 mod card;
 mod check;
+pub(crate) mod password;
 mod safety;
 pub(crate) mod transfer;
 
@@ -56,6 +57,16 @@ enum KeyCommand {
         /// Take it back
         #[arg(long, conflicts_with = "told")]
         undo: bool,
+    },
+    /// Give your profile, and your account at the server, another password
+    #[command(after_help = "Example:
+  socp key password
+  printf 'present password\\nnew password\\n' | socp key password --password-stdin
+  (where the profile has no password yet, the only line is the new one)")]
+    Password {
+        /// Leave the server out
+        #[arg(long = "here")]
+        is_here_only: bool,
     },
     /// Write your identity into one file, encrypted under a password
     #[command(after_help = "Example:
@@ -158,6 +169,7 @@ pub(crate) async fn run(args: KeyArgs, common: &Common) -> Result<()> {
             let pin = find(&text, profile.pins()?)?;
             safety::show(profile.identity(), &pin, qr, common.json)
         }
+        KeyCommand::Password { is_here_only } => password::change(is_here_only, common).await,
         KeyCommand::Export { file } => transfer::export(&file, common),
         KeyCommand::Import { file, no_password } => transfer::import(&file, no_password, common),
         KeyCommand::Verify { user, told, undo } => {

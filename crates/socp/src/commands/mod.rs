@@ -8,6 +8,7 @@ pub(crate) mod demo;
 pub(crate) mod file;
 pub(crate) mod key;
 pub(crate) mod list;
+pub(crate) mod login;
 pub(crate) mod register;
 pub(crate) mod serve;
 pub(crate) mod tell;
@@ -35,6 +36,7 @@ async fn perform(cli: Cli) -> Result<()> {
     let common = &cli.common;
     match cli.command {
         Command::Register(args) => register::run(args, common).await,
+        Command::Login(args) => login::run(args, common).await,
         Command::List(args) => list::run(args, common).await,
         Command::Tell(args) => tell::run(args, common).await,
         Command::All(args) => all::run(args, common).await,
@@ -68,6 +70,7 @@ fn log_format(cli: &Cli) -> LogFormat {
     let from_file = match &cli.command {
         Command::Serve(args) => args.log_settings().log_format,
         Command::Register(_)
+        | Command::Login(_)
         | Command::List(_)
         | Command::Tell(_)
         | Command::All(_)
@@ -91,6 +94,7 @@ fn log_filter(common: &Common, command: &Command) -> Result<String> {
         Command::Serve(args) => Ok(args.log_settings().log.unwrap_or_else(|| "info".to_owned())),
         Command::Demo(_) | Command::Bench(_) | Command::Admin(_) => Ok("warn".to_owned()),
         Command::Register(_)
+        | Command::Login(_)
         | Command::List(_)
         | Command::Tell(_)
         | Command::All(_)

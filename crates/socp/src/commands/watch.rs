@@ -108,7 +108,9 @@ async fn watch(events: &mut EventStream, count: Option<u64>, json: bool) -> Resu
             | Event::FileSent { .. }
             | Event::Error { .. }
             | Event::Listed { .. }
-            | Event::Resolved { .. } => {}
+            | Event::Resolved { .. }
+            | Event::PasswordBegun { .. }
+            | Event::PasswordSet { .. } => {}
         }
         print(&event, json)?;
     }

@@ -11,6 +11,7 @@
     reason = "a test that cannot go on must fail"
 )]
 
+mod accounts;
 mod admin;
 mod bad_input;
 mod bench;

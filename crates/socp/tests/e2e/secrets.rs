@@ -13,14 +13,14 @@ const TEXT: &str = "the eagle lands at midnight";
 const PASSWORD: &str = "correct horse battery staple";
 
 /// Passes WebSocket messages on, both ways, and keeps a copy of each.
-struct Tap {
-    address: String,
+pub(crate) struct Tap {
+    pub(crate) address: String,
     recorded: Arc<Mutex<Vec<u8>>>,
     _runtime: tokio::runtime::Runtime,
 }
 
 impl Tap {
-    fn before(target: &str) -> Self {
+    pub(crate) fn before(target: &str) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -61,17 +61,17 @@ impl Tap {
         }
     }
 
-    fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         self.recorded.lock().unwrap().clone()
     }
 }
 
-fn holds(bytes: &[u8], secret: &[u8]) -> bool {
+pub(crate) fn holds(bytes: &[u8], secret: &[u8]) -> bool {
     bytes.windows(secret.len()).any(|window| window == secret)
 }
 
 /// Every file below a directory, except those named.
-fn files(dir: &Path, except: &[&str]) -> Vec<(String, Vec<u8>)> {
+pub(crate) fn files(dir: &Path, except: &[&str]) -> Vec<(String, Vec<u8>)> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir).unwrap().map(Result::unwrap) {
         let name = entry.file_name().to_string_lossy().into_owned();

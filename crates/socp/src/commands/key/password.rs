@@ -1,0 +1,59 @@
+//! `socp key password`: another password, for the profile and for the account at the server.
+
+use crate::cli::Common;
+use crate::{face, out, password};
+use color_eyre::eyre::{Result, WrapErr as _};
+use serde_json::json;
+use socp_client::{ClientError, Profile, ServerUrl};
+use socp_crypto::{FullIdentity, Password};
+use tokio::task::spawn_blocking;
+
+/// Changes it, at the server first: whoever can still open the profile can try again.
+pub(super) async fn change(is_here_only: bool, common: &Common) -> Result<()> {
+    let profile = Profile::open(&common.profile_dir()?)?;
+    let server = match is_here_only {
+        true => None,
+        false => face::server_if_any(common, &profile)?,
+    };
+    let present = password::present(common, &profile)?;
+    let (opened, locked) = (present.clone(), profile.clone());
+    let identity = spawn_blocking(move || locked.full_identity(opened.as_ref())).await??;
+    let new = password::new(common)?;
+    if let Some(server) = &server {
+        let told = set_at_server(&profile, &identity, new.clone(), server, common).await;
+        told.wrap_err_with(|| {
+            format!("the password is as it was, here and at {server}; to change it here alone add --here")
+        })?;
+    }
+    let changed = spawn_blocking(move || profile.change_password(present.as_ref(), &new)).await?;
+    changed.wrap_err("the profile keeps its old password")?;
+    tell(server.as_ref(), common.json)
+}
+
+fn tell(server: Option<&ServerUrl>, json: bool) -> Result<()> {
+    let server = server.map(ServerUrl::as_str);
+    if json {
+        return Ok(out::json(&json!({ "changed": true, "server": server }))?);
+    }
+    Ok(out::line(&match server {
+        Some(url) => format!("changed, here and at {url}"),
+        None => "changed here; no server has it".to_owned(),
+    })?)
+}
+
+/// Sets the account's password at a server, on a connection that is made for it.
+pub(crate) async fn set_at_server(
+    profile: &Profile,
+    identity: &FullIdentity,
+    password: Password,
+    server: &ServerUrl,
+    common: &Common,
+) -> Result<()> {
+    let text = identity.to_text().map_err(ClientError::from)?;
+    let unlocked = face::Unlocked::of(profile.clone(), identity.keys.clone(), server.clone());
+    let (client, acquaintances) = unlocked.connect_once(common.json).await?;
+    let set = client.set_password(password, text).await;
+    client.close().await;
+    set?;
+    acquaintances.tell(None)
+}
