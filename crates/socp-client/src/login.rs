@@ -25,7 +25,7 @@ const NOBODY: &str = "*";
 /// [`ClientError::LoginRefused`] if the server knows no such name with this password, or does not want to say;
 /// [`ClientError::Unreachable`], [`ClientError::Lost`], or what is wrong with the identity.
 pub async fn log_in(server: &ServerUrl, name: &str, password: Password) -> Result<FullIdentity, ClientError> {
-    let mut socket = link::dial(server).await?;
+    let (mut socket, _tls) = link::dial(server).await?;
     // The server gives no more time than that.
     let wait = Duration::from_millis(HELLO_WAIT_MAX_MS);
     let done = tokio::time::timeout(wait, speak(&mut socket, name, password)).await;

@@ -27,7 +27,7 @@ pub(crate) async fn run(args: LoginArgs, common: &Common) -> Result<()> {
     let password = password::for_login(common)?;
     let identity = log_in(&server, &args.user, password.clone()).await?;
     let profile = spawn_blocking(move || Profile::import(&dir, identity, Some(&password))).await??;
-    profile.set_last_server(server.as_str())?;
+    profile.remember_server(&server)?;
     let identity = profile.identity();
     if common.json {
         return Ok(out::json(&json!({
