@@ -103,7 +103,6 @@ impl Server {
             );
         }
         let state = self.accounts.under_way.get(&link);
-        #[expect(clippy::wildcard_enum_match_arm, reason = "the caller brings two kinds")]
         match (payload, state) {
             (Payload::RegisterStart(start), None | Some(Registering::Answered)) => {
                 if self.accounts.attempts.begin(now.mono, user).is_err() {
