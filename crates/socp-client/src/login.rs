@@ -48,9 +48,11 @@ async fn speak(socket: &mut Socket, name: &str, password: Password) -> Result<Fu
         caps: Capabilities::of(&[DELEGATE]).ok(),
     };
     send(socket, &Payload::LoginStart(start)).await?;
-    let challenge = answer(socket, |payload| match payload {
-        Payload::LoginChallenge(challenge) => Some(challenge),
-        _ => None,
+    let challenge = answer(socket, |payload| {
+        if let Payload::LoginChallenge(challenge) = payload {
+            return Some(challenge);
+        }
+        None
     });
     let LoginChallenge {
         server_id, response, ..
@@ -58,9 +60,11 @@ async fn speak(socket: &mut Socket, name: &str, password: Password) -> Result<Fu
     let finished = blocking(move || Ok(login.finish(&server_id, &response)));
     let (finalization, export) = finished.await?.map_err(refused)?;
     send(socket, &Payload::LoginFinish(LoginFinish { finalization })).await?;
-    let result = answer(socket, |payload| match payload {
-        Payload::LoginResult(result) => Some(result),
-        _ => None,
+    let result = answer(socket, |payload| {
+        if let Payload::LoginResult(result) = payload {
+            return Some(result);
+        }
+        None
     });
     let LoginResult { user_id, sealed } = result.await?;
     blocking(move || {
@@ -79,10 +83,10 @@ async fn speak(socket: &mut Socket, name: &str, password: Password) -> Result<Fu
 
 /// Whether the server said no or its answer does not open is all the same to whoever typed a password.
 fn refused(error: CryptoError) -> ClientError {
-    match error {
-        CryptoError::WrongPassword => ClientError::LoginRefused(LOGIN_REFUSED.to_owned()),
-        other => other.into(),
+    if error == CryptoError::WrongPassword {
+        return ClientError::LoginRefused(LOGIN_REFUSED.to_owned());
     }
+    error.into()
 }
 
 async fn send(socket: &mut Socket, payload: &Payload) -> Result<(), ClientError> {
@@ -111,18 +115,20 @@ async fn answer<T>(socket: &mut Socket, take: impl FnOnce(Payload) -> Option<T>)
     };
     let frame = Frame::parse(&text).map_err(|error| ClientError::Lost(format!("the server sent no frame: {error}")))?;
     let kind = frame.envelope.kind.name();
-    match frame.payload {
-        Payload::Error(notice) => Err(said_no(notice)),
-        payload => {
-            take(payload).ok_or_else(|| ClientError::Lost(format!("the server answered {kind}, which is not due")))
-        }
+    if let Payload::Error(notice) = frame.payload {
+        return Err(said_no(notice));
     }
+    let not_due = || ClientError::Lost(format!("the server answered {kind}, which is not due"));
+    take(frame.payload).ok_or_else(not_due)
 }
 
 fn said_no(notice: ErrorNotice) -> ClientError {
-    ClientError::LoginRefused(match notice.code {
-        ErrorCode::UnknownType => "this server takes no passwords (opaque/1)".to_owned(),
-        ErrorCode::NotAuthenticated | ErrorCode::RateLimited => notice.detail,
-        code => format!("{code} {}", notice.detail),
+    let ErrorNotice { code, detail, .. } = notice;
+    ClientError::LoginRefused(if code == ErrorCode::UnknownType {
+        "this server takes no passwords (opaque/1)".to_owned()
+    } else if matches!(code, ErrorCode::NotAuthenticated | ErrorCode::RateLimited) {
+        detail
+    } else {
+        format!("{code} {detail}")
     })
 }

@@ -138,9 +138,11 @@ fn read_sealed(dir: &Path) -> Result<SealedKey, ServerError> {
 
 fn key_error(dir: &Path) -> impl FnOnce(socp_crypto::CryptoError) -> ServerError {
     let path = dir.join(KEY);
-    move |source| match source {
-        socp_crypto::CryptoError::WrongPassword => ServerError::WrongPassphrase { path },
-        source => ServerError::Key { path, source },
+    move |source| {
+        if source == socp_crypto::CryptoError::WrongPassword {
+            return ServerError::WrongPassphrase { path };
+        }
+        ServerError::Key { path, source }
     }
 }
 

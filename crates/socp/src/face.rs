@@ -74,14 +74,13 @@ impl Unlocked {
             json,
         };
         while let Some(event) = events.next().await {
-            match event {
-                Event::Online { server, first_contact } => {
-                    acquaintances.new_server = first_contact.then_some(server);
-                    break;
-                }
-                // What comes before is about how we are in.
-                Event::Notice { text, .. } if !json => out::note(&format!("socp: {text}")),
-                _ => {}
+            if let Event::Online { server, first_contact } = event {
+                acquaintances.new_server = first_contact.then_some(server);
+                break;
+            }
+            // What comes before is about how we are in.
+            if let (Event::Notice { text, .. }, false) = (event, json) {
+                out::note(&format!("socp: {text}"));
             }
         }
         Ok((client, acquaintances))
