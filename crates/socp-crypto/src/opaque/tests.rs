@@ -1,3 +1,5 @@
+//! Both ends of OPAQUE, what fails, what a thief pays, and the vectors.
+
 use super::*;
 
 fn server(id: &str) -> ServerId {

@@ -4,9 +4,10 @@ use super::{Database, GROUP_COUNT_MAX, Order, QUEUE_COUNT_MAX, Store, StoreHealt
 use crate::hub::HubMessage;
 use crate::metrics::Metrics;
 use rusqlite::{Connection, StatementStatus};
-use socp_core::server::{Delivered, Memory, Record, SaveId, ServerPin};
+use socp_core::server::{Delivered, Memory, PasswordSet, Record, SaveId, ServerPin, UserRecord};
 use socp_proto::limits::CONTENT_REMEMBERED_MS;
-use socp_proto::{KeyText, UserId};
+use socp_proto::payload::{KeptIdentity, PasswordRecord};
+use socp_proto::{Base64Url, KeyText, Meta, UserId};
 use std::path::Path;
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{Receiver, channel};
@@ -358,6 +359,79 @@ fn store_without_writer() -> (Store, Receiver<Order>, Writer, tempfile::TempDir)
     (store, queue, writer, dir)
 }
 
+fn user(id: &str, number: u8) -> Record {
+    Record::User(UserRecord {
+        user_id: id.try_into().unwrap(),
+        pubkey: key(number),
+        enc_pubkey: key(number),
+        meta: Meta::default(),
+        version: 1,
+        directory_sig: Base64Url::encode(&[]),
+    })
+}
+
+fn password(id: &str, number: u8, secret: u8) -> PasswordSet {
+    PasswordSet {
+        user_id: id.try_into().unwrap(),
+        pubkey: key(number),
+        record: PasswordRecord::try_from([secret; 192].as_slice()).unwrap(),
+        sealed: KeptIdentity {
+            ciphertext: Base64Url::encode(&[secret; 40]),
+            iv: Base64Url::encode(&[secret; 12]),
+            v: 1,
+        },
+    }
+}
+
+#[test]
+fn a_password_is_kept_through_hellos_until_another_is_set_or_the_id_is_anothers() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("server.db");
+    let mut database = Database::open(&path).unwrap();
+    let (first, second) = (password("alice", 1, 7), password("alice", 1, 8));
+    let set = |set: &PasswordSet| Record::Password(Box::new(set.clone()));
+    let kept = |id: &str| {
+        let connection = Connection::open(&path).unwrap();
+        tables::fetch(&connection, &id.try_into().unwrap()).unwrap()
+    };
+    commit(
+        &mut database,
+        &path,
+        [user("bob", 2), user("alice", 1), set(&first), user("alice", 1)],
+    );
+    let memory = reopened(&path);
+    assert_eq!(memory.passwords, [(first.user_id.clone(), first.record.clone())]);
+    let came: Vec<&str> = memory.users.iter().map(|user| user.user_id.as_str()).collect();
+    assert_eq!(came, ["bob", "alice"], "in the order in which they came");
+    assert_eq!((kept("alice"), kept("bob")), (Some(first.sealed), None));
+    commit(&mut database, &path, [set(&second)]);
+    assert_eq!(kept("alice"), Some(second.sealed));
+    // What was on its way for somebody whose id is another's now changes nothing.
+    commit(
+        &mut database,
+        &path,
+        [
+            Record::Ousted("alice".try_into().unwrap()),
+            user("alice", 3),
+            set(&second),
+        ],
+    );
+    assert_eq!((kept("alice"), reopened(&path).passwords.len()), (None, 0));
+}
+
+#[test]
+fn what_a_password_opens_is_read_behind_what_is_queued() {
+    let (mut store, queue, mut writer, _dir) = store_without_writer();
+    let set = password("alice", 1, 7);
+    let sealed = set.sealed.clone();
+    assert!(store.save(SaveId(1), user("alice", 1)));
+    assert!(store.save(SaveId(2), Record::Password(Box::new(set))));
+    let fetched = store.fetch("alice".try_into().unwrap());
+    let first = queue.recv().unwrap();
+    writer.take(first, &queue);
+    assert_eq!(fetched.blocking_recv().unwrap(), Some(sealed));
+}
+
 fn nothing_more() -> Receiver<Order> {
     channel().1
 }
@@ -366,7 +440,7 @@ fn nothing_more() -> Receiver<Order> {
 fn given(queue: &Receiver<Order>) -> Vec<Vec<u64>> {
     let records = |order| match order {
         Order::Save(records) => records.into_iter().map(|(SaveId(save), _)| save).collect(),
-        Order::AnswerTo(_) | Order::CountWith(_) => panic!("no record"),
+        Order::AnswerTo(_) | Order::CountWith(_) | Order::Fetch(..) => panic!("no record"),
     };
     queue.try_iter().map(records).collect()
 }

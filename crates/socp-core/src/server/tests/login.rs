@@ -202,7 +202,7 @@ fn an_address_has_so_many_tries_and_its_neighbours_in_one_network_share_them() {
 #[test]
 fn every_message_has_its_place() {
     let mut world = world_of_alice();
-    let out_of_place = |frames: &[Frame]| matches!(&frames[..], [Frame { payload: Payload::Error(notice), .. }] if notice.code == ErrorCode::UnknownType);
+    let out_of_place = |frames: &[Frame]| matches!(frames, [Frame { payload: Payload::Error(notice), .. }] if notice.code == ErrorCode::UnknownType);
     let first = [finish("right", 7), begin_registration("x"), end_registration("x")];
     for payload in &first {
         let wire = world.connect("a");
