@@ -86,6 +86,8 @@ pub(super) fn mark(event: &mut Event, ourselves: &UserId, pins: &Pins, names: &L
         | Event::Stopped(_)
         | Event::Notice { .. }
         | Event::KeyChanged { .. }
+        | Event::PasswordBegun { .. }
+        | Event::PasswordSet { .. }
         | Event::Sent { .. }
         | Event::Failed { .. }
         | Event::ChannelSent { result: Err(_), .. }
