@@ -118,7 +118,7 @@ fn note_of_address(note: &Note) {
         Note::Uncertified { address } => {
             warn!(
                 address,
-                "a server has no good certificate for TLS and cannot prove its key; refused"
+                "a server has no good certificate for TLS and cannot prove a known key instead; refused"
             );
         }
         _ => debug!(?note),

@@ -240,12 +240,13 @@ impl Server {
         self.refuse_server(now, link, class, why, "not the server that was dialled");
     }
 
-    /// Whom we dialled shows a certificate that is good for nothing, and cannot prove its key instead.
+    /// Whom we dialled shows a certificate that is good for nothing, and cannot prove a key instead that is known here.
     pub(super) fn refuse_uncertified(&mut self, now: Now, link: LinkId) {
         let dial = self.links.get(&link).and_then(Link::dial);
         let address = self.dial_address(dial);
         self.note(Note::Uncertified { address });
-        let why = "your certificate is not good here, and without proof/1 nothing else says who you are";
+        let why =
+            "your certificate is not good here, and no key that is known here, proved by proof/1, says who you are";
         let class = ("certificate", ErrorCode::InvalidSig);
         self.refuse_server(now, link, class, why, "no good certificate");
     }

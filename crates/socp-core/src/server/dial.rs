@@ -1,7 +1,7 @@
 //! Whom we dial, and how often (SOCP §8.1, §11): every bootstrap entry and every server ever met, with back-off.
 
 use super::Server;
-use super::io::{BootstrapEntry, DialId, LinkId, Note, Output, TlsSession, TlsWanted};
+use super::io::{BootstrapEntry, DialId, LinkId, Note, Output, ServerPin, TlsSession, TlsWanted};
 use super::timers::Timer;
 use crate::clock::Now;
 use rand_core::Rng;
@@ -234,7 +234,8 @@ impl Server {
             return;
         }
         target.is_active = true;
-        let (host, port, key, tls) = (target.host.clone(), target.port, target.key.clone(), target.tls);
+        let (host, port, tls) = (target.host.clone(), target.port, target.tls);
+        let key = target.key.clone().or_else(|| self.key_at((&host, port, tls.is_some())));
         self.outputs.push_back(Output::Dial {
             dial,
             host,
@@ -242,6 +243,13 @@ impl Server {
             key,
             tls,
         });
+    }
+
+    /// The key of the server that was met at an address: where TLS is spoken, that may be shown instead of a certificate.
+    fn key_at(&self, (host, port, has_tls): (&str, u16, bool)) -> Option<KeyText> {
+        let is_there = |pin: &&ServerPin| pin.host == host && pin.port == port && pin.has_tls;
+        let met = self.pins.values().find(is_there).filter(|_| has_tls);
+        met.map(|pin| pin.key.clone())
     }
 
     pub(super) fn on_dialled(&mut self, now: Now, dial: DialId, link: LinkId, tls: Option<TlsSession>) {

@@ -376,7 +376,7 @@ pub enum Output {
         host: String,
         /// Port.
         port: u16,
-        /// The key that the far end must have, for verifying a first frame that names none. Where it is known, TLS is
+        /// The key that the far end should have, for verifying a first frame that names none. Where it is known, TLS is
         /// taken with any certificate: the far end proves the key on this very session.
         key: Option<KeyText>,
         /// Speak TLS.
@@ -536,7 +536,7 @@ pub enum Note {
     ProofWithheld { server: ServerId },
     /// A server that we dialled has proved its key, but not on the TLS session that ends here.
     StandsBetween { address: String },
-    /// A server that we dialled has no good certificate and cannot prove its key instead.
+    /// A server that we dialled has no good certificate and cannot prove a known key instead.
     Uncertified { address: String },
     /// An introducer gave us another id.
     IdAssigned { wished: ServerId, assigned: ServerId },

@@ -154,11 +154,12 @@ impl Server {
 
     /// A server has said who it is: it is met, once it has proved that where both can.
     pub(super) fn on_introduced(&mut self, now: Now, link: LinkId, envelope: &Envelope, introduction: Introduction) {
-        if !self.can_prove(introduction.identity.caps.as_ref()) {
-            return match self.is_uncertified(link) {
-                true => self.refuse_uncertified(now, link),
-                false => self.enter(now, link, introduction),
-            };
+        let can_prove = self.can_prove(introduction.identity.caps.as_ref());
+        if self.is_uncertified(link) && !(can_prove && self.is_known(link, &introduction)) {
+            return self.refuse_uncertified(now, link);
+        }
+        if !can_prove {
+            return self.enter(now, link, introduction);
         }
         let Some(nonce) = introduction.identity.nonce else {
             let reason = "an introduction with proof/1 needs a nonce";
@@ -183,6 +184,17 @@ impl Server {
         let is_dialled = state.and_then(Link::dial).is_some();
         let tls = state.and_then(Link::tls);
         is_dialled && tls.is_some_and(|session| !session.is_certified)
+    }
+
+    /// Whether its key is the one that was looked for, or is pinned for it.
+    fn is_known(&self, link: LinkId, introduction: &Introduction) -> bool {
+        let key = &introduction.identity.pubkey;
+        let dial = self.links.get(&link).and_then(Link::dial);
+        let told = dial
+            .and_then(|dial| self.dials.get(dial))
+            .and_then(|target| target.key.as_ref());
+        let pinned = self.pins.get(&introduction.server).map(|pin| &pin.key);
+        told == Some(key) || pinned == Some(key)
     }
 
     /// Introduces us too, unless we dialled, and proves it.

@@ -169,6 +169,30 @@ fn a_server_to_the_letter_needs_a_good_certificate() {
     assert!(world.node("a").has_noted(is_told));
 }
 
+#[test]
+fn a_server_that_was_met_before_proves_its_pinned_key_instead_of_a_certificate() {
+    let mut world = two(HERE, HERE);
+    world.crash("b");
+    // The operator's list has the address alone now, and nobody vouches for the certificate.
+    world.node_mut("b").config.bootstrap[0].key = None;
+    world.start(&["b"]);
+    assert!(!world.links_between("b", "a").is_empty());
+
+    // Another server at that address may have any key, but is not known by it.
+    world.crash("a");
+    world.listens.insert("a:1".to_owned(), Vec::new());
+    world.wait(5_000);
+    let wire = world.listens["a:1"][0];
+    let frames = world.take(wire);
+    let Payload::ServerHelloJoin(_) = &frames[0].payload else {
+        panic!("{frames:?}");
+    };
+    world.peer_says(wire, "x", "*", &Payload::ServerAnnounce(able("x")));
+    assert_eq!(world.take_errors(wire), [ErrorCode::InvalidSig]);
+    let is_told = |note: &Note| matches!(note, Note::Uncertified { address } if address == "a:1");
+    assert!(world.node("b").has_noted(is_told) && !world.node("b").pins.contains_key(&server_id("x")));
+}
+
 /// Two servers, of which the second dials the first by TLS with any certificate.
 fn two(near: [u8; 32], far: [u8; 32]) -> World {
     let mut world = World::empty();

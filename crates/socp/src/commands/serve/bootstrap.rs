@@ -143,8 +143,11 @@ mod tests {
             ("ws://h:1#AAAA", "not usable"),
             ("ws://h:1#*", "is not base64url"),
             ("ws://h:1#BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc", "needs wss://"),
-            ("wss://h:1#", "not usable"),
-            ("wss://h:1#BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc,", "not usable"),
+            ("wss://h:1#", "is not base64url"),
+            (
+                "wss://h:1#BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc,",
+                "is not base64url",
+            ),
             (
                 "wss://h:1#BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc,BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc",
                 "two pins",
