@@ -983,6 +983,90 @@ def check_safety(cases, _):
 
 # --- all of it -------------------------------------------------------------------------------------------------------
 
+# --- history.json ----------------------------------------------------------------------------------------------------
+
+STATEMENT_DOMAIN = b"socp-key-statement-v1\0"
+
+
+def statement_rest(user, version, sign_key, enc_key, previous, revoked, ts):
+    return {"user_id": user, "version": version, "pubkey": sign_key, "enc_pubkey": enc_key, "previous": previous,
+            "revoked": revoked, "ts": ts}
+
+
+def history_of(keys, names, signer=None, domain=STATEMENT_DOMAIN, salt=32, revoked=False):
+    """From pair to pair, each (signing key, encryption key); every statement by the signing key before, or by `signer`."""
+    text = {name: b64u(spki_of(key.public_key())) for name, key in keys.items()}
+    user = made_from(keys[names[0][0]].public_key())
+    first = {"pubkey": text[names[0][0]], "enc_pubkey": text[names[0][1]]}
+    before = canonical_bytes({"user_id": user, "version": 1, **first})
+    statements = []
+    steps = list(zip(names, names[1:])) + ([(names[-1], names[-1])] if revoked else [])
+    for number, (old, new) in enumerate(steps):
+        rest = statement_rest(user, number + 2, text[new[0]], text[new[1]], b64u(hashlib.sha256(before).digest()),
+                              old == new, TS + number)
+        before = canonical_bytes(rest)
+        sig = sign(keys[signer or old[0]], domain + before, salt)
+        statements.append({**rest, "sig": b64u(sig)})
+    return {"first": first, "statements": statements}
+
+
+def history_cases(keys):
+    cases = []
+
+    def add(name, history, form, valid):
+        cases.append({"name": name, "history": history, "form": form, "valid": valid})
+
+    a, b, c = ("alice", "bob"), ("server", "bob"), ("exponent_65539", "alice")
+    add("one statement", history_of(keys, [a, b]), True, True)
+    add("three statements", history_of(keys, [a, b, c, ("bob", "server")]), True, True)
+    add("the encryption key alone", history_of(keys, [a, ("alice", "server")]), True, True)
+    add("withdrawn", history_of(keys, [a, b], revoked=True), True, True)
+    add("signed with the longest salt", history_of(keys, [a, b], salt=SALT_MAX), True, True)
+    add("signed by the new key", history_of(keys, [a, b], signer="server"), True, False)
+    add("signed by the encryption key", history_of(keys, [a, b], signer="bob"), True, False)
+    add("another domain", history_of(keys, [a, b], domain=b"socp-key-statement-v1"), True, False)
+    good = history_of(keys, [a, b, c])
+
+    def changed(name, change, form=False):
+        history = json.loads(json.dumps(good))
+        change(history)
+        add(name, history, form, False)
+
+    changed("no statement", lambda history: history["statements"].clear())
+    changed("the first one missing", lambda history: history["statements"].pop(0))
+    changed("out of order", lambda history: history["statements"].reverse())
+    changed("another first pair", lambda history: history["first"].update(enc_pubkey=history["first"]["pubkey"]))
+    changed("of two users", lambda history: history["statements"][1].update(user_id=BOB))
+    changed("the same version twice", lambda history: history["statements"][1].update(version=2))
+    changed("an unknown field", lambda history: history["statements"][0].update(novel=1))
+    changed("another time", lambda history: history["statements"][1].update(ts=TS + 5), form=True)
+    changed("back to the first key", lambda history: history["statements"].append(
+        history_of(keys, [a, b, c, a])["statements"][2]))
+    return cases
+
+
+def check_history(cases, publics):
+    """By the keys alone: who signed what, and that each statement names the one before."""
+    by_text = {b64u(spki_of(key)): key for key in publics.values()}
+    for case in cases:
+        history, good = case["history"], bool(case["history"]["statements"])
+        signer, version = history["first"]["pubkey"], 1
+        users = {statement["user_id"] for statement in history["statements"]}
+        good = good and len(users) == 1
+        before = canonical_bytes({"user_id": min(users or {""}), "version": 1, **history["first"]})
+        seen, ended = {signer}, False
+        for statement in history["statements"]:
+            rest = {name: value for name, value in statement.items() if name != "sig"}
+            version += 1
+            good = good and not ended and statement["version"] == version and len(rest) == 7
+            good = good and statement["previous"] == b64u(hashlib.sha256(before).digest())
+            good = good and (statement["pubkey"] == signer or statement["pubkey"] not in seen)
+            good = good and verifies(by_text[signer], unb64u(statement["sig"]), STATEMENT_DOMAIN + canonical_bytes(rest))
+            before, signer, ended = canonical_bytes(rest), statement["pubkey"], statement["revoked"]
+            seen.add(signer)
+        assert good == case["valid"], case["name"]
+
+
 def write(name, about, cases):
     names = [case["name"] for case in cases]
     assert len(set(names)) == len(names), sorted(name for name in names if names.count(name) > 1)
@@ -1027,12 +1111,15 @@ def main():
     write("refs.json", "Message references, key fingerprints and directory statements.", ref_cases(keys, content))
     write("safety.json", "What two people compare to know each other's keys.", safety_cases(keys))
 
+    write("history.json", "Histories of a user's keys.", history_cases(keys))
+
     publics, privates = check_keys(read("keys.json"))
     checks = [("canonical.json", check_canonical, None), ("transport.json", check_transport, publics),
               ("proof.json", check_proof, publics),
               ("oaep.json", check_oaep, privates), ("content.json", check_content, publics),
               ("channel.json", checker(channel_preimage), publics), ("files.json", checker(files_preimage), publics),
-              ("refs.json", check_refs, publics), ("safety.json", check_safety, None)]
+              ("refs.json", check_refs, publics), ("safety.json", check_safety, None),
+              ("history.json", check_history, publics)]
     for name, check, known in checks:
         check(read(name), known)
     total = 0

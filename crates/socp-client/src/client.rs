@@ -5,11 +5,13 @@ use crate::error::ClientError;
 use crate::files::OutgoingFile;
 use crate::link::ServerUrl;
 use crate::profile::Profile;
-use socp_core::client::{ChannelReport, Event, FileProgress, FileReport, Person, SendFault, Target, TellFault};
+use socp_core::client::{
+    AccountChange, ChannelReport, Event, FileProgress, FileReport, Person, SendFault, Target, TellFault,
+};
 use socp_crypto::opaque::Registration;
 use socp_crypto::{IdentityText, Password, UserKeys};
-use socp_proto::UserId;
-use socp_proto::payload::RegisterFinish;
+use socp_proto::payload::{AccountDelete, RegisterFinish};
+use socp_proto::{KeyStatement, UserId};
 use std::future::Future;
 use std::path::PathBuf;
 use tokio::sync::{mpsc, oneshot};
@@ -211,6 +213,39 @@ impl Client {
         let (reply, answer) = oneshot::channel();
         let finish = finish.await?;
         self.request(Request::FinishPassword { finish, reply }).await?;
+        Ok(answer.await.map_err(|_| ClientError::Ended)??)
+    }
+
+    /// Whether the server knows changes of accounts (PROTOCOL II.13).
+    ///
+    /// # Errors
+    /// [`ClientError::Ended`] if the connection is.
+    pub async fn can_change_account(&self) -> Result<bool, ClientError> {
+        let (reply, answer) = oneshot::channel();
+        self.request(Request::CanChangeAccount { reply }).await?;
+        answer.await.map_err(|_| ClientError::Ended)
+    }
+
+    /// Tells the server that we have other keys from now on, or none, and returns when it has stored that. It then ends
+    /// every session of ours.
+    ///
+    /// # Errors
+    /// [`ClientError::Account`] says why it was not, or not surely, stored.
+    pub async fn update_keys(&self, statement: KeyStatement) -> Result<(), ClientError> {
+        self.change_account(AccountChange::Keys(Box::new(statement))).await
+    }
+
+    /// Has the server forget us, and returns when it has.
+    ///
+    /// # Errors
+    /// As [`Client::update_keys`].
+    pub async fn delete_account(&self, delete: AccountDelete) -> Result<(), ClientError> {
+        self.change_account(AccountChange::Delete(delete)).await
+    }
+
+    async fn change_account(&self, change: AccountChange) -> Result<(), ClientError> {
+        let (reply, answer) = oneshot::channel();
+        self.request(Request::ChangeAccount { change, reply }).await?;
         Ok(answer.await.map_err(|_| ClientError::Ended)??)
     }
 

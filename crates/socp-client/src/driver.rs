@@ -11,20 +11,23 @@ use crate::client::Options;
 use crate::elsewhere::Elsewhere;
 use crate::error::ClientError;
 use crate::files::{FileJob, FileLane, OutgoingFile};
+use crate::histories::Histories;
 use crate::link::{Backoff, Socket};
 use crate::profile::Profile;
 use crate::seal::{self, Delegate, SealCheck};
 use crate::worker::{Done, Job, Saying, Worker};
 use pump::End;
 use socp_core::client::{
-    ChannelReport, Client as Core, Command, Config, Event, FileProgress, FileReport, FileWork, Input, Output,
-    PasswordFault, Person, ResolveError, Sealed, SendFault, ServerPin, Target, TellFault, Ticket, TrustRecord, UserPin,
+    AccountChange, AccountFault, ChannelReport, Client as Core, Command, Config, Event, FileProgress, FileReport,
+    FileWork, Input, Output, PasswordFault, Person, ResolveError, Sealed, SendFault, ServerPin, Target, TellFault,
+    Ticket, TrustRecord, UserPin,
 };
 use socp_core::{Now, Verified};
 use socp_crypto::{CryptoError, PublicKey, UserKeys, random_bytes};
 use socp_proto::payload::{RegisterFinish, RegistrationRequest, RegistrationResponse};
 use socp_proto::{Fingerprint, Frame, KeyText, Meta, ServerId, UserId};
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_blocking;
@@ -71,6 +74,14 @@ pub(crate) enum Request {
         finish: Box<RegisterFinish>,
         reply: oneshot::Sender<Result<(), PasswordFault>>,
     },
+    ChangeAccount {
+        change: AccountChange,
+        reply: oneshot::Sender<Result<(), AccountFault>>,
+    },
+    /// Whether the server knows such changes.
+    CanChangeAccount {
+        reply: oneshot::Sender<bool>,
+    },
     Close,
 }
 
@@ -90,6 +101,7 @@ enum Waiter {
     Resolve(oneshot::Sender<Result<Person, ResolveError>>),
     BeginPassword(PasswordBegun),
     FinishPassword(oneshot::Sender<Result<(), PasswordFault>>),
+    ChangeAccount(oneshot::Sender<Result<(), AccountFault>>),
 }
 
 /// How long the last work on files may take when we end.
@@ -157,6 +169,7 @@ struct Driver {
     events: mpsc::Sender<Event>,
     pending: VecDeque<Event>,
     unsaved: Unsaved,
+    histories: Arc<Histories>,
     waiters: BTreeMap<Ticket, Waiter>,
     next_ticket: Ticket,
     entered: Option<Entered>,
@@ -212,6 +225,7 @@ impl Driver {
             events,
             pending: VecDeque::new(),
             unsaved: Unsaved::default(),
+            histories: Arc::default(),
             waiters: BTreeMap::new(),
             next_ticket: 0,
             entered: None,
@@ -340,6 +354,11 @@ impl Driver {
                 let waiter = Some(Waiter::FinishPassword(reply));
                 (Command::FinishPassword { ticket, finish }, waiter)
             }
+            Request::ChangeAccount { change, reply } => (
+                Command::ChangeAccount { ticket, change },
+                Some(Waiter::ChangeAccount(reply)),
+            ),
+            Request::CanChangeAccount { reply } => return forget(reply.send(self.core.takes_histories())),
             Request::Close => (Command::Close, None),
         };
         if let Some(waiter) = waiter {
@@ -514,6 +533,11 @@ impl Driver {
                     forget(reply.send(result));
                 }
             }
+            Event::AccountChanged { ticket, result } => {
+                if let Some(Waiter::ChangeAccount(reply)) = self.waiters.remove(&ticket) {
+                    forget(reply.send(result));
+                }
+            }
             Event::Stopped(stop) => {
                 if self.entered.is_none() {
                     self.pending.push_back(Event::Stopped(stop.clone()));
@@ -562,14 +586,21 @@ impl Driver {
             None => named_key(&frame),
         };
         let (delegate, unix) = (self.delegate.clone(), self.clock.now().unix);
-        let checked = blocking(move || Ok((seal::check(&frame, key.as_ref(), delegate.as_ref(), unix), frame)));
+        let histories = Arc::clone(&self.histories);
+        let checked = blocking(move || {
+            let checked = seal::check(&frame, key.as_ref(), delegate.as_ref(), unix);
+            Ok((checked, histories.without_false_ones(frame)))
+        });
         let input = match checked.await? {
-            (SealCheck::Good(by), frame) => Input::Frame(Verified::checked(frame, by)),
+            (SealCheck::Good(by), Some(frame)) => Input::Frame(Verified::checked(frame, by)),
             (SealCheck::Delegating(delegate), _) => {
                 self.delegate = Some(delegate);
                 return Ok(());
             }
-            (SealCheck::Bad, frame) => Input::Unverified(frame),
+            (SealCheck::Bad, Some(frame)) => Input::Unverified(frame),
+            (SealCheck::Good(_) | SealCheck::Bad, None) => Input::Bad {
+                reason: "news of somebody's keys that are not signed with the keys before".to_owned(),
+            },
         };
         self.input(input);
         Ok(())

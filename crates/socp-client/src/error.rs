@@ -1,8 +1,8 @@
 //! Everything that can go wrong for a client, in words for people: what, why, what to do.
 
-use socp_core::client::{PasswordFault, ResolveError, SendFault, Stop, TellFault};
+use socp_core::client::{AccountFault, PasswordFault, ResolveError, SendFault, Stop, TellFault};
 use socp_crypto::{CryptoError, KeyFileFault};
-use socp_proto::UserId;
+use socp_proto::{InvalidHistory, UserId};
 use socp_tls::TlsFault;
 use std::path::PathBuf;
 
@@ -140,6 +140,12 @@ pub enum ClientError {
     /// A message was not, or not surely, taken.
     #[error(transparent)]
     Tell(#[from] TellFault),
+    /// Our own account was not, or not surely, changed.
+    #[error(transparent)]
+    Account(#[from] AccountFault),
+    /// The keys were withdrawn, or changed as often as they can be.
+    #[error("these keys cannot be changed any more: {0}; register a new identity")]
+    KeysAtTheirEnd(InvalidHistory),
     /// A file was not, or not surely, sent.
     #[error(transparent)]
     SendFile(#[from] SendFault),

@@ -27,9 +27,11 @@ mod driver;
 mod elsewhere;
 mod error;
 mod files;
+mod histories;
 mod link;
 mod login;
 mod profile;
+mod rotation;
 mod safe_text;
 mod seal;
 mod worker;
@@ -41,10 +43,11 @@ pub use files::OutgoingFile;
 pub use link::{ServerUrl, connect};
 pub use login::log_in;
 pub use profile::{CardOutcome, Identity, Profile, ServerAlarm, Verdict};
+pub use rotation::{NewKeys, Replaced};
 pub use safe_text::is_hostile;
 pub use socp_core::client::channel::CHANNEL_ID;
 pub use socp_core::client::{
-    Alarm, ChannelReport, Event, FileFault, FileNews, FileProgress, FileReport, FileStage, Message, Person,
-    ResolveError, SendFault, SentRef, ServerPin, Source, Standing, Stop, Target, TellFault, Teller, Trust, TrustRecord,
-    UserPin, resolve,
+    AccountFault, Alarm, ChannelReport, Event, FileFault, FileNews, FileProgress, FileReport, FileStage, Message,
+    Person, ResolveError, SendFault, SentRef, ServerPin, Source, Standing, Stop, Target, TellFault, Teller, Trust,
+    TrustRecord, UserPin, resolve,
 };

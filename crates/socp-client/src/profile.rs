@@ -15,6 +15,7 @@ mod unlock;
 pub use alarms::{ServerAlarm, Verdict};
 pub use cards::CardOutcome;
 pub use identity::Identity;
+pub(crate) use identity::generate_key;
 
 use crate::error::ClientError;
 use identity::SealedKeys;
@@ -119,7 +120,7 @@ impl Profile {
     pub fn pins(&self) -> Result<Vec<UserPin>, ClientError> {
         let database = self.lock();
         let mut query = database
-            .prepare("SELECT user_id, pubkey, enc_pubkey, name, server_id, server_name FROM pins ORDER BY user_id")?;
+            .prepare("SELECT user_id, pubkey, enc_pubkey, name, server_id, server_name, version, revoked FROM pins ORDER BY user_id")?;
         let rows = query.query_map([], |row| Ok(read_pin(row)))?;
         rows.map(|row| row?.map_err(|what| damaged(&self.dir, &what))).collect()
     }
@@ -194,9 +195,11 @@ fn damaged(dir: &Path, what: &str) -> ClientError {
 }
 
 fn save_pin(database: &Connection, pin: &UserPin, first_seen: i64) -> Result<(), ClientError> {
+    let version = i64::try_from(pin.version).unwrap_or(i64::MAX);
     let mut insert = database.prepare_cached(
-        "INSERT INTO pins(user_id, pubkey, enc_pubkey, name, server_id, server_name, first_seen)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT(user_id) DO NOTHING",
+        "INSERT INTO pins(user_id, pubkey, enc_pubkey, name, server_id, server_name, first_seen, version, revoked)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT(user_id) DO UPDATE
+            SET pubkey = ?2, enc_pubkey = ?3, version = ?8, revoked = ?9 WHERE version < ?8",
     )?;
     insert.execute(params![
         pin.user.as_str(),
@@ -206,9 +209,13 @@ fn save_pin(database: &Connection, pin: &UserPin, first_seen: i64) -> Result<(),
         pin.server_id.as_ref().map(ServerId::as_str),
         pin.server_name,
         first_seen,
+        version,
+        pin.revoked,
     ])?;
-    let mut query = database.prepare_cached("SELECT pubkey = ?2 AND enc_pubkey = ?3 FROM pins WHERE user_id = ?1")?;
-    let keys = params![pin.user.as_str(), pin.pubkey.as_str(), pin.enc_pubkey.as_str()];
+    // Another program may know newer keys already.
+    let mut query = database
+        .prepare_cached("SELECT version > ?4 OR (pubkey = ?2 AND enc_pubkey = ?3) FROM pins WHERE user_id = ?1")?;
+    let keys = params![pin.user.as_str(), pin.pubkey.as_str(), pin.enc_pubkey.as_str(), version];
     let is_ours: bool = query.query_row(keys, |row| row.get(0))?;
     if is_ours {
         Ok(())
@@ -244,7 +251,14 @@ fn read_pin(row: &Row<'_>) -> Result<UserPin, String> {
             .map(|id| parsed(id, "server_id"))
             .transpose()?,
         server_name: optional_text(row, "server_name")?,
+        version: number(row, "version")?,
+        revoked: row.get("revoked").map_err(|error| format!("revoked: {error}"))?,
     })
+}
+
+fn number(row: &Row<'_>, column: &'static str) -> Result<u64, String> {
+    let number: i64 = row.get(column).map_err(|error| format!("{column}: {error}"))?;
+    u64::try_from(number).map_err(|error| format!("{column}: {error}"))
 }
 
 fn read_server(row: &Row<'_>) -> Result<ServerPin, String> {

@@ -54,6 +54,7 @@ fn here(peer: u64, user: u64, ts: u64) -> UserHere {
         caps: Capabilities::of(&["delegate/1", PRESENCE]).ok(),
         version: Some(1),
         directory_sig: Some(Base64Url::encode(&[0x22; 512])),
+        history: None,
     }
 }
 
@@ -157,6 +158,7 @@ impl Stage {
             meta: Meta::named(Some(&format!("user-{user}")), None).ok(),
             server_id: None,
             ts: None,
+            history: None,
         };
         self.first(link, user_id(0, user).as_str(), key, &Payload::UserHello(hello));
         let user = user_id(0, user);
@@ -335,6 +337,7 @@ fn live(stage: &mut Stage) {
             let remove = changes.iter().filter(|change| *change % 2 == 0).map(|change| UserGone {
                 user_id: user_id(peer, user_of(change + 200)),
                 ts: stage.now.unix,
+                deleted: false,
             });
             let batch = Batch {
                 from_seq: told + 1,

@@ -70,6 +70,7 @@ fn server() -> Server {
         meta: Meta::default(),
         version: 1,
         directory_sig: Base64Url::encode(&[0x22; 512]),
+        history: None,
     };
     let memory = Memory {
         users: vec![record(AUTHOR), record(READER)],
@@ -94,6 +95,7 @@ fn server() -> Server {
             meta: None,
             server_id: None,
             ts: None,
+            history: None,
         });
         let text = Draft::new(user(id), Address::everyone(), NOW.unix, &hello)
             .sign(&[])

@@ -182,6 +182,7 @@ mod tests {
             server_id: ServerId::try_from("s").unwrap(),
             meta: socp_proto::Meta::default(),
             server_name: None,
+            version: None,
         };
         Presence {
             page,

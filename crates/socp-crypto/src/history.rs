@@ -1,8 +1,9 @@
-//! The signatures of key histories (PROTOCOL II.11). Their form is checked where they are read (`socp-proto`).
+//! The signatures of key histories (PROTOCOL II.13). Their form is checked where they are read (`socp-proto`).
 
 use crate::error::CryptoError;
 use crate::private_key::PrivateKey;
 use crate::public_key::PublicKey;
+use socp_proto::payload::AccountDelete;
 use socp_proto::{Base64Url, KeyHistory, KeyStatement};
 
 /// Checks that every statement is signed by the signing key before it, and that all keys keep the rules of PROTOCOL part I, 1.
@@ -36,4 +37,14 @@ pub fn check_history(history: &KeyHistory) -> Result<(), CryptoError> {
 pub fn sign_statement(statement: KeyStatement, key: &PrivateKey) -> Result<KeyStatement, CryptoError> {
     let sig = Base64Url::encode(&key.sign(&statement.signed_text())?);
     Ok(KeyStatement { sig, ..statement })
+}
+
+/// Signs the wish to be forgotten.
+///
+/// # Errors
+///
+/// [`CryptoError::Internal`] if the library fails.
+pub fn sign_delete(delete: AccountDelete, key: &PrivateKey) -> Result<AccountDelete, CryptoError> {
+    let sig = Base64Url::encode(&key.sign(&delete.signed_text())?);
+    Ok(AccountDelete { sig, ..delete })
 }

@@ -1,4 +1,4 @@
-//! A person's identity as one text: both private keys, their history, and who it is (PROTOCOL II.11).
+//! A person's identity as one text: both private keys, their history, and who it is (PROTOCOL II.13).
 //!
 //! It is what leaves a machine, sealed: as a file, or for a server to keep. The text is canonical JSON with private keys as
 //! PKCS#8 in base64url. Whatever holds a private key is wiped when it is dropped; so reading borrows from the text, and

@@ -15,7 +15,7 @@
 //! | [`frame_content`] | the same, read off whole frames |
 //! | [`delegate`] | Ed25519 keys that sign in a server's name for a while (PROTOCOL II.3) |
 //! | [`safety`] | what two people compare to know each other's keys (PROTOCOL II.10) |
-//! | [`history`] | the signatures of key histories (PROTOCOL II.11) |
+//! | [`history`] | the signatures of key histories, and of an account's end (PROTOCOL II.13) |
 //! | [`identity`] | both private keys of a user, and all that makes one, as one text |
 //! | [`opaque`] | passwords that the server never sees (PROTOCOL II.9) |
 //! | [`keyfile`] | a private key at rest, under a password or a secret |
@@ -41,7 +41,7 @@ pub use content::{ContentFamily, ContentParts, ContentScheme, sign_content, veri
 pub use delegate::{DelegateKey, DelegatePublicKey};
 pub use error::{CryptoError, IdentityFault, KeyFault, KeyFileFault};
 pub use frame_content::{ContentCheck, check_content, content_preimage_of};
-pub use history::{check_history, sign_statement};
+pub use history::{check_history, sign_delete, sign_statement};
 pub use identity::{FullIdentity, IdentityText, UserKeys};
 pub use keyfile::{IDENTITY_FILE_BYTES_MAX, SealedIdentity, SealedKey, UnlockSecret};
 pub use opaque::{ExportKey, OpaqueSetup};

@@ -12,12 +12,18 @@ use socp_crypto::{
     CryptoError, FullIdentity, IdentityFault, IdentityText, KeyFileFault, Password, PrivateKey, SealedIdentity,
     SealedKey, SecretBytes, UnlockSecret, UserKeys, check_history, sign_statement,
 };
-use socp_proto::{Fingerprint, KeyHistory, UserId};
+use socp_proto::{Base64Url, Fingerprint, KeyHistory, UserId};
 use std::sync::OnceLock;
 
 fn keys() -> &'static [PrivateKey; 4] {
     static KEYS: OnceLock<[PrivateKey; 4]> = OnceLock::new();
-    KEYS.get_or_init(|| std::array::from_fn(|_| PrivateKey::generate().unwrap()))
+    KEYS.get_or_init(|| {
+        let vectors: Value = serde_json::from_str(include_str!("../../../vectors/keys.json")).unwrap();
+        let texts = vectors["cases"].as_array().unwrap().iter();
+        let ders = texts.filter_map(|case| case["pkcs8_b64u"].as_str());
+        let mut ders = ders.map(|text| Base64Url::try_from(text).unwrap().decode());
+        std::array::from_fn(|_| PrivateKey::from_pkcs8_der(&ders.next().unwrap()).unwrap())
+    })
 }
 
 fn first() -> UserKeys {
@@ -59,16 +65,18 @@ fn text(change: impl Fn(&mut Value)) -> IdentityText {
 
 #[test]
 fn what_was_written_is_read_and_written_the_same() {
-    let text = identity().to_text().unwrap();
+    // Signed once: each signature is another.
+    let identity = identity();
+    let text = identity.to_text().unwrap();
     let read = FullIdentity::from_text(&text).unwrap();
     assert_eq!(read.user_id, user());
     assert_eq!(
         (read.name, read.display_name),
-        (identity().name, identity().display_name)
+        (identity.name.clone(), identity.display_name.clone())
     );
     assert_eq!(
         (read.keys.public_pair(), read.history),
-        (second().public_pair(), identity().history)
+        (second().public_pair(), identity.history.clone())
     );
     assert_eq!(read.keys.old_enc[0].public_key(), first().enc.public_key());
     // Canonical: what any JSON library with sorted keys writes.
@@ -79,7 +87,7 @@ fn what_was_written_is_read_and_written_the_same() {
         display_name: None,
         keys: first(),
         history: None,
-        ..identity()
+        ..identity
     };
     let value: Value = serde_json::from_str(bare.to_text().unwrap().expose()).unwrap();
     let fields: Vec<&String> = value.as_object().unwrap().keys().collect();

@@ -18,8 +18,8 @@ use socp_crypto::content::{
     file_start_preimage, key_share_preimage, verify_content,
 };
 use socp_crypto::digest::sha256;
-use socp_crypto::{CryptoError, KeyFault, PrivateKey, PublicKey, SafetyCode, SafetyParty};
-use socp_proto::{Fingerprint, Frame, KeyText, Payload, UserId, hello_digest};
+use socp_crypto::{CryptoError, KeyFault, PrivateKey, PublicKey, SafetyCode, SafetyParty, check_history};
+use socp_proto::{Fingerprint, Frame, KeyHistory, KeyText, Payload, UserId, hello_digest};
 
 #[test]
 fn keys_json() {
@@ -106,6 +106,21 @@ fn proof_json() {
             "{name}"
         );
         check_signature(&keys, &case, envelope.signed_text().as_bytes());
+    }
+}
+
+#[test]
+fn history_json() {
+    for case in cases("history.json") {
+        let name = text(&case, "name");
+        let history = serde_json::from_value::<KeyHistory>(case["history"].clone());
+        assert_eq!(history.is_ok(), case["form"] == true, "{name}: {history:?}");
+        let Ok(history) = history else { continue };
+        assert_eq!(check_history(&history).is_ok(), case["valid"] == true, "{name}");
+        let owner = UserId::made_from(history.first().pubkey.fingerprint());
+        assert!(history.is_of(&owner), "{name}");
+        let again = serde_json::to_value(&history).unwrap();
+        assert_eq!(again, case["history"], "{name}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! The history of a user's keys (PROTOCOL II.11): which pair of keys came after which, each step signed by the signing key
+//! The history of a user's keys (PROTOCOL II.13): which pair of keys came after which, each step signed by the signing key
 //! before it.
 //!
 //! A history proves itself. Here its form is checked: one user, every version once and in order, each statement chained by
@@ -281,6 +281,12 @@ impl KeyHistory {
             .map(KeyStatement::pair)
     }
 
+    /// Whether these were the user's keys at some time.
+    #[must_use]
+    pub fn contains(&self, pair: &PublicPair) -> bool {
+        self.first() == pair || self.statements().iter().any(|statement| statement.pair() == *pair)
+    }
+
     /// Whether a signing key was one of this user's and has been replaced.
     #[must_use]
     pub fn has_replaced(&self, key: &KeyText) -> bool {
@@ -304,6 +310,19 @@ impl KeyHistory {
         let first = std::iter::once(&self.first().pubkey);
         let signers = first.chain(self.statements().iter().map(|statement| &statement.pubkey));
         signers.zip(self.statements())
+    }
+
+    /// About how long it is as JSON.
+    #[must_use]
+    pub fn text_bytes(&self) -> usize {
+        let pair = |pubkey: &KeyText, enc: &KeyText| pubkey.as_str().len().saturating_add(enc.as_str().len());
+        let first = pair(&self.first().pubkey, &self.first().enc_pubkey);
+        let statements = self.statements().iter();
+        statements.fold(first.saturating_add(64), |bytes, one| {
+            let keys = pair(&one.pubkey, &one.enc_pubkey);
+            let rest = one.sig.as_str().len().saturating_add(one.user_id.as_str().len());
+            bytes.saturating_add(keys).saturating_add(rest).saturating_add(256)
+        })
     }
 
     /// SHA-256 of all of it, signatures too: what is remembered of one that was checked.

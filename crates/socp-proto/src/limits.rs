@@ -48,14 +48,14 @@ pub const DELEGATION_LEFT_MIN_MS: u64 = 16 * 3_600_000;
 /// How often a server looks whether it is time for that (our choice).
 pub const DELEGATION_LOOK_MS: u64 = 60_000;
 /// Most changes of a user's keys; together they stay below [`GOSSIP_BYTES_MAX`] and [`FIRST_FRAME_BYTES_MAX`] (PROTOCOL
-/// II.11).
+/// II.13).
 pub const KEY_STATEMENTS_COUNT_MAX: usize = 16;
 /// Encryption keys that were replaced and that a user keeps for what comes late (our choice).
 pub const OLD_ENC_KEYS_COUNT_MAX: usize = 4;
 /// Longest text of an identity in bytes: six private keys of some 3.2 KiB and a full history of some 39 KiB (our choice).
 pub const IDENTITY_TEXT_BYTES_MAX: usize = 64 * 1024;
 /// Longest first message of a link, before anybody has said who it is (our choice).
-pub const FIRST_FRAME_BYTES_MAX: usize = 32 * 1024;
+pub const FIRST_FRAME_BYTES_MAX: usize = 48 * 1024;
 /// Longest name that somebody may log in with, in bytes (our choice).
 pub const LOGIN_NAME_BYTES_MAX: usize = 512;
 /// Longest identity that a server keeps, in characters of base64url: the longest text of one, and 16 bytes of a tag
@@ -194,7 +194,7 @@ pub const PROVERS_PER_KEY_COUNT_MAX: usize = 16;
 pub const LOCAL_USERS_COUNT_MAX: usize = 100_000;
 /// Longest gossip that is taken, envelope fields beyond the known ones included: keys, the largest profile, and room (our
 /// choice). It is kept, and shown to others.
-pub const GOSSIP_BYTES_MAX: usize = 16 * 1024;
+pub const GOSSIP_BYTES_MAX: usize = 48 * 1024;
 /// A peer that changes its mind about its links is told all it may have missed this often (our choice).
 pub const RETELL_INTERVAL_MS: u64 = 30_000;
 /// How much higher than ours the channel version of a peer may be, so that nobody uses it up (our choice).

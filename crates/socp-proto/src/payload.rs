@@ -13,6 +13,7 @@ mod channel;
 mod control;
 mod direct;
 mod file;
+mod keys;
 mod presence;
 mod server;
 mod user;
@@ -26,6 +27,7 @@ pub use channel::{ChannelAdd, ChannelKeyShare, ChannelMessage, ChannelShare, Cha
 pub use control::{Ack, CtrlClose, ErrorCode, ErrorNotice, Heartbeat};
 pub use direct::{DirectMessage, ServerDeliver, UserDeliver, msg_ref};
 pub use file::{FileChunk, FileEnd, FileMode, FileStart, FileStatus};
+pub use keys::{AccountDelete, KeyNews, KeyUpdate};
 pub use presence::{
     Batch, OfUser, PRESENCE, Presence, PresenceRequest, ServerPresence, UserAdvertise, UserGone, UserHere, UserRemove,
 };
@@ -168,6 +170,12 @@ frames! {
     PubkeyRequest(PubkeyRequest) = "PUBKEY_REQUEST",
     /// This one (SOCP §13).
     PubkeyResponse(PubkeyResponse) = "PUBKEY_RESPONSE",
+    /// A user has other keys (PROTOCOL II.13).
+    KeyUpdate(KeyUpdate) = "KEY_UPDATE",
+    /// Somebody has other keys (PROTOCOL II.13).
+    KeyNews(KeyNews) = "KEY_NEWS",
+    /// A user wants to be forgotten (PROTOCOL II.13).
+    AccountDelete(AccountDelete) = "ACCOUNT_DELETE",
     /// The far end wants to close (SOCP §11).
     CtrlClose(CtrlClose) = "CTRL_CLOSE",
     /// A direct message leaves its author (SOCP §9.2).

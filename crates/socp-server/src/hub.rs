@@ -450,7 +450,7 @@ impl Hub {
 
     /// Behind some records something is signed, for the same link as now.
     fn remember_cause(&mut self, save: SaveId, record: &Record) {
-        if matches!(record, Record::User(_) | Record::Pin(_)) {
+        if matches!(record, Record::User(_) | Record::Pin(_) | Record::Deleted(_)) {
             self.waiting.extend(self.cause().map(|cause| (save, cause)));
         }
     }
@@ -603,6 +603,8 @@ fn count(metrics: &Metrics, note: &Note) -> Option<Outcome> {
         Note::Undeliverable { .. } => metrics.dropped(Loss::Undeliverable),
         Note::Routed { is_local, .. } => metrics.routed(*is_local),
         Note::DialFailed { .. }
+        | Note::KeysChanged { .. }
+        | Note::Deleted { .. }
         | Note::PeerUp { .. }
         | Note::PeerDown { .. }
         | Note::DuplicateLink { .. }

@@ -14,6 +14,7 @@ pub mod admin;
 mod data_dir;
 mod dial;
 mod error;
+mod histories;
 mod http;
 mod hub;
 mod key_files;

@@ -1,5 +1,6 @@
 //! One link: a task that reads, a task that writes, and what they share.
 
+use crate::histories::Histories;
 use crate::hub::{HubMessage, Opener};
 use crate::keyring::Keyring;
 use crate::metrics::Metrics;
@@ -33,6 +34,7 @@ pub(crate) struct Wiring {
     pub(crate) pool: Pool,
     pub(crate) keyring: Keyring,
     pub(crate) verifiers: Arc<Verifiers>,
+    pub(crate) histories: Arc<Histories>,
     pub(crate) budgets: Budgets,
     pub(crate) verify_content: bool,
     /// How far clocks may be off, behind and ahead in ms.
@@ -51,6 +53,7 @@ impl Wiring {
             pool,
             keyring: Keyring::default(),
             verifiers: Arc::default(),
+            histories: Arc::default(),
             budgets: settings.budgets(),
             verify_content: settings.verify_content,
             clock_tolerance_ms: settings.clock_tolerance_ms,

@@ -14,6 +14,7 @@ const WITHOUT_TLS: &str = "no TLS, and others can reach this address: whoever is
 const BETWEEN: &str = "the server at this address proved its key, but not on our TLS session: somebody stands between, or TLS \
                        ends in front of it without a good certificate; refused";
 
+const KEY_CONFLICT: &str = "a peer advertises a known user with another key; refused";
 const OUSTED: &str = "an id was used with another key than the one it is made from; its owner has come, and that is \
                       undone";
 
@@ -75,11 +76,11 @@ pub(crate) fn note(note: &Note) {
         // The store itself says when it begins to fail.
         Note::SaveFailed { reason } => debug!(reason, "the store refused a record"),
         Note::PeerOverBudget { server } => warn!(%server, "a peer exceeds its presence budget"),
-        Note::KeyConflict { server, .. } => {
-            warn!(%server, "a peer advertises a known user with another key; refused")
-        }
+        Note::KeyConflict { server, .. } => warn!(%server, "{KEY_CONFLICT}"),
         Note::Ousted { .. } => warn!("{OUSTED}"),
-        Note::PeerComplained { .. }
+        Note::KeysChanged { .. }
+        | Note::Deleted { .. }
+        | Note::PeerComplained { .. }
         | Note::DuplicateLink { .. }
         | Note::UserUp { .. }
         | Note::UserDown { .. }

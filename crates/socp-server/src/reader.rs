@@ -3,6 +3,7 @@
 mod budget;
 mod in_order;
 
+use crate::histories::Histories;
 use crate::hub::HubMessage;
 use crate::link::{Delegate, LinkRole, LinkState, Wiring};
 use crate::metrics::{Loss, Metrics};
@@ -15,7 +16,7 @@ use socp_core::server::{Fault, FirstFrame, Input, LinkId, Seal, seal_of};
 use socp_crypto::frame_content::signature_of;
 use socp_crypto::{ContentCheck, DelegatePublicKey, PublicKey, check_content};
 use socp_proto::limits::FIRST_FRAME_BYTES_MAX;
-use socp_proto::payload::{directory_statement, msg_ref};
+use socp_proto::payload::{KeyUpdate, directory_statement, msg_ref};
 use socp_proto::{
     Base64Url, Delegation, Envelope, Fingerprint, Frame, FrameKind, KeyText, Payload, ServerId, UserId, escaped_form,
     utf8_form,
@@ -222,8 +223,9 @@ impl Reader<'_> {
         };
         self.introduced.clone_from(&key);
         let metrics = Arc::clone(&self.wiring.metrics);
+        let histories = Arc::clone(&self.wiring.histories);
         let checked = self.wiring.pool.run(&self.state.line(), move || {
-            match metrics.time_verifying(|| check_first(frame, key)) {
+            match metrics.time_verifying(|| check_first(frame, key, &histories)) {
                 Ok(first) => Input::First { link, first },
                 Err(fault) => Input::Refused { link, fault },
             }
@@ -251,7 +253,8 @@ impl Reader<'_> {
         let Some(key) = self.wiring.keyring.server(&origin) else {
             return PeerFrame::Checked(self.refused(blame(Fault::Signature { kind })));
         };
-        self.count_verifications(vouchers_in(&frame.payload).saturating_add(1));
+        let proofs = vouchers_in(&frame.payload).saturating_add(self.wiring.histories.unchecked_in(&frame.payload));
+        self.count_verifications(proofs.saturating_add(1));
         if let Payload::Heartbeat(heartbeat) = &frame.payload
             && let Some(delegation) = heartbeat.delegation.clone()
         {
@@ -259,8 +262,9 @@ impl Reader<'_> {
         }
         let link = self.link;
         let metrics = Arc::clone(&self.wiring.metrics);
+        let histories = Arc::clone(&self.wiring.histories);
         let checked = self.wiring.pool.run(&self.state.line(), move || {
-            match metrics.time_verifying(|| check_peer(frame, &key, &metrics)) {
+            match metrics.time_verifying(|| check_peer(frame, &key, &metrics, &histories)) {
                 Ok(frame) => Input::Peer {
                     link,
                     frame: Verified::checked(frame, Fingerprint::from_bytes(key.fingerprint())),
@@ -289,10 +293,12 @@ impl Reader<'_> {
             return self.refused(Fault::Signature { kind });
         }
         let (link, server) = (self.link, delegate.server);
-        let vouchers = vouchers_in(&frame.payload);
+        let unchecked = self.wiring.histories.unchecked_in(&frame.payload);
+        let vouchers = vouchers_in(&frame.payload).saturating_add(unchecked);
         let home = (vouchers > 0).then(|| self.wiring.keyring.server(home)).flatten();
+        let histories = Arc::clone(&self.wiring.histories);
         let Some(home) = home else {
-            return match check_gossiped_keys(&frame.payload) {
+            return match check_gossiped_keys(&frame.payload).and_then(|()| histories.check(&frame.payload)) {
                 Ok(()) => Checked::now(Input::Peer {
                     link,
                     frame: Verified::checked(frame, server),
@@ -303,10 +309,15 @@ impl Reader<'_> {
         self.count_verifications(vouchers);
         let metrics = Arc::clone(&self.wiring.metrics);
         let checked = self.wiring.pool.run(&self.state.line(), move || {
-            if let Err(fault) = check_gossiped_keys(&frame.payload) {
+            let checked = metrics.time_verifying(|| {
+                check_gossiped_keys(&frame.payload)?;
+                histories.check(&frame.payload)?;
+                drop_false_vouchers(&mut frame, &home, &metrics);
+                Ok(())
+            });
+            if let Err(fault) = checked {
                 return Input::Refused { link, fault };
             }
-            metrics.time_verifying(|| drop_false_vouchers(&mut frame, &home, &metrics));
             let frame = Verified::checked(frame, server);
             Input::Peer { link, frame }
         });
@@ -328,9 +339,10 @@ impl Reader<'_> {
             return self.refuse(refused("the delegation does not hold at this time")).await;
         }
         let metrics = Arc::clone(&self.wiring.metrics);
+        let histories = Arc::clone(&self.wiring.histories);
         let checked = self.wiring.pool.run(&self.state.line(), move || {
             metrics.time_verifying(|| {
-                let frame = check_peer(frame, &key, &metrics)?;
+                let frame = check_peer(frame, &key, &metrics, &histories)?;
                 let public = DelegatePublicKey::of(&delegation, &key);
                 let public = public.map_err(|_| refused("the delegation is not signed by this server's key"))?;
                 let server = Fingerprint::from_bytes(key.fingerprint());
@@ -354,7 +366,8 @@ impl Reader<'_> {
 
     fn on_user_frame(&mut self, frame: Frame, key: KeyText) -> Checked {
         let has_sig = !frame.envelope.sig.is_empty();
-        let has_content = self.wiring.verify_content && signature_of(&frame.payload).is_some();
+        let is_of_account = matches!(frame.envelope.kind, FrameKind::KeyUpdate | FrameKind::AccountDelete);
+        let has_content = is_of_account || (self.wiring.verify_content && signature_of(&frame.payload).is_some());
         let link = self.link;
         if !has_sig && !has_content {
             return Checked::now(Input::User {
@@ -396,12 +409,13 @@ fn verify_transport(envelope: &Envelope, key: &PublicKey) -> bool {
 }
 
 /// Checks what a peer sent: the signature of who answers for it, the keys it tells of, and who vouches for them.
-fn check_peer(mut frame: Frame, key: &PublicKey, metrics: &Metrics) -> Result<Frame, Fault> {
+fn check_peer(mut frame: Frame, key: &PublicKey, metrics: &Metrics, histories: &Histories) -> Result<Frame, Fault> {
     let kind = frame.envelope.kind;
     if !verify_transport(&frame.envelope, key) {
         return Err(Fault::Signature { kind });
     }
     check_gossiped_keys(&frame.payload)?;
+    histories.check(&frame.payload)?;
     leave_out_no_keys(&mut frame.payload);
     drop_false_vouchers(&mut frame, key, metrics);
     Ok(frame)
@@ -472,7 +486,36 @@ fn check_user(frame: &Frame, key: &PublicKey, has_sig: bool, has_content: bool) 
             kind: frame.envelope.kind,
         });
     }
+    if let Some(Signed { text, sig }) = signed_of_account(&frame.payload)? {
+        let is_good = key.verify(&text, &sig).is_ok();
+        return Ok(is_good.then(|| Fingerprint::from_bytes(key.fingerprint())));
+    }
     check_author(frame, key, has_content)
+}
+
+/// Something signed that stands inside a payload.
+struct Signed {
+    text: Vec<u8>,
+    sig: Vec<u8>,
+}
+
+/// What a change of an account is signed over, and the signature; new keys must be acceptable ones.
+fn signed_of_account(payload: &Payload) -> Result<Option<Signed>, Fault> {
+    if let Payload::KeyUpdate(KeyUpdate { statement }) = payload {
+        accept_key(&statement.pubkey)?;
+        accept_key(&statement.enc_pubkey)?;
+        return Ok(Some(Signed {
+            text: statement.signed_text(),
+            sig: statement.sig.decode(),
+        }));
+    }
+    if let Payload::AccountDelete(delete) = payload {
+        return Ok(Some(Signed {
+            text: delete.signed_text(),
+            sig: delete.sig.decode(),
+        }));
+    }
+    Ok(None)
 }
 
 fn check_author(frame: &Frame, key: &PublicKey, is_wanted: bool) -> Result<Option<Fingerprint>, Fault> {
@@ -532,7 +575,8 @@ fn offered_key(payload: &Payload, expected: Option<KeyText>) -> Option<KeyText> 
 
 /// Checks the keys that a first frame offers, and its signature by the first of them; that of a proof by the key of the
 /// introduction before it.
-fn check_first(mut frame: Frame, offered: Option<KeyText>) -> Result<FirstFrame, Fault> {
+fn check_first(mut frame: Frame, offered: Option<KeyText>, histories: &Histories) -> Result<FirstFrame, Fault> {
+    histories.check(&frame.payload)?;
     let mut second = None;
     if let Payload::UserHello(hello) = &frame.payload {
         second.clone_from(&hello.enc_pubkey);

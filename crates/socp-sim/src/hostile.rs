@@ -447,6 +447,7 @@ impl World {
             version: None,
             directory_sig: None,
             server_name: None,
+            history: None,
         }
     }
 
@@ -496,6 +497,7 @@ impl World {
             Payload::UserRemove(UserRemove {
                 user_id,
                 server_id: server_id.clone(),
+                deleted: false,
             })
         };
         self.lie_as(host, link, Id::from(&server_id), "*", &payload);
@@ -507,6 +509,7 @@ impl World {
         let remove = UserRemove {
             user_id: self.users[user].id.clone(),
             server_id: self.liar(host).id.clone(),
+            deleted: false,
         };
         self.lie(host, link, "*", &Payload::UserRemove(remove));
     }
@@ -616,6 +619,7 @@ impl World {
             meta: None,
             server_id: Some(self.nodes[far].config.server_id.clone()),
             ts: Some(BEGIN + self.queue.now()),
+            history: None,
         };
         let from = Id::from(&self.users[user].id);
         self.lie_as(host, link, from, "*", &Payload::UserHello(hello));

@@ -115,7 +115,7 @@ impl Node {
             Record::User(user) => {
                 self.disk.users.insert(user.user_id.clone(), user);
             }
-            Record::Ousted(user) => {
+            Record::Ousted(user) | Record::Deleted(user) => {
                 self.disk.users.remove(&user);
             }
             Record::Password(_) => {}

@@ -196,6 +196,7 @@ impl World {
             meta: Meta::named(Some(id.as_str()), None).ok(),
             server_id: Some(self.nodes[host].config.server_id.clone()),
             ts: Some(ts),
+            history: None,
         };
         self.user_sends(user, "*", ts, &Payload::UserHello(hello), true);
         if self.users[user].is_observer {

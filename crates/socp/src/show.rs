@@ -119,6 +119,7 @@ pub(crate) fn human(event: &Event) -> Option<String> {
             Some(format!("[{}] * connected to {}{first}", clock_now(), safe(name)))
         }
         Event::Presence(_)
+        | Event::AccountChanged { .. }
         | Event::Sent { .. }
         | Event::Failed { .. }
         | Event::ChannelSent { .. }
@@ -195,6 +196,7 @@ pub(crate) fn as_json(event: &Event) -> Option<Value> {
         Event::Offline { reason } => Some(json!({ "event": "offline", "reason": reason })),
         Event::Stopped(stop) => Some(json!({ "event": "error", "code": "STOPPED", "detail": stop.to_string() })),
         Event::Sent { .. }
+        | Event::AccountChanged { .. }
         | Event::Failed { .. }
         | Event::ChannelSent { .. }
         | Event::FileProgress { .. }

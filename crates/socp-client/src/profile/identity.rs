@@ -1,4 +1,4 @@
-//! Who a profile is: two sealed private keys, their history, and how the whole of it leaves and enters (PROTOCOL II.11).
+//! Who a profile is: two sealed private keys, their history, and how the whole of it leaves and enters (PROTOCOL II.13).
 
 use super::unlock::Lock;
 use super::{Profile, damaged, schema};
@@ -42,6 +42,12 @@ impl Identity {
     #[must_use]
     pub fn version(&self) -> u64 {
         self.history.as_ref().map_or(1, KeyHistory::version)
+    }
+
+    /// Whether the keys are withdrawn.
+    #[must_use]
+    pub fn is_revoked(&self) -> bool {
+        self.history.as_ref().is_some_and(KeyHistory::is_revoked)
     }
 
     fn of(full: &FullIdentity) -> Self {
@@ -210,6 +216,31 @@ impl Profile {
         Ok(Self { sealed, ..self.clone() })
     }
 
+    /// Removes the identity and everything else that this profile knows; the directory stays, and what is not ours in it.
+    ///
+    /// # Errors
+    /// [`ClientError::File`] if a file cannot be removed.
+    pub fn remove(self) -> Result<(), ClientError> {
+        let dir = self.dir.clone();
+        // The last handle closes the database.
+        drop(self);
+        let database = ["", "-wal", "-shm"].map(|end| format!("{}{end}", schema::FILE));
+        for name in database.into_iter().chain([super::unlock::FILE.to_owned()]) {
+            let path = dir.join(name);
+            match std::fs::remove_file(&path) {
+                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(ClientError::File {
+                        what: "remove",
+                        path,
+                        source,
+                    });
+                }
+                Ok(()) | Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Puts other keys in the place of the present ones, and keeps the encryption key that was replaced for what comes
     /// late. `password` is the profile's, as for [`Profile::unlock`].
     ///
@@ -247,6 +278,11 @@ impl Profile {
             ..self.clone()
         })
     }
+}
+
+/// One new key; takes up to a few seconds.
+pub(crate) fn generate_key() -> Result<PrivateKey, ClientError> {
+    Ok(PrivateKey::generate()?)
 }
 
 /// Two new keys, each on a thread of its own: one takes up to a few seconds.

@@ -64,6 +64,7 @@ const MIGRATIONS: &[&str] = &[
     ) STRICT;
 ",
     TRUST,
+    PIN_VERSIONS,
 ];
 
 /// A key for each purpose, their history, and what was replaced. Without `enc_pubkey` one key does both.
@@ -113,6 +114,12 @@ const TRUST: &str = "
         server_pub TEXT NOT NULL,
         seen_at INTEGER NOT NULL
     ) STRICT;
+";
+
+/// Which of a user's pairs of keys is pinned, and whether its owner has withdrawn it.
+const PIN_VERSIONS: &str = "
+    ALTER TABLE pins ADD COLUMN version INTEGER NOT NULL DEFAULT 1;
+    ALTER TABLE pins ADD COLUMN revoked INTEGER NOT NULL DEFAULT 0 CHECK (revoked IN (0, 1));
 ";
 
 /// Makes the directory if there is none, for its owner only.

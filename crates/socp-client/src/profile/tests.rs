@@ -13,6 +13,8 @@ const UNDONE: &[&str] = &[
      ALTER TABLE identity DROP COLUMN sealed_enc_key;
      ALTER TABLE identity DROP COLUMN history;
      DROP TABLE old_enc_keys;",
+    "DROP TABLE tls_pins;",
+    "ALTER TABLE pins DROP COLUMN version; ALTER TABLE pins DROP COLUMN revoked;",
 ];
 
 /// Makes of a new database one of an old version.
@@ -34,6 +36,8 @@ fn pin(user: &str, key: u8) -> UserPin {
         name: Some("bob".to_owned()),
         server_id: None,
         server_name: None,
+        version: 1,
+        revoked: false,
     }
 }
 

@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 /// The file's name in the profile directory.
-const FILE: &str = "unlock.key";
+pub(super) const FILE: &str = "unlock.key";
 
 /// What the keys of one profile are sealed with.
 pub(super) enum Lock<'a> {

@@ -86,6 +86,7 @@ async fn a_copy_opens_with_its_members_key_and_bears_our_signature() {
             server_id: ServerId::try_from(SERVER).unwrap(),
             meta: Meta::default(),
             server_name: None,
+            version: None,
         };
         let page = ListResponse {
             users: vec![user(ALICE)],

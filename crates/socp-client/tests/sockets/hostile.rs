@@ -233,5 +233,6 @@ fn advert(user: usize) -> Payload {
         version: None,
         directory_sig: None,
         server_name: None,
+        history: None,
     })
 }

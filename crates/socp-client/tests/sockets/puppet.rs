@@ -117,6 +117,7 @@ pub(crate) fn key_of(user: &str, key: Option<&PrivateKey>) -> Payload {
         directory_sig: None,
         meta: None,
         server_name: None,
+        history: None,
     })
 }
 

@@ -156,6 +156,11 @@ impl Alarms {
         self.verified.contains(user)
     }
 
+    /// The keys are others now, which nobody has compared.
+    pub(super) fn unverify(&mut self, user: &UserId) {
+        self.verified.remove(user);
+    }
+
     pub(super) fn verify(&mut self, user: &UserId) {
         self.expected.remove(user);
         self.verified.insert(user.clone());

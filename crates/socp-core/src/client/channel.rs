@@ -167,8 +167,8 @@ impl Channel {
         if around.people.get(&to).is_none() {
             return self.note_failure(broadcast, to.clone(), TellFault::NotOnline(to));
         }
-        if let Some(fault) = around.pins.alarms.stop(&to) {
-            return self.note_failure(broadcast, to, fault);
+        if let Some(why) = around.pins.refusal(&to) {
+            return self.note_failure(broadcast, to, why);
         }
         let ticket = self.next_ticket;
         self.next_ticket = ticket.wrapping_add(1);
@@ -182,7 +182,7 @@ impl Channel {
         let Some(copy) = self.copies.get_mut(&ticket) else {
             return;
         };
-        let Some(pin) = around.pins.get(&copy.to) else {
+        let Some(pin) = around.pins.newest(&copy.to) else {
             return around.asks.ask_key(around.now, &copy.to, around.out);
         };
         let Some(broadcast) = self.broadcasts.iter().find(|it| it.ticket == copy.broadcast) else {

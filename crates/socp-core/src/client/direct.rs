@@ -59,7 +59,7 @@ impl Direct {
                 why,
             });
         }
-        if let Some(pin) = pins.get(&tell.to) {
+        if let Some(pin) = pins.newest(&tell.to) {
             return self.seal(now, tell, pin, out);
         }
         asks.ask_key(now, &tell.to, out);
@@ -84,7 +84,7 @@ impl Direct {
         if self.outgoing.len() >= OUTGOING_COUNT_MAX {
             return Some(TellFault::Busy);
         }
-        pins.alarms.stop(&tell.to)
+        pins.refusal(&tell.to)
     }
 
     fn seal(&mut self, now: Now, tell: Tell, pin: &UserPin, out: &mut Outbox) {

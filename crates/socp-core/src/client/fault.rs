@@ -136,6 +136,30 @@ pub enum Stop {
     NoAnswer,
 }
 
+/// Why our own account was not, or not surely, changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AccountFault {
+    /// The server does not know such changes.
+    #[error(
+        "this server does not know changes of accounts (history/1), so nothing was changed; ask its operator to update it"
+    )]
+    Unable,
+    /// Another change is under way.
+    #[error("another change of this account is under way")]
+    Busy,
+    /// The server says no.
+    #[error("the server refuses it: {code} {detail}")]
+    Refused {
+        /// The kind of refusal.
+        code: ErrorCode,
+        /// The server's words.
+        detail: String,
+    },
+    /// The link broke, or nothing was answered.
+    #[error("the server did not answer, so it may or may not have happened")]
+    NoAnswer,
+}
+
 /// Why a message was not, or not surely, taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TellFault {

@@ -16,7 +16,7 @@ use crate::clock::Now;
 use crate::seen::{SeenCache, SeenKey, content_key};
 use socp_proto::limits::DIRECT_TEXT_BYTES_MAX;
 use socp_proto::payload::{ChannelMessage, UserDeliver, msg_ref};
-use socp_proto::{Address, Base64Url, Card, UserId};
+use socp_proto::{Address, Base64Url, Card, KeyText, UserId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Text in one OAEP block (PROTOCOL I.1).
@@ -52,6 +52,8 @@ struct Content {
     to: Address,
     ciphertext: Base64Url,
     content_sig: Base64Url,
+    /// Which key the author says it is; nothing rests on it but whether to ask for a newer one.
+    sender_pub: KeyText,
     ts: u64,
 }
 
@@ -104,6 +106,7 @@ impl Inbox {
             to: head.to,
             ciphertext: message.ciphertext,
             content_sig: message.content_sig,
+            sender_pub: message.sender_pub,
         };
         if content.to != Address::from(&self.user) {
             return refuse(&content, "it is addressed to somebody else", out);
@@ -131,6 +134,7 @@ impl Inbox {
             to: head.to,
             ciphertext: message.ciphertext,
             content_sig: message.content_sig,
+            sender_pub: message.sender_pub,
         };
         let is_elsewhere = message.group_id.is_some_and(|group| group != CHANNEL_ID);
         if is_elsewhere || (content.to != Address::from(&self.user) && !is_for_all(&content.to)) {
@@ -153,7 +157,7 @@ impl Inbox {
         if pins.alarms.is_stopped(&content.author) {
             return refuse(&content, STOPPED, out);
         }
-        if let Some(pin) = pins.get(&content.author) {
+        if let Some(pin) = pins.signer(&content.author, Some(&content.sender_pub)) {
             let from = people.describe(&content.author, pins);
             return self.open(content, pin, from, out);
         }

@@ -2,15 +2,15 @@
 
 use super::alarm::{Alarm, TrustNews, TrustRecord};
 use super::channel::ChannelReport;
-use super::fault::{OpenFault, PasswordFault, ResolveError, Stop, TellFault};
+use super::fault::{AccountFault, OpenFault, PasswordFault, ResolveError, Stop, TellFault};
 use super::file_io::{FileDone, FileNews, FileProgress, FileReport, FileWork, SendFault, Source, Target};
 use super::trust::Standing;
 use crate::clock::Unix;
 use crate::verified::Verified;
-use socp_proto::payload::{RegisterFinish, RegistrationRequest, RegistrationResponse};
+use socp_proto::payload::{AccountDelete, RegisterFinish, RegistrationRequest, RegistrationResponse};
 use socp_proto::{
-    Base64Url, Bytes32, CardFingerprint, Draft, ErrorCode, Frame, KeyHistory, KeyText, Meta, PublicPair, ServerId,
-    UserId,
+    Base64Url, Bytes32, CardFingerprint, Draft, ErrorCode, Frame, KeyHistory, KeyStatement, KeyText, Meta, PublicPair,
+    ServerId, UserId,
 };
 
 /// Names one thing under way. The driver chooses those of commands; [`Output::Open`] counts its own.
@@ -67,6 +67,10 @@ pub struct UserPin {
     pub server_id: Option<ServerId>,
     /// The home server's name, if it was shown.
     pub server_name: Option<String>,
+    /// Which of the user's pairs of keys this is (PROTOCOL II.13).
+    pub version: u64,
+    /// The user has withdrawn the keys; nothing is sent to them.
+    pub revoked: bool,
 }
 
 impl UserPin {
@@ -103,7 +107,8 @@ pub enum Input {
         /// Why, for people.
         reason: String,
     },
-    /// A frame whose transport signature fits the pinned server key, or, with none pinned, the key that it names itself.
+    /// A frame whose transport signature fits the pinned server key, or, with none pinned, the key that it names itself. A
+    /// key history in it proves itself: the driver has checked every signature, and taken out what does not verify.
     Frame(Verified<Frame>),
     /// A frame whose transport signature does not fit.
     Unverified(Frame),
@@ -225,8 +230,24 @@ pub enum Command {
         /// What the server is to keep.
         finish: Box<RegisterFinish>,
     },
+    /// Change our own account; ends in [`Event::AccountChanged`].
+    ChangeAccount {
+        /// Names this command.
+        ticket: Ticket,
+        /// How.
+        change: AccountChange,
+    },
     /// Leave.
     Close,
+}
+
+/// What is changed about our own account (PROTOCOL II.13).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccountChange {
+    /// Other keys, or none: signed by the present signing key.
+    Keys(Box<KeyStatement>),
+    /// Its end, signed.
+    Delete(AccountDelete),
 }
 
 /// What the driver must do, in order.
@@ -382,6 +403,13 @@ pub enum Event {
         alarm: Alarm,
         /// The keys as pinned, or as the card says.
         known: Option<CardFingerprint>,
+    },
+    /// How a change of our own account went.
+    AccountChanged {
+        /// The ticket of the command.
+        ticket: Ticket,
+        /// Whether the server has it on its disk.
+        result: Result<(), AccountFault>,
     },
     /// The server has taken a message.
     Sent {

@@ -18,6 +18,8 @@
 //! | [`alarm`] | other keys than those, the hard stop |
 //! | [`trust`] | how far somebody can be relied on, beside every name |
 //! | `names` | whose names look alike |
+//! | `pins` | keys of users at first sight, and how they go on |
+//! | `account` | changing our own account |
 //! | `direct` | messages on their way out |
 //! | [`channel`] | messages to the public channel on their way out |
 //! | `inbox` | messages on their way in |
@@ -28,6 +30,7 @@
 //! | `recent` | what was called sent lately |
 //! | `asks` | key requests not yet answered |
 
+mod account;
 pub mod alarm;
 pub mod channel;
 pub mod fault;
@@ -59,18 +62,20 @@ mod tests;
 pub use crate::batches::{Batches, Step};
 pub use alarm::{Alarm, Teller, TrustNews, TrustRecord};
 pub use channel::ChannelReport;
-pub use fault::{OpenFault, PasswordFault, ResolveError, Stop, TellFault};
+pub use fault::{AccountFault, OpenFault, PasswordFault, ResolveError, Stop, TellFault};
 pub use file_io::{
     FileDone, FileFault, FileNews, FileProgress, FileReport, FileStage, FileWork, SealChunk, SendFault, Source, Target,
 };
 pub use io::{
-    Command, Config, Event, Input, Message, Output, Person, Place, Sealed, SentRef, ServerPin, Ticket, UserPin,
+    AccountChange, Command, Config, Event, Input, Message, Output, Person, Place, Sealed, SentRef, ServerPin, Ticket,
+    UserPin,
 };
 pub use people::resolve;
 pub use trust::{Standing, Trust};
 
 use crate::clock::{Mono, Now};
 use crate::verified::Verified;
+use account::Account;
 use alarm::{Alarms, Heard};
 use around::Around;
 use asks::{Asks, Why};
@@ -82,11 +87,13 @@ use names::Likenesses;
 use outbox::Outbox;
 use password::Passwords;
 use people::{People, shown_with_key};
-use pins::{Pins, Seen};
+use pins::{Pins, Seen, Shown};
 use recent::Recent;
 use session::Session;
 use socp_proto::limits::{CONTACTS_ASKED_COUNT_MAX, LOCAL_USERS_COUNT_MAX, REMOTE_USERS_COUNT_MAX};
-use socp_proto::payload::{ErrorNotice, PRESENCE, PubkeyResponse, UserAdvertise, UserRemove};
+use socp_proto::payload::{
+    ErrorNotice, KeyNews, KeyUpdate, OnlineUser, PRESENCE, PubkeyResponse, UserAdvertise, UserRemove,
+};
 use socp_proto::{CONTACTS, Card, CardFingerprint, ErrorCode, Fingerprint, Frame, FrameKind, KeyText, Payload, UserId};
 
 /// An answer that has not come after this long will not come (our choice).
@@ -99,6 +106,8 @@ pub const HELD_COUNT_MAX: usize = 64;
 /// Own messages that wait for the server (our choice).
 pub const OUTGOING_COUNT_MAX: usize = 4_096;
 
+/// Newer keys that are asked for at once when a server's list names them (our choice).
+const NEWER_KEYS_COUNT_MAX: usize = 64;
 /// How long leaving waits for words that are being signed (our choice).
 const LAST_WORDS_WAIT_MAX_MS: u64 = 2_000;
 
@@ -115,6 +124,7 @@ pub struct Client {
     channel: Channel,
     files: Files,
     inbox: Inbox,
+    account: Account,
     recent: Recent,
     passwords: Passwords,
     /// We want to leave, at the latest then.
@@ -134,7 +144,13 @@ impl Client {
             channel: Channel::new(config.keys.pubkey.clone()),
             recent: Recent::default(),
             passwords: Passwords::default(),
-            session: Session::new(config.keys, config.meta, config.program, config.server),
+            account: Account::default(),
+            session: Session::new(
+                (config.keys, config.history),
+                config.meta,
+                config.program,
+                config.server,
+            ),
             people: People::default(),
             likenesses: Likenesses::of(config.pins.iter()),
             pins: Pins::new(config.pins, Alarms::new(config.trust)),
@@ -215,6 +231,7 @@ impl Client {
         self.session.on_timeout(now, &mut self.out);
         self.people.on_timeout(now, &self.pins, &mut self.out);
         self.passwords.on_timeout(now, &mut self.out);
+        self.account.on_timeout(now, &mut self.out);
         for (user, why) in self.asks.take_expired(now) {
             match why {
                 Why::Key => self.on_no_key(&user, &TellFault::NoAnswer),
@@ -253,6 +270,12 @@ impl Client {
         self.pins.alarms.users()
     }
 
+    /// Whether the server that has let us in takes key histories (PROTOCOL II.13).
+    #[must_use]
+    pub fn takes_histories(&self) -> bool {
+        self.session.takes_histories()
+    }
+
     /// When [`Client::handle_timeout`] wants to be called, if nothing happens before.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Mono> {
@@ -262,6 +285,7 @@ impl Client {
             self.asks.deadline(),
             self.files.deadline(),
             self.passwords.deadline(),
+            self.account.deadline(),
             self.leave_by,
         ];
         waits.into_iter().flatten().min()
@@ -271,6 +295,7 @@ impl Client {
         self.session.on_disconnected();
         self.asks.clear();
         self.passwords.on_disconnected(&mut self.out);
+        self.account.on_disconnected(&mut self.out);
         self.direct.on_disconnected(&mut self.out);
         self.channel.on_disconnected();
         self.in_files(now, Files::on_disconnected);
@@ -320,6 +345,14 @@ impl Client {
             Command::FinishPassword { ticket, finish } => {
                 self.passwords.finish(now, ticket, *finish, &mut self.out);
             }
+            Command::ChangeAccount { ticket, change } => {
+                let payload = match change {
+                    AccountChange::Keys(statement) => Payload::KeyUpdate(KeyUpdate { statement: *statement }),
+                    AccountChange::Delete(delete) => Payload::AccountDelete(delete),
+                };
+                let is_able = self.session.takes_histories();
+                self.account.ask(now, ticket, &payload, is_able, &mut self.out);
+            }
             Command::Close => {
                 self.in_files(now, Files::on_close);
                 self.leave_by = Some(now.mono.saturating_add(LAST_WORDS_WAIT_MAX_MS));
@@ -352,10 +385,17 @@ impl Client {
     /// A frame of our server that is no part of a file.
     fn on_word(&mut self, now: Now, frame: Frame) {
         match frame.payload {
-            Payload::ListResponse(page) => self.people.on_page(now, page, &self.pins, &mut self.out),
+            Payload::ListResponse(page) => {
+                self.note_versions(now, &page.online);
+                self.people.on_page(now, page, &self.pins, &mut self.out);
+            }
             Payload::UserAdvertise(advert) => self.on_advertise(now, advert),
             Payload::UserRemove(remove) => self.on_remove(&remove),
-            Payload::Presence(presence) => self.people.on_presence(now, presence, &self.pins, &mut self.out),
+            Payload::Presence(presence) => {
+                self.note_versions(now, &presence.add);
+                self.people.on_presence(now, presence, &self.pins, &mut self.out);
+            }
+            Payload::KeyNews(news) => self.on_key_news(now, &news),
             Payload::PubkeyResponse(answer) => self.on_pubkey(now, answer),
             Payload::UserDeliver(message) => {
                 let head = inbox::Head {
@@ -379,7 +419,10 @@ impl Client {
             }
             Payload::Error(error) => self.on_error(&error),
             Payload::RegisterChallenge(challenge) => self.passwords.on_challenge(challenge, &mut self.out),
-            Payload::Ack(ack) => self.passwords.on_ack(&ack, &mut self.out),
+            Payload::Ack(ack) => {
+                self.passwords.on_ack(&ack, &mut self.out);
+                self.account.on_ack(&ack, &mut self.out);
+            }
             Payload::CtrlClose(_)
             | Payload::RegisterStart(_)
             | Payload::RegisterFinish(_)
@@ -396,6 +439,8 @@ impl Client {
             | Payload::ServerAnnounce(_)
             | Payload::ServerDeliver(_)
             | Payload::UserHello(_)
+            | Payload::KeyUpdate(_)
+            | Payload::AccountDelete(_)
             | Payload::ListRequest(_)
             | Payload::ServerPresence(_)
             | Payload::PresenceRequest(_)
@@ -425,6 +470,7 @@ impl Client {
         if let Payload::Ack(ack) = &frame.payload {
             if self.session.on_ack(ack, by, &mut self.out) {
                 self.passwords.on_online(ack.server_id.clone(), ack.caps.as_ref());
+                self.pins.set_follows(self.session.takes_histories());
                 // Who takes batches is told everyone without asking.
                 let tells_everyone = ack.caps.as_ref().is_some_and(|caps| caps.has(PRESENCE));
                 if ack.caps.as_ref().is_some_and(|caps| caps.has(CONTACTS)) {
@@ -456,16 +502,47 @@ impl Client {
     }
 
     fn on_advertise(&mut self, now: Now, advert: UserAdvertise) {
-        let keys = advert.pubkey.clone().map(|key| (key, advert.enc_pubkey.clone()));
+        let keys = advert.pubkey.clone().map(|pubkey| Shown {
+            pubkey,
+            enc_pubkey: advert.enc_pubkey.clone(),
+            history: advert.history.clone(),
+        });
         let user = advert.user_id.clone();
         self.people.on_advertise(advert, &mut self.out);
-        if let Some((pubkey, enc_pubkey)) = keys {
-            self.observe(now, &user, pubkey, enc_pubkey, None);
+        if let Some(keys) = keys {
+            self.observe(now, &user, keys, None);
         }
     }
 
     fn on_remove(&mut self, remove: &UserRemove) {
+        if remove.deleted && self.is_known(&remove.user_id) {
+            let person = self.people.describe(&remove.user_id, &self.pins);
+            let text = format!("{} deleted their account", person.label());
+            self.out.notice(Some(remove.user_id.clone()), text);
+        }
         self.people.on_remove(remove, &mut self.out);
+    }
+
+    /// Somebody has other keys. Of whom nothing is pinned the keys are asked for when they are needed.
+    fn on_key_news(&mut self, now: Now, news: &KeyNews) {
+        if self.pins.get(&news.user_id).is_some() {
+            let keys = Shown::newest_of(&news.history);
+            self.observe(now, &news.user_id, keys, None);
+        }
+    }
+
+    /// Those with newer keys than the pinned ones: some are asked for now, the others when they are needed.
+    fn note_versions(&mut self, now: Now, users: &[OnlineUser]) {
+        let mut asked = 0_usize;
+        for user in users {
+            let is_newer = user
+                .version
+                .is_some_and(|version| self.pins.note_version(&user.user_id, version));
+            if is_newer && asked < NEWER_KEYS_COUNT_MAX {
+                asked = asked.saturating_add(1);
+                self.asks.ask_key(now, &user.user_id, &mut self.out);
+            }
+        }
     }
 
     fn on_pubkey(&mut self, now: Now, answer: PubkeyResponse) {
@@ -473,9 +550,18 @@ impl Client {
         let shown = shown_with_key(&answer);
         let user = answer.user_id;
         let is_first = self.pins.get(&user).is_none();
+        let (is_revoked, enc_pubkey, history) = (answer.revoked, answer.enc_pubkey, answer.history);
         let fault = match answer.pubkey {
-            Some(_) if answer.revoked => Some(TellFault::Withdrawn(user.clone())),
-            Some(key) => self.observe(now, &user, key, answer.enc_pubkey, Some(&shown)),
+            // Without a history it is the server's word alone.
+            Some(_) if is_revoked && history.is_none() => Some(TellFault::Withdrawn(user.clone())),
+            Some(pubkey) => {
+                let keys = Shown {
+                    pubkey,
+                    enc_pubkey,
+                    history,
+                };
+                self.observe(now, &user, keys, Some(&shown))
+            }
             None => Some(TellFault::UnknownUser(user.clone())),
         };
         match (why, fault) {
@@ -497,33 +583,33 @@ impl Client {
         }
     }
 
-    /// Compares a key that the network shows with the pinned one; the pinned one stays. `shown` is what came with it.
-    fn observe(
-        &mut self,
-        now: Now,
-        user: &UserId,
-        pubkey: KeyText,
-        enc_pubkey: Option<KeyText>,
-        shown: Option<&Person>,
-    ) -> Option<TellFault> {
-        let keys = (pubkey.clone(), enc_pubkey.clone().unwrap_or_else(|| pubkey.clone()));
+    /// Compares keys that the network shows with the pinned ones, which stay unless a history leads from them to the new
+    /// ones. `shown` is what came with them.
+    fn observe(&mut self, now: Now, user: &UserId, shown_keys: Shown, shown: Option<&Person>) -> Option<TellFault> {
+        let pair = shown_keys.pair();
+        let keys = (pair.pubkey, pair.enc_pubkey);
         let expected = self.pins.alarms.expected(user);
         let is_new = self.pins.get(user).is_none();
         if is_new && expected.is_some_and(|expected| expected != CardFingerprint::of(&keys.0, &keys.1)) {
             return Some(self.on_other_key(now, user, keys));
         }
         let person = self.people.get(user).or(shown);
-        match self.pins.observe(user, pubkey, enc_pubkey, person) {
+        match self.pins.observe(user, shown_keys, person) {
             Seen::New(pin) => {
+                let is_revoked = pin.revoked;
                 self.likenesses.add(&pin);
                 self.out.push(Output::SaveUser(pin.clone()));
                 if expected.is_some() {
                     self.pins.alarms.verify(user);
                     self.out.push(Output::SaveTrust(TrustNews::Verified(pin)));
                 }
+                if is_revoked {
+                    return Some(TellFault::Withdrawn(user.clone()));
+                }
                 self.on_key(now, user);
                 None
             }
+            Seen::Followed(pin) => self.on_followed(now, pin),
             Seen::Same => None,
             Seen::Full => Some(TellFault::TooManyUsers),
             Seen::Changed => {
@@ -610,6 +696,26 @@ impl Client {
         self.inbox.on_stop(&user, &mut self.out);
     }
 
+    /// The user has other keys, or none, signed by those that were pinned.
+    fn on_followed(&mut self, now: Now, pin: UserPin) -> Option<TellFault> {
+        let user = pin.user.clone();
+        let name = self.people.describe(&user, &self.pins).label().to_owned();
+        let (is_revoked, key) = (pin.revoked, pin.pubkey.fingerprint().short());
+        self.likenesses.add(&pin);
+        self.out.push(Output::SaveUser(pin));
+        if is_revoked {
+            let text = format!("{name} has withdrawn their keys; nothing is sent to them any more");
+            self.out.notice(Some(user.clone()), text);
+            return Some(TellFault::Withdrawn(user));
+        }
+        let text = format!(
+            "{name} has new keys ({key}), signed with the old ones. If you compared safety words, compare the new ones"
+        );
+        self.out.notice(Some(user.clone()), text);
+        self.on_key(now, &user);
+        None
+    }
+
     fn on_key(&mut self, now: Now, user: &UserId) {
         self.direct.on_key(now, user, &self.pins, &mut self.out);
         self.in_channel(now, |channel, around| channel.on_key(user, around));
@@ -653,7 +759,8 @@ impl Client {
 
     /// A message that was called sent may still come back, from a server further on (SOCP §10).
     fn on_refused(&mut self, msg_ref: &str, error: &ErrorNotice) {
-        let is_told = self.direct.on_refused(msg_ref, error, &mut self.out)
+        let is_told = self.account.on_error(msg_ref, error, &mut self.out)
+            || self.direct.on_refused(msg_ref, error, &mut self.out)
             || self.channel.on_refused(msg_ref, error)
             || self.files.sending.on_refused(msg_ref, error);
         if is_told {

@@ -244,6 +244,7 @@ impl Receiving {
             return;
         }
         let total = start.content_sig.as_ref().map(|_| chunk_count(start.size));
+        let sender_pub = start.sender_pub.clone();
         let incoming = Incoming {
             name,
             from,
@@ -268,7 +269,7 @@ impl Receiving {
         if let Some(fault) = fault {
             return self.fail(ticket, fault, out);
         }
-        if pins.get(&author).is_some() {
+        if pins.signer(&author, sender_pub.as_ref()).is_some() {
             return self.begin(ticket, frame, pins, out);
         }
         if let Some(incoming) = self.incoming.get_mut(&ticket) {

@@ -328,8 +328,8 @@ impl Sending {
         };
         let member = job.begun;
         job.begun = job.begun.saturating_add(1);
-        let fault = if let Some(fault) = around.pins.alarms.stop(&to) {
-            Some(fault)
+        let fault = if let Some(why) = around.pins.refusal(&to) {
+            Some(why)
         } else if job.mode == FileMode::Public && around.people.get(&to).is_none() {
             Some(TellFault::NotOnline(to.clone()))
         } else {
@@ -365,7 +365,7 @@ impl Sending {
         let Some(transfer) = self.transfers.iter_mut().find(|it| it.ticket == ticket) else {
             return;
         };
-        if around.pins.get(&transfer.to).is_none() {
+        if around.pins.newest(&transfer.to).is_none() {
             return around.asks.ask_key(around.now, &transfer.to, around.out);
         }
         let Some(job) = self.jobs.iter().find(|job| job.ticket == transfer.job) else {

@@ -15,8 +15,8 @@ use crate::clock::{Mono, Now};
 use socp_proto::limits::{HELLO_TRIES_MAX, HELLO_WAIT_MAX_MS};
 use socp_proto::payload::{Ack, CtrlClose, ErrorNotice, PRESENCE, UserHello};
 use socp_proto::{
-    Bytes32, Capabilities, Challenge, DELEGATE, ErrorCode, Fingerprint, FrameKind, Id, KeyText, Meta, PROOF, Payload,
-    Proof, PublicPair, ServerId, hello_digest,
+    Bytes32, Capabilities, Challenge, DELEGATE, ErrorCode, Fingerprint, FrameKind, HISTORY, Id, KeyHistory, KeyText,
+    Meta, PROOF, Payload, Proof, PublicPair, ServerId, hello_digest,
 };
 
 /// How far we are with the server.
@@ -40,18 +40,28 @@ enum State {
 #[derive(Debug)]
 pub(super) struct Session {
     keys: PublicPair,
+    history: Option<KeyHistory>,
     meta: Meta,
     program: String,
     server: Option<ServerPin>,
     /// What the TLS session of the link exports, where there is one.
     tls: Option<Bytes32>,
+    /// Whether the server takes key histories (PROTOCOL II.13).
+    takes_histories: bool,
     state: State,
 }
 
 impl Session {
-    pub(super) fn new(keys: PublicPair, meta: Meta, program: String, server: Option<ServerPin>) -> Self {
+    pub(super) fn new(
+        (keys, history): (PublicPair, Option<KeyHistory>),
+        meta: Meta,
+        program: String,
+        server: Option<ServerPin>,
+    ) -> Self {
         Self {
             keys,
+            history,
+            takes_histories: false,
             meta,
             program,
             server,
@@ -62,6 +72,11 @@ impl Session {
 
     pub(super) fn is_online(&self) -> bool {
         self.state == State::Online
+    }
+
+    /// Whether the server is there and takes key histories.
+    pub(super) fn takes_histories(&self) -> bool {
+        self.is_online() && self.takes_histories
     }
 
     pub(super) fn is_waiting(&self) -> bool {
@@ -149,6 +164,7 @@ impl Session {
             server: server.clone(),
             first_contact,
         });
+        self.takes_histories = ack.caps.as_ref().is_some_and(|caps| caps.has(HISTORY));
         self.server = Some(server);
         self.state = State::Online;
         true
@@ -281,6 +297,7 @@ impl Session {
             meta: Some(self.meta.clone()),
             server_id: named.clone(),
             ts: Some(now.unix),
+            history: self.history.clone(),
         });
         out.send(now, &hello);
         self.state = State::Waiting {
@@ -368,5 +385,5 @@ fn check_ack(ack: &Ack, by: Option<Fingerprint>, known: Known<'_>, was_due: bool
 /// What our programs can do beyond SOCP v1.3.
 fn own_caps() -> Capabilities {
     // A short list of well-formed names is one.
-    Capabilities::of(&[DELEGATE, PRESENCE, PROOF]).unwrap_or_default()
+    Capabilities::of(&[DELEGATE, HISTORY, PRESENCE, PROOF]).unwrap_or_default()
 }

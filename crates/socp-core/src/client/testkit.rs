@@ -3,7 +3,7 @@
 use super::*;
 use crate::verified::Verified;
 use socp_proto::payload::{Ack, ListResponse, OnlineUser, UserDeliver};
-use socp_proto::{Address, Base64Url, Draft, FrameKind, Id, Meta, PublicPair, ServerId};
+use socp_proto::{Address, Base64Url, Draft, FrameKind, Id, KeyText, Meta, PublicPair, ServerId};
 
 pub(super) const ME: &str = "me-id";
 pub(super) const ALICE: &str = "alice-id";
@@ -206,6 +206,7 @@ pub(super) fn advertise(id: &str, key_number: u8) -> Payload {
         version: None,
         directory_sig: None,
         server_name: Some("srv-a".to_owned()),
+        history: None,
     })
 }
 
@@ -220,6 +221,7 @@ pub(super) fn pubkey(id: &str, key_number: Option<u8>) -> Payload {
         directory_sig: None,
         meta: None,
         server_name: None,
+        history: None,
     })
 }
 
@@ -247,6 +249,7 @@ pub(super) fn online_user(id: &str) -> OnlineUser {
         server_id: server(SERVER),
         meta: Meta::default(),
         server_name: None,
+        version: None,
     }
 }
 

@@ -4,6 +4,7 @@ mod batches;
 mod challenge;
 mod channel;
 mod files;
+mod keys;
 mod receiving;
 mod sending;
 mod trust;
@@ -392,6 +393,7 @@ fn unsigned_and_misplaced_presence_changes_nothing() {
         Payload::UserRemove(UserRemove {
             user_id: user(ALICE),
             server_id: server(home),
+            deleted: false,
         })
     };
     kit.input(Input::Unverified(frame_to(SERVER, ME, remove(SERVER))));

@@ -88,6 +88,7 @@ pub(super) fn mark(event: &mut Event, ourselves: &UserId, pins: &Pins, names: &L
         | Event::KeyChanged { .. }
         | Event::PasswordBegun { .. }
         | Event::PasswordSet { .. }
+        | Event::AccountChanged { .. }
         | Event::Sent { .. }
         | Event::Failed { .. }
         | Event::ChannelSent { result: Err(_), .. }

@@ -9,7 +9,7 @@ use super::roster::{Audience, Changed};
 use crate::clock::Now;
 use socp_proto::limits::{FRAME_BYTES_MAX, PRESENCE_CHANGES_COUNT_MAX};
 use socp_proto::payload::{Batch, OnlineUser, UserGone, UserHere};
-use socp_proto::{Address, Base64Url, KeyText, Payload, UserId};
+use socp_proto::{Address, Base64Url, KeyHistory, KeyText, Payload, UserId};
 
 /// Largest part of a frame that users take.
 const FRAME_USERS_BYTES_MAX: usize = FRAME_BYTES_MAX / 8;
@@ -49,8 +49,9 @@ impl Server {
             Audience::Peers => {
                 let here = |change: &Changed| self.for_peers(now, &change.user, self.people.get(&change.user)?);
                 let gone = |change: Changed| UserGone {
-                    user_id: change.user,
+                    user_id: change.user.clone(),
                     ts: not_ahead(now, change.ts),
+                    deleted: self.departing_for_good.contains(&change.user),
                 };
                 let (batch, reached) = self.changes(audience, (since, until), here, gone);
                 (Payload::ServerPresence(batch), reached)
@@ -183,7 +184,15 @@ impl Server {
             .as_ref()
             .map_or(0, |sig: &Base64Url| sig.as_str().len());
         let caps = says.caps.iter().flat_map(|caps| caps.iter()).map(|cap| cap.len() + 3);
-        let parts = [user.as_str().len(), says.meta.canonical_bytes(), keys, sig, caps.sum()];
+        let history = says.history.as_ref().map_or(0, KeyHistory::text_bytes);
+        let parts = [
+            user.as_str().len(),
+            says.meta.canonical_bytes(),
+            keys,
+            sig,
+            caps.sum(),
+            history,
+        ];
         let bytes = parts.into_iter().fold(256_usize, usize::saturating_add);
         Some(Entry { says, bytes })
     }

@@ -55,6 +55,12 @@ impl Server {
         self.save(record, AfterSave::Nothing);
     }
 
+    /// A user of ours is no more.
+    pub(super) fn leave_channel(&mut self, user: &UserId) {
+        self.channel.members.remove(user);
+        self.channel.joined.retain(|joined| joined != user);
+    }
+
     /// `PUBLIC_CHANNEL_UPDATED` from a peer.
     pub(super) fn on_channel_updated(&mut self, now: Now, version: u64) {
         let believed = self.channel.version.saturating_add(CHANNEL_VERSION_STEP_MAX);

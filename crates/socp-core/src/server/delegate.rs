@@ -13,8 +13,8 @@ use crate::clock::Now;
 use socp_proto::limits::DELEGATION_LEFT_MIN_MS;
 use socp_proto::payload::{Heartbeat, OPAQUE, PRESENCE};
 use socp_proto::{
-    Address, CONTACTS, Capabilities, Challenge, DELEGATE, Delegation, Draft, Envelope, Frame, FrameKind, PROOF,
-    Payload, ServerId, UserId,
+    Address, CONTACTS, Capabilities, Challenge, DELEGATE, Delegation, Draft, Envelope, Frame, FrameKind, HISTORY,
+    PROOF, Payload, ServerId, UserId,
 };
 
 impl Server {
@@ -26,6 +26,7 @@ impl Server {
             (PROOF, self.config.proves),
             (CONTACTS, self.hides_users()),
             (OPAQUE, self.config.passwords),
+            (HISTORY, self.config.proves),
         ])
     }
 
@@ -35,6 +36,7 @@ impl Server {
             (DELEGATE, self.config.delegation.is_some()),
             (PROOF, self.config.proves),
             (PRESENCE, self.config.batches),
+            (HISTORY, self.config.proves),
         ])
     }
 

@@ -1,8 +1,10 @@
 //! Hello, list and keys (SOCP §9.1, §13, §14, PROTOCOL I.6).
 
 use super::Server;
+use super::account::takes_histories;
 use super::fault::{CloseCode, FaultCount};
 use super::io::{Accept, AfterSave, LinkId, Note, Output, Record, Role, UserRecord};
+use super::keys::{Relation, Shown};
 use super::link::{Link, UserLink};
 use super::people::{Home, Person};
 use super::timers::Timer;
@@ -16,7 +18,7 @@ use socp_proto::payload::{
     Ack, ListRequest, ListResponse, OnlineUser, PRESENCE, PubkeyResponse, UserHello, directory_statement,
 };
 use socp_proto::{
-    Address, Base64Url, Capabilities, Envelope, ErrorCode, FrameKind, KeyText, Payload, ServerId, UserId,
+    Address, Base64Url, Capabilities, Envelope, ErrorCode, FrameKind, KeyHistory, KeyText, Payload, ServerId, UserId,
 };
 use std::collections::BTreeSet;
 
@@ -35,8 +37,7 @@ pub(super) struct Greeting {
 impl Greeting {
     /// Whether it has proved the key that its id is made from.
     fn is_owners(&self) -> bool {
-        let UserRecord { user_id, pubkey, .. } = &self.record;
-        self.is_proven && user_id.is_made_from(pubkey.fingerprint())
+        self.is_proven && Shown::by_record(&self.record).owns(&self.record.user_id)
     }
 
     pub(super) fn user(&self) -> &UserId {
@@ -116,11 +117,7 @@ impl Server {
         if is_server || is_promised || socp_proto::Id::from(user) == self.config.server_id {
             return Err(Refusal(ErrorCode::NameInUse, "this is a server's id"));
         }
-        let is_owner = is_proven && user.is_made_from(hello.pubkey.fingerprint());
-        let is_of_another = self.is_of_another(user, &hello.pubkey) && !is_owner;
-        if is_of_another || self.has_another_enc_key(user, hello) {
-            return Err(Refusal(ErrorCode::BadKey, "this id is bound to another key"));
-        }
+        self.judge_hello_keys(user, hello, is_proven)?;
         if !self.records.contains_key(user) && self.records.len() >= LOCAL_USERS_COUNT_MAX {
             return Err(Refusal(
                 ErrorCode::RateLimited,
@@ -130,10 +127,29 @@ impl Server {
         self.judge_session(user, is_proven)
     }
 
-    fn has_another_enc_key(&self, user: &UserId, hello: &UserHello) -> bool {
-        let enc_pubkey = hello.enc_pubkey.as_ref().unwrap_or(&hello.pubkey);
-        let record = self.records.get(user);
-        record.is_some_and(|record| record.pubkey == hello.pubkey && record.enc_pubkey != *enc_pubkey)
+    /// Whether these keys may be the id's: the ones known, newer ones by a history, or the owner's (PROTOCOL I.6, II.13).
+    fn judge_hello_keys(&self, user: &UserId, hello: &UserHello, is_proven: bool) -> Result<(), Refusal> {
+        let shown = Shown::by_hello(hello);
+        let is_withdrawn = self
+            .records
+            .get(user)
+            .is_some_and(|record| Shown::by_record(record).is_revoked());
+        let table = [
+            (shown.is_coherent(user), "the key history does not end with these keys"),
+            (!shown.is_revoked(), "these keys were withdrawn by their owner"),
+            (!is_withdrawn, "the keys of this id were withdrawn by their owner"),
+        ];
+        if let Some((_, why)) = table.into_iter().find(|(is_right, _)| !is_right) {
+            return Err(Refusal(ErrorCode::BadKey, why));
+        }
+        let why = match self.judge_keys(user, shown) {
+            Relation::Same => return Ok(()),
+            Relation::Newer if is_proven => return Ok(()),
+            Relation::Other if is_proven && self.can_refute(user, shown) => return Ok(()),
+            Relation::Older => "these keys were replaced by newer ones of the same user",
+            Relation::Newer | Relation::Other => "this id is bound to another key",
+        };
+        Err(Refusal(ErrorCode::BadKey, why))
     }
 
     /// A second session must prove the key (PROTOCOL I.6).
@@ -167,32 +183,37 @@ impl Server {
     /// Binds an id to its key: at once if it is bound already, else once the record is signed and on disk.
     pub(super) fn bind_key(&mut self, now: Now, link: LinkId, user: UserId, hello: UserHello, is_proven: bool) {
         if is_proven {
-            self.refute(now, &user, Some(&hello.pubkey));
+            self.refute(now, &user, Shown::by_hello(&hello));
         }
         let hello = self.settle_handle(link, &user, hello);
         if let Some(record) = self.records.get(&user) {
             // A hello without a profile leaves the one there is.
-            let meta = hello.meta.unwrap_or_else(|| record.meta.clone());
+            let meta = hello.meta.clone().unwrap_or_else(|| record.meta.clone());
             let is_same = record.meta == meta;
-            let record = UserRecord { meta, ..record.clone() };
+            let has_newer = Shown::by_hello(&hello).against(Shown::by_record(record)) == Relation::Newer;
+            let mut record = UserRecord { meta, ..record.clone() };
+            let caps = hello.caps.clone();
+            if has_newer {
+                go_on(&mut record, hello);
+            }
             let greeting = Greeting {
                 link,
                 record,
-                caps: hello.caps,
+                caps,
                 is_proven,
                 is_new: false,
             };
-            return if is_same {
-                self.admit_user(now, greeting)
-            } else {
-                self.store_then_admit(greeting)
+            return match (has_newer, is_same) {
+                (true, _) => self.endorse(greeting),
+                (false, true) => self.admit_user(now, greeting),
+                (false, false) => self.store_then_admit(greeting),
             };
         }
         let meta = hello.meta.unwrap_or_default();
         // Most users have one key for both, which is then kept once.
         let other = hello.enc_pubkey.filter(|key| *key != hello.pubkey);
         let enc_pubkey = other.unwrap_or_else(|| hello.pubkey.clone());
-        let version = 1;
+        let version = hello.history.as_ref().map_or(1, KeyHistory::version);
         let record = UserRecord {
             user_id: user,
             pubkey: hello.pubkey,
@@ -200,6 +221,7 @@ impl Server {
             meta,
             version,
             directory_sig: Base64Url::encode(&[]),
+            history: hello.history,
         };
         self.endorse(Greeting {
             link,
@@ -210,7 +232,7 @@ impl Server {
         });
     }
 
-    /// Has a record signed that binds an id that nobody has; who comes for the same one meanwhile waits.
+    /// Has a record signed that binds an id that nobody has, or newer keys of it; who comes for the same one meanwhile waits.
     fn endorse(&mut self, greeting: Greeting) {
         let UserRecord {
             user_id: user,
@@ -229,6 +251,9 @@ impl Server {
     }
 
     pub(super) fn on_endorsed(&mut self, now: Now, user: &UserId, sig: Base64Url) {
+        if self.on_change_endorsed(now, user, &sig) {
+            return;
+        }
         let mut waiting = self.endorsing.remove(user).unwrap_or_default().into_iter();
         if sig.is_empty() {
             for Greeting { link, .. } in waiting {
@@ -258,7 +283,7 @@ impl Server {
                 other.is_new = false;
                 self.store_then_admit(other);
             } else if other.is_owners() {
-                self.refute(now, user, Some(&other.record.pubkey));
+                self.refute(now, user, Shown::by_record(&other.record));
                 self.endorse(other);
             } else {
                 let refusal = Refusal(ErrorCode::BadKey, "this id is bound to another key");
@@ -278,6 +303,22 @@ impl Server {
         }
     }
 
+    /// What is on disk counts, unless another program of the same user has brought newer keys meanwhile.
+    fn take_record(&mut self, now: Now, record: &UserRecord) -> Result<(), Refusal> {
+        let (user, shown) = (&record.user_id, Shown::by_record(record));
+        let known = self.records.get(user).map(Shown::by_record);
+        if known.is_some_and(|known| shown.against(known) == Relation::Older) {
+            let why = "these keys were replaced by newer ones of the same user";
+            return Err(Refusal(ErrorCode::BadKey, why));
+        }
+        self.records.insert(user.clone(), record.clone());
+        let here = self.people.get(user).filter(|person| person.is_local());
+        if here.is_some_and(|person| person.version < Some(record.version)) {
+            self.take_newer_keys(now, user, record);
+        }
+        Ok(())
+    }
+
     /// The user's key is on disk: the link is the user's.
     pub(super) fn admit_user(&mut self, now: Now, greeting: Greeting) {
         let Greeting {
@@ -289,7 +330,9 @@ impl Server {
         } = greeting;
         let user = record.user_id.clone();
         let is_open = matches!(self.links.get(&link), Some(Link::New { .. })) && !self.given_up.contains(&link);
-        self.records.insert(user.clone(), record.clone());
+        if let Err(refusal) = self.take_record(now, &record) {
+            return self.refuse_hello(now, link, refusal);
+        }
         if !is_open {
             return self.proceed(link);
         }
@@ -297,13 +340,16 @@ impl Server {
         if let Err(refusal) = self.judge_session(&user, is_proven) {
             return self.refuse_hello(now, link, refusal);
         }
-        self.drop_claims_against(now, &user, &record.pubkey);
+        self.drop_claims_against(now, &user, Shown::by_record(&record));
         let faults = FaultCount::default();
         // A batch is the same for everyone.
         let takes_batches = !self.hides_users() && caps.as_ref().is_some_and(|caps| caps.has(PRESENCE));
         let state = UserLink {
             user: user.clone(),
             contacts: BTreeSet::new(),
+            key: record.pubkey.clone(),
+            has_proved: is_proven,
+            takes_histories: takes_histories(caps.as_ref()),
             trust: self.trust_of(caps.as_ref()),
             pings_unanswered: 0,
             faults,
@@ -379,16 +425,12 @@ impl Server {
             server_id,
             meta: person.meta.clone(),
             server_name,
+            version: person.history.as_ref().map(KeyHistory::version),
         }
     }
 
     pub(super) fn on_pubkey_request(&mut self, now: Now, link: LinkId, user: &UserId) {
-        let response = self.key_answer(user);
-        let server_name = response.server_id.as_ref().and_then(|server| self.server_name(server));
-        let response = PubkeyResponse {
-            server_name,
-            ..response
-        };
+        let response = self.keys_for_users(user);
         let address = self.links.get(&link).map_or_else(Address::everyone, Link::address);
         self.send(&[link], now, address, &Payload::PubkeyResponse(response));
         self.acquaint(now, link, user);
@@ -414,6 +456,16 @@ impl Server {
         self.send(&[link], now, Address::everyone(), &Payload::PubkeyResponse(response));
     }
 
+    /// What our users are told of somebody's keys.
+    pub(super) fn keys_for_users(&self, user: &UserId) -> PubkeyResponse {
+        let response = self.key_answer(user);
+        let server_name = response.server_id.as_ref().and_then(|server| self.server_name(server));
+        PubkeyResponse {
+            server_name,
+            ..response
+        }
+    }
+
     fn key_answer(&self, user: &UserId) -> PubkeyResponse {
         let unknown = PubkeyResponse {
             user_id: user.clone(),
@@ -425,6 +477,7 @@ impl Server {
             directory_sig: None,
             meta: None,
             server_name: None,
+            history: None,
         };
         match (self.records.get(user), self.people.get(user)) {
             (
@@ -436,6 +489,7 @@ impl Server {
                     enc_pubkey,
                     version,
                     directory_sig,
+                    history,
                     ..
                 }),
             ) => PubkeyResponse {
@@ -445,6 +499,8 @@ impl Server {
                 server_id: Some(server.clone()),
                 directory_sig: directory_sig.clone(),
                 meta: Some(meta.clone()),
+                revoked: history.as_ref().is_some_and(KeyHistory::is_revoked),
+                history: history.clone(),
                 ..unknown
             },
             (Some(record), Some(_) | None) => PubkeyResponse {
@@ -454,6 +510,8 @@ impl Server {
                 server_id: Some(self.config.server_id.clone()),
                 directory_sig: Some(record.directory_sig.clone()),
                 meta: Some(record.meta.clone()),
+                revoked: Shown::by_record(record).is_revoked(),
+                history: record.history.clone(),
                 ..unknown
             },
             (None, Some(_) | None) => self.people.former(user).cloned().unwrap_or(unknown),
@@ -467,6 +525,15 @@ impl Server {
     }
 }
 
+/// Newer keys in the place of the record's; they are still to be signed.
+fn go_on(record: &mut UserRecord, hello: UserHello) {
+    record.version = hello.history.as_ref().map_or(1, KeyHistory::version);
+    record.enc_pubkey = hello.enc_pubkey.unwrap_or_else(|| hello.pubkey.clone());
+    record.pubkey = hello.pubkey;
+    record.history = hello.history;
+    record.directory_sig = Base64Url::encode(&[]);
+}
+
 fn person_of(record: UserRecord, caps: Option<Capabilities>) -> Person {
     Person {
         home: Home::Local(BTreeSet::new()),
@@ -475,6 +542,7 @@ fn person_of(record: UserRecord, caps: Option<Capabilities>) -> Person {
         enc_pubkey: Some(record.enc_pubkey),
         version: Some(record.version),
         directory_sig: Some(record.directory_sig),
+        history: record.history,
         caps,
         word: None,
     }

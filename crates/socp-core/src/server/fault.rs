@@ -119,6 +119,16 @@ pub enum Fault {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// Something that a user may not change about its account like that (PROTOCOL II.13).
+    #[error("{}: {reason}", kind.name())]
+    Account {
+        /// The frame's type.
+        kind: FrameKind,
+        /// What it gets.
+        code: ErrorCode,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// Something that was asked for again and again.
     #[error("{}: too often", kind.name())]
     TooOften {
@@ -189,6 +199,7 @@ impl Fault {
             Self::Proof { .. } => "proof",
             Self::Batch { .. } => "batch",
             Self::Opaque { .. } => "opaque",
+            Self::Account { .. } => "account",
             Self::TooOften { .. } => "too_often",
             Self::Downgrade { .. } => "downgrade",
             Self::Clock { .. } => "clock",
@@ -216,6 +227,7 @@ impl Fault {
             | Self::Proof { .. }
             | Self::Batch { .. }
             | Self::Opaque { .. }
+            | Self::Account { .. }
             | Self::TooOften { .. }
             | Self::Downgrade { .. }
             | Self::Stale { .. }
@@ -239,6 +251,7 @@ impl Fault {
             Self::OutOfPlace { .. } => ErrorCode::UnknownType,
             Self::Clock { .. } | Self::Stale { .. } => ErrorCode::Timeout,
             Self::TooLongToRelay { .. } => ErrorCode::TooLarge,
+            Self::Account { code, .. } => code.clone(),
             Self::TooOften { .. } => ErrorCode::RateLimited,
             Self::Binary
             | Self::Utf8
@@ -265,6 +278,7 @@ impl Fault {
             | Self::TooLongToRelay { kind, .. }
             | Self::TooOften { kind }
             | Self::Opaque { kind, .. }
+            | Self::Account { kind, .. }
             | Self::Clock { kind } => Some(*kind),
             Self::Content { .. } => Some(FrameKind::MsgDirect),
             Self::Proof { .. } => Some(FrameKind::Proof),
@@ -283,6 +297,8 @@ impl Fault {
         match self {
             Self::Content { msg_ref } => Some(msg_ref.clone()),
             Self::Stale { msg_ref, .. } | Self::TooLongToRelay { msg_ref, .. } => msg_ref.clone(),
+            // What an answer to it would name.
+            Self::Account { kind, .. } => Some(kind.name().to_owned()),
             Self::Binary
             | Self::Utf8
             | Self::TooLong
@@ -397,6 +413,7 @@ fn close_reason(fault: &Fault) -> &'static str {
         | Fault::Proof { .. }
         | Fault::Batch { .. }
         | Fault::Opaque { .. }
+        | Fault::Account { .. }
         | Fault::TooOften { .. }
         | Fault::Downgrade { .. }
         | Fault::Stale { .. }

@@ -33,11 +33,12 @@ impl Former {
             enc_pubkey: person.enc_pubkey.clone(),
             version: person.version,
             server_id: Some(server.clone()),
-            revoked: false,
+            revoked: person.is_revoked(),
             directory_sig: person.directory_sig.clone(),
             // A whole profile may have 4 KiB.
             meta: Meta::named(person.meta.name(), person.meta.display_name()).ok(),
             server_name: None,
+            history: person.history.clone(),
         };
         self.last = self.last.saturating_add(1);
         self.keys.insert(user.clone(), (self.last, keys));
@@ -57,7 +58,8 @@ impl Former {
         self.keys.get(user).map(|(_, keys)| keys)
     }
 
-    fn remove(&mut self, user: &UserId) {
+    /// Forgets somebody for good.
+    pub(super) fn remove(&mut self, user: &UserId) {
         let Some((number, keys)) = self.keys.remove(user) else {
             return;
         };

@@ -3,6 +3,7 @@
 use super::Server;
 use super::fault::{CloseCode, Fault};
 use super::io::{LinkId, Note};
+use super::keys::{Relation, Shown};
 use super::link::Link;
 use super::mutation::Mutation;
 use super::people::{Ended, Home, Person, Word};
@@ -15,7 +16,7 @@ use socp_proto::limits::{
     SEEN_TTL_MS, STALE_USER_MAX_MS,
 };
 use socp_proto::payload::{UserAdvertise, UserRemove};
-use socp_proto::{Envelope, ErrorCode, FrameKind, KeyText, Meta, ServerId, UserId, utf8_form};
+use socp_proto::{Envelope, ErrorCode, FrameKind, KeyHistory, KeyText, Meta, ServerId, UserId, utf8_form};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// How often the operator is told of one peer that says too much, or contradicts itself.
@@ -27,6 +28,9 @@ pub(super) enum Change {
     Arrival(UserAdvertise),
     Departure(UserRemove),
 }
+
+/// Both keys of a user and their history, as far as they are told.
+type Keys = (Option<KeyText>, Option<KeyText>, Option<KeyHistory>);
 
 /// How a change was said.
 #[derive(Debug)]
@@ -393,7 +397,7 @@ impl Server {
     }
 
     fn apply_departure(&mut self, now: Now, link: LinkId, said: Said, remove: UserRemove) {
-        let (user, origin) = (remove.user_id, remove.server_id);
+        let (user, origin, is_for_good) = (remove.user_id, remove.server_id, remove.deleted);
         let was_online = self.people.get(&user).is_some_and(Person::is_online);
         // SOCP §8.2: only if the mapping still points there. One that points elsewhere is not touched.
         let ended = if self.is_mutated(Mutation::RemoveWithoutMapping) {
@@ -407,6 +411,10 @@ impl Server {
             self.departed.insert(now.mono, user.clone(), origin.clone(), ts);
             if was_online {
                 self.show_end(now, ended, &user, &origin, now.unix);
+            }
+            if is_for_good && ended == Ended::Gone {
+                self.people.forget_former(&user);
+                self.tell_users_of_deletion(now, &user, &origin);
             }
         } else if self.departed.left(&user, &origin) != Some(ts) {
             return;
@@ -440,6 +448,7 @@ impl Server {
             version: None,
             directory_sig: None,
             server_name: None,
+            history: None,
         };
         if self.settle(now, link, advertise, None) == Some(true) {
             self.tell_users_of_arrival(now, &user);
@@ -448,29 +457,28 @@ impl Server {
 
     /// Writes down where a remote user is; whether that changes what our users see, or nothing if it is refused.
     fn settle(&mut self, now: Now, link: LinkId, advertise: UserAdvertise, said: Option<&Said>) -> Option<bool> {
+        // A welcome names one key only.
+        let shown = Shown::by_gossip(&advertise, said.is_some());
+        self.refute(now, &advertise.user_id, shown);
+        let relation = self.judge_keys(&advertise.user_id, shown);
+        let is_coherent = shown.is_coherent(&advertise.user_id);
+        let enc_shown = shown.enc_pubkey.cloned();
         let UserAdvertise {
             user_id,
             server_id,
             meta,
             pubkey,
-            enc_pubkey,
+            enc_pubkey: _,
             caps,
             version,
             directory_sig,
+            history,
             ..
         } = advertise;
-        self.refute(now, &user_id, pubkey.as_ref());
         let known = self.people.get(&user_id);
-        // Whoever is away is bound to both keys all the same.
-        let record = self.records.get(&user_id);
-        let key = known.and_then(|person| person.pubkey.as_ref());
-        let key = key.or(record.map(|record| &record.pubkey));
-        let enc_known = known.and_then(|person| person.enc_pubkey.as_ref());
-        let enc_known = enc_known.or(record.map(|record| &record.enc_pubkey));
-        let enc_offered = enc_pubkey.as_ref().or(pubkey.as_ref());
         let as_server = ServerId::from(socp_proto::Id::from(&user_id));
         let is_server = as_server == self.config.server_id || self.pins.contains_key(&as_server);
-        if is_server || differ(key, pubkey.as_ref()) || differ(enc_known, enc_offered) {
+        if is_server || !is_coherent || matches!(relation, Relation::Older | Relation::Other) {
             self.report_conflict(now, user_id, server_id);
             return None;
         }
@@ -486,8 +494,8 @@ impl Server {
         let beats_local = self.is_mutated(Mutation::GossipBeatsLocal);
         let is_in_use = known.is_none_or(|person| !person.is_local()) || beats_local;
         let is_same = known.is_some_and(|person| person.is_online() && person.is_at(&server_id) && person.meta == meta);
-        let enc_pubkey = enc_offered.or(enc_known).cloned();
-        let pubkey = pubkey.or_else(|| key.cloned());
+        let (pubkey, enc_pubkey, history) = self.with_known_keys(&user_id, (pubkey, enc_shown, history));
+        let news = history.clone().filter(|_| relation == Relation::Newer);
         let home = Home::Remote {
             server: server_id.clone(),
             via: link,
@@ -500,6 +508,7 @@ impl Server {
             enc_pubkey,
             version,
             directory_sig,
+            history,
             caps,
             word: None,
         };
@@ -507,8 +516,38 @@ impl Server {
             Said::Letter(envelope) => Word::new(&user_id, &server_id, &person, envelope),
             Said::Batch { ts } => self.people.word_in_batch(&user_id, &server_id, &person, *ts),
         });
-        self.people.claim(user_id, &server_id, person, beats_local);
+        self.people.claim(user_id.clone(), &server_id, person, beats_local);
+        if let Some(news) = news {
+            self.on_newer_keys_elsewhere(now, &user_id, &news);
+        }
         Some(is_in_use && !is_same)
+    }
+
+    /// What gossip leaves out of a user's keys is as it was known. Whoever is away is bound to both keys all the same.
+    fn with_known_keys(&self, user: &UserId, (pubkey, enc_pubkey, history): Keys) -> Keys {
+        let person = self.people.get(user).map(Shown::by_person);
+        let record = self.records.get(user).map(Shown::by_record);
+        let known: Vec<Shown<'_>> = [person, record].into_iter().flatten().collect();
+        let pubkey = pubkey.or_else(|| known.iter().find_map(|known| known.pubkey.cloned()));
+        let enc_pubkey = enc_pubkey.or_else(|| known.iter().find_map(|known| known.enc_pubkey.cloned()));
+        let history = history.or_else(|| known.iter().find_map(|known| known.history.cloned()));
+        (pubkey, enc_pubkey, history)
+    }
+
+    /// Another home of a user says that its keys have changed, and proves it by a history.
+    fn on_newer_keys_elsewhere(&mut self, now: Now, user: &UserId, history: &KeyHistory) {
+        if self.records.contains_key(user) {
+            // Everybody is told once that is on disk.
+            return self.follow(user, history, None);
+        }
+        let newest = history.newest();
+        let shown = Shown {
+            pubkey: Some(&newest.pubkey),
+            enc_pubkey: Some(&newest.enc_pubkey),
+            history: Some(history),
+        };
+        self.drop_claims_against(now, user, shown);
+        self.tell_users_of_keys(now, user);
     }
 
     /// Another key was offered for a known user, and refused: the operator is told, once for a while, and our own
@@ -563,9 +602,4 @@ impl Server {
         let user = user.clone();
         self.note(Note::PresenceCorrected { user, server });
     }
-}
-
-/// Whether both are known and not the same.
-fn differ(known: Option<&KeyText>, offered: Option<&KeyText>) -> bool {
-    matches!((known, offered), (Some(known), Some(offered)) if known != offered)
 }

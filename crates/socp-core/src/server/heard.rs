@@ -109,9 +109,13 @@ impl Server {
             self.on_told_change(now, link, (user, server.clone()), ts, change);
         }
         for gone in batch.remove {
-            let (user, ts) = (gone.user_id, gone.ts);
+            let (user, ts, deleted) = (gone.user_id, gone.ts, gone.deleted);
             let (user_id, server_id) = (user.clone(), server.clone());
-            let change = Change::Departure(UserRemove { user_id, server_id });
+            let change = Change::Departure(UserRemove {
+                user_id,
+                server_id,
+                deleted,
+            });
             self.on_told_change(now, link, (user, server.clone()), ts, change);
         }
         let Some(Link::Peer(peer)) = self.links.get_mut(&link) else {

@@ -8,8 +8,8 @@ use crate::verified::Verified;
 use socp_proto::limits::{CLOCK_AHEAD_MAX_MS, CLOCK_BEHIND_MAX_MS};
 use socp_proto::payload::{ErrorCode, KeptIdentity, PasswordRecord};
 use socp_proto::{
-    Base64Url, Bytes32, Delegation, Draft, Envelope, Fingerprint, Frame, FrameKind, KeyText, Meta, Object, ServerId,
-    TlsPin, UserId,
+    Base64Url, Bytes32, Delegation, Draft, Envelope, Fingerprint, Frame, FrameKind, KeyHistory, KeyText, Meta, Object,
+    ServerId, TlsPin, UserId,
 };
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -176,7 +176,7 @@ pub struct Delivered {
 pub struct UserRecord {
     /// The user.
     pub user_id: UserId,
-    /// The key that the user signs with, for life.
+    /// The key that the user signs with, until its history goes on.
     pub pubkey: KeyText,
     /// The key that others encrypt to.
     pub enc_pubkey: KeyText,
@@ -186,6 +186,8 @@ pub struct UserRecord {
     pub version: u64,
     /// Our signature over the [`directory_statement`](socp_proto::payload::directory_statement).
     pub directory_sig: Base64Url,
+    /// How the keys came about, if they ever changed (PROTOCOL II.13).
+    pub history: Option<KeyHistory>,
 }
 
 /// The first frame of a link, a further try at it, or the proof after it; it may be unsigned, so it never passes for a verified one.
@@ -235,7 +237,8 @@ pub enum Input {
         /// The frame.
         first: FirstFrame,
     },
-    /// A frame came from a peer, with a signature that verifies with some pinned key.
+    /// A frame came from a peer, with a signature that verifies with some pinned key. The key histories in it, and in
+    /// those below, prove themselves: the driver has checked every signature.
     Peer {
         /// The link.
         link: LinkId,
@@ -249,7 +252,7 @@ pub enum Input {
         /// The frame.
         frame: Frame,
         /// The key that verified `content_sig` of a message, channel, key share or file frame; none where there is
-        /// none, or the check is off.
+        /// none, or the check is off. Of a `KEY_UPDATE` or `ACCOUNT_DELETE` the key that verified what is in it.
         content: Option<Fingerprint>,
     },
     /// Something came that is not a frame, or does not verify.
@@ -455,6 +458,8 @@ pub enum Record {
     Password(Box<PasswordSet>),
     /// A user of ours had an id that is another key's, and is forgotten (PROTOCOL I.6).
     Ousted(UserId),
+    /// A user of ours is forgotten at its own wish (PROTOCOL II.13).
+    Deleted(UserId),
     /// A user of ours joined the group `public`, which has this version now (SOCP §15).
     Member {
         /// Who.
@@ -475,6 +480,13 @@ pub enum Record {
 pub(super) enum AfterSave {
     Nothing,
     Greet(Greeting),
+    /// A user of ours goes on with newer keys.
+    Follow(UserId),
+    /// A user of ours is forgotten, as was asked for on this link.
+    Forget {
+        link: LinkId,
+        user: UserId,
+    },
     Answer {
         link: LinkId,
         reply: Reply,
@@ -564,6 +576,10 @@ pub enum Note {
     KeyConflict { user: UserId, server: ServerId },
     /// Somebody had an id here that is made from another key, whose holder has come; what was bound to it is undone.
     Ousted { user: UserId },
+    /// A user of ours has other keys.
+    KeysChanged { user: UserId, version: u64 },
+    /// A user of ours is forgotten at its own wish.
+    Deleted { user: UserId },
     /// A peer's presence changes or users exceed their budget.
     PeerOverBudget { server: ServerId },
     /// A duplicate was dropped.

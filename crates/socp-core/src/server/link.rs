@@ -8,7 +8,7 @@ use super::login::Login;
 use super::proof::{Prover, Said};
 use crate::clock::Mono;
 use socp_proto::limits::FORWARD_SETTLE_MS;
-use socp_proto::{Address, ServerId, UserId};
+use socp_proto::{Address, KeyText, ServerId, UserId};
 use std::collections::BTreeSet;
 
 /// The state of one link.
@@ -101,6 +101,12 @@ pub(super) struct UserLink {
     pub(super) user: UserId,
     /// Whom they have shown to know, where others are hidden from them.
     pub(super) contacts: BTreeSet<UserId>,
+    /// The key of its hello.
+    pub(super) key: KeyText,
+    /// Whether it has proved that key.
+    pub(super) has_proved: bool,
+    /// Whether its program takes key histories (PROTOCOL II.13).
+    pub(super) takes_histories: bool,
     pub(super) trust: Trust,
     pub(super) pings_unanswered: u32,
     pub(super) faults: FaultCount,

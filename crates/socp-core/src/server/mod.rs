@@ -2,8 +2,9 @@
 //!
 //! [`Server`] owns everything that the network tells it and decides everything that the network is told. One section
 //! of the specification is one module: `bootstrap` and `proof` §8.1, `presence` §8.2, `route` §8.3 and §10, `health`
-//! §8.4 and §11, `directory`, `challenge`, `owner` and `handles` §9.1 and §13, `accounts` and `login` PROTOCOL II.9. A link begins [`Link::New`]; its first frame makes it a peer's or a user's for good.
+//! §8.4 and §11, `directory`, `challenge`, `owner` and `handles` §9.1 and §13, `accounts` and `login` PROTOCOL II.9, `keys` and `account` II.13. A link begins [`Link::New`]; its first frame makes it a peer's or a user's for good.
 
+mod account;
 mod accounts;
 mod attempts;
 mod batch;
@@ -23,6 +24,7 @@ mod handles;
 mod health;
 mod heard;
 mod io;
+mod keys;
 mod link;
 mod login;
 mod mutation;
@@ -126,6 +128,12 @@ pub struct Server {
     last_save: u64,
     /// Signatures asked for with `Output::Endorse` and what they are for.
     endorsing: BTreeMap<UserId, Vec<directory::Greeting>>,
+    /// Records with newer keys that are still to be signed and stored.
+    changing: BTreeMap<UserId, account::Change>,
+    /// Whose account ends while peers are told that the user has left.
+    departing_for_good: BTreeSet<UserId>,
+    /// How often our users are told of newer keys, and of ends, without being asked.
+    key_news: Bucket,
     outputs: VecDeque<Output>,
     /// The wall clock at the last input or timeout.
     unix: u64,
@@ -180,6 +188,9 @@ impl Server {
             after_save: BTreeMap::new(),
             last_save: 0,
             endorsing: BTreeMap::new(),
+            changing: BTreeMap::new(),
+            departing_for_good: BTreeSet::new(),
+            key_news: Bucket::new(now.mono, 1, 10),
             outputs: VecDeque::new(),
             unix: now.unix,
             is_stopping: false,
@@ -361,6 +372,9 @@ impl Server {
             | Payload::Challenge(_)
             | Payload::Proof(_)
             | Payload::UserHello(_)
+            | Payload::KeyUpdate(_)
+            | Payload::KeyNews(_)
+            | Payload::AccountDelete(_)
             | Payload::ListRequest(_)
             | Payload::ListResponse(_)
             | Payload::PubkeyRequest(_)
@@ -390,6 +404,8 @@ impl Server {
         user_link.pings_unanswered = 0;
         match payload {
             Payload::MsgDirect(message) => self.on_msg_direct(now, link, &envelope, message, content),
+            Payload::KeyUpdate(update) => self.on_key_update(now, link, update.statement, content),
+            Payload::AccountDelete(delete) => self.on_account_delete(now, link, &delete, content),
             Payload::ListRequest(request) => self.on_list_request(now, link, &request),
             Payload::PubkeyRequest(request) => self.on_pubkey_request(now, link, &request.user_id),
             Payload::CtrlClose(_) => self.give_up(now, link, CloseCode::Normal, "closed at your request"),
@@ -411,6 +427,7 @@ impl Server {
             | Payload::ServerHelloLink(_)
             | Payload::ServerWelcome(_)
             | Payload::ServerAnnounce(_)
+            | Payload::KeyNews(_)
             | Payload::Challenge(_)
             | Payload::Proof(_)
             | Payload::UserAdvertise(_)
@@ -537,6 +554,8 @@ impl Server {
     fn on_saved(&mut self, now: Now, save: SaveId) {
         match self.after_save.remove(&save) {
             Some(AfterSave::Greet(greeting)) => self.admit_user(now, greeting),
+            Some(AfterSave::Follow(user)) => self.on_change_saved(now, &user),
+            Some(AfterSave::Forget { link, user }) => self.on_deleted(now, link, &user),
             Some(AfterSave::Answer { link, reply, .. }) => self.answer_newcomer(now, link, reply),
             Some(AfterSave::Registered {
                 link,
@@ -558,6 +577,12 @@ impl Server {
                 self.restore_handle(greeting.user());
                 self.proceed(greeting.link);
                 self.give_up(now, greeting.link, CloseCode::InternalError, why);
+            }
+            Some(AfterSave::Follow(user)) => self.drop_change(now, &user, why),
+            Some(AfterSave::Forget { link, .. }) => {
+                let (code, what) = (ErrorCode::Timeout, FrameKind::AccountDelete.name().to_owned());
+                let why = "this server cannot forget you now; try again later";
+                self.send_error(now, link, code, why.to_owned(), Some(what));
             }
             Some(AfterSave::Answer { link, new_pin, .. }) => {
                 if let Some(server) = new_pin {

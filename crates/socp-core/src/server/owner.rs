@@ -6,35 +6,25 @@
 use super::Server;
 use super::fault::CloseCode;
 use super::io::{AfterSave, LinkId, Note, Record};
+use super::keys::{Relation, Shown};
 use super::link::Link;
 use crate::clock::Now;
 use socp_proto::{ErrorCode, KeyText, UserId};
 
 impl Server {
-    /// Whether another key than this is known to be the id's, as far as this server can tell.
-    pub(super) fn is_of_another(&self, user: &UserId, key: &KeyText) -> bool {
-        let differs = |other: Option<&KeyText>| other.is_some_and(|other| other != key);
-        if let Some(record) = self.records.get(user) {
-            return record.pubkey != *key;
-        }
-        // Of those who have left only the owner counts: what others said of them binds nobody.
-        let former = self.people.former(user).and_then(|keys| keys.pubkey.as_ref());
-        let owner = former.filter(|former| user.is_made_from(former.fingerprint()));
-        let claimed = self.people.get(user).and_then(|person| person.pubkey.as_ref());
-        differs(claimed) || differs(owner)
-    }
-
-    /// The key that a user's id is made from has shown: what another key has of that id here, or claims elsewhere, is
-    /// undone. Nothing happens for any other key.
-    pub(super) fn refute(&mut self, now: Now, user: &UserId, key: Option<&KeyText>) {
-        let Some(key) = key.filter(|key| self.is_of_another(user, key) && user.is_made_from(key.fingerprint())) else {
+    /// The key that a user's id is made from has shown, or the newest of a history that begins with it: what another key
+    /// has of that id here, or claims elsewhere, is undone. Nothing happens for any other key, nor where what is known
+    /// begins with the owner's key, too.
+    pub(super) fn refute(&mut self, now: Now, user: &UserId, shown: Shown<'_>) {
+        let is_another = self.judge_keys(user, shown) == Relation::Other;
+        let Some(key) = shown.pubkey.filter(|_| is_another && self.can_refute(user, shown)) else {
             return;
         };
         self.note(Note::Ousted { user: user.clone() });
         if self.records.get(user).is_some_and(|record| record.pubkey != *key) {
             self.oust(now, user, key);
         }
-        self.drop_claims_against(now, user, key);
+        self.drop_claims_against(now, user, shown);
     }
 
     /// Ends the sessions that another key than the owner's has of an id, also those to come, and forgets its record.
@@ -42,6 +32,7 @@ impl Server {
         self.records.remove(user);
         self.accounts.forget_user(user);
         self.handles.release(user);
+        self.changing.remove(user);
         self.save(Record::Ousted(user.clone()), AfterSave::Nothing);
         let is_theirs = |link: &Link| matches!(link, Link::User(link) if link.user == *user);
         let theirs = self.links.iter().filter(|(_, link)| is_theirs(link));
@@ -52,7 +43,12 @@ impl Server {
                 theirs.push(greeting.link);
                 false
             }
-            AfterSave::Greet(_) | AfterSave::Answer { .. } | AfterSave::Registered { .. } | AfterSave::Nothing => true,
+            AfterSave::Greet(_)
+            | AfterSave::Follow(_)
+            | AfterSave::Forget { .. }
+            | AfterSave::Answer { .. }
+            | AfterSave::Registered { .. }
+            | AfterSave::Nothing => true,
         });
         for link in theirs {
             let why = "this id is made from another key, whose holder has come";
@@ -62,9 +58,9 @@ impl Server {
         }
     }
 
-    /// What other servers claim of a user with another key than the one bound here counts no more.
-    pub(super) fn drop_claims_against(&mut self, now: Now, user: &UserId, key: &KeyText) {
-        for server in self.people.claims_against(user, key) {
+    /// What other servers claim of a user with other keys than these, or with those before, counts no more.
+    pub(super) fn drop_claims_against(&mut self, now: Now, user: &UserId, shown: Shown<'_>) {
+        for server in self.people.claims_against(user, shown) {
             let was_online = self.people.get(user).is_some_and(super::people::Person::is_online);
             let ended = self.people.withdraw(user, &server);
             if was_online {

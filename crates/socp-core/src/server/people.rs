@@ -5,11 +5,14 @@
 //! when it ends.
 
 use super::former::Former;
-use super::io::{Config, LinkId, ServerPin};
+use super::io::{Config, LinkId, ServerPin, UserRecord};
+use super::keys::{Relation, Shown};
 use crate::clock::Mono;
 use socp_proto::limits::{USER_CLAIMS_COUNT_MAX, WELCOME_CLIENTS_COUNT_MAX};
 use socp_proto::payload::{PubkeyResponse, UserAdvertise, WelcomeClient};
-use socp_proto::{Address, Base64Url, Capabilities, Draft, Envelope, Frame, KeyText, Meta, Payload, ServerId, UserId};
+use socp_proto::{
+    Address, Base64Url, Capabilities, Draft, Envelope, Frame, KeyHistory, KeyText, Meta, Payload, ServerId, UserId,
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Everyone we know to be online, or to have been a moment ago.
@@ -39,6 +42,8 @@ pub(super) struct Person {
     pub(super) version: Option<u64>,
     pub(super) directory_sig: Option<Base64Url>,
     pub(super) caps: Option<Capabilities>,
+    /// How the keys came about, if they ever changed (PROTOCOL II.13).
+    pub(super) history: Option<KeyHistory>,
     /// What the home server said last, so far as that has a time.
     pub(super) word: Option<Word>,
 }
@@ -111,6 +116,11 @@ impl Person {
             Home::Remote { via, .. } => Some(via),
             Home::Local(_) => None,
         }
+    }
+
+    /// Whether the user has withdrawn the keys.
+    pub(super) fn is_revoked(&self) -> bool {
+        self.history.as_ref().is_some_and(KeyHistory::is_revoked)
     }
 
     /// Since when the home server is lost.
@@ -244,6 +254,24 @@ impl People {
         self.former.get(user)
     }
 
+    /// Forgets the keys of somebody who will not come back.
+    pub(super) fn forget_former(&mut self, user: &UserId) {
+        self.former.remove(user);
+    }
+
+    /// A user of ours has newer keys; whether the user is here.
+    pub(super) fn update_keys(&mut self, user: &UserId, record: &UserRecord) -> bool {
+        let Some(person) = self.known.get_mut(user).filter(|person| person.is_local()) else {
+            return false;
+        };
+        person.pubkey = Some(record.pubkey.clone());
+        person.enc_pubkey = Some(record.enc_pubkey.clone());
+        person.version = Some(record.version);
+        person.directory_sig = Some(record.directory_sig.clone());
+        person.history.clone_from(&record.history);
+        true
+    }
+
     fn uncount(&mut self, user: &UserId, person: &Person) {
         let Home::Remote { server, .. } = &person.home else {
             return;
@@ -311,11 +339,17 @@ impl People {
         Ended::Moved
     }
 
-    /// Servers that claim a user with another key than this one.
-    pub(super) fn claims_against(&self, user: &UserId, key: &KeyText) -> Vec<ServerId> {
+    /// Servers that claim a user with other keys than these, or with those before.
+    pub(super) fn claims_against(&self, user: &UserId, shown: Shown<'_>) -> Vec<ServerId> {
         let standing = self.standing.get(user).into_iter().flatten();
         let claims = self.known.get(user).into_iter().chain(standing);
-        let others = claims.filter(|person| person.pubkey.as_ref().is_some_and(|other| other != key));
+        let is_against = |person: &&Person| {
+            !matches!(
+                Shown::by_person(person).against(shown),
+                Relation::Same | Relation::Newer
+            )
+        };
+        let others = claims.filter(is_against);
         let server = |person: &Person| match &person.home {
             Home::Remote { server, .. } => Some(server.clone()),
             Home::Local(_) => None,
@@ -547,6 +581,7 @@ pub(super) fn advertise_of(user: &UserId, server: &ServerId, person: &Person) ->
         version: person.version,
         directory_sig: person.directory_sig.clone(),
         server_name: None,
+        history: person.history.clone(),
     }
 }
 

@@ -104,6 +104,7 @@ impl Server {
         let remove = UserRemove {
             user_id: user.clone(),
             server_id: self.config.server_id.clone(),
+            deleted: self.departing_for_good.contains(user),
         };
         self.send_at(links, ts, Address::everyone(), &Payload::UserRemove(remove));
     }
@@ -170,6 +171,7 @@ impl Server {
                 let remove = UserRemove {
                     user_id: user.clone(),
                     server_id: server.clone(),
+                    deleted: false,
                 };
                 self.send_at(&links, ts, Address::everyone(), &Payload::UserRemove(remove));
             }

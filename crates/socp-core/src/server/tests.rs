@@ -2,6 +2,7 @@
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "a test looks for one kind among many")]
 
+mod account;
 mod bootstrap;
 mod bound;
 mod challenge;
@@ -53,6 +54,7 @@ pub(super) fn person_at(server: &str) -> super::people::Person {
         version: None,
         directory_sig: None,
         caps: None,
+        history: None,
         word: None,
     }
 }

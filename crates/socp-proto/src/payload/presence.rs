@@ -3,6 +3,7 @@
 use super::Shape;
 use super::user::OnlineUser;
 use crate::caps::Capabilities;
+use crate::history::KeyHistory;
 use crate::id::{ServerId, UserId};
 use crate::key::{Base64Url, KeyText, bounded_sig_if_any};
 use crate::limits::PRESENCE_CHANGES_COUNT_MAX;
@@ -42,6 +43,9 @@ pub struct UserAdvertise {
     /// The home server's name for people, added for our clients.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_name: Option<String>,
+    /// How the keys came about, if they ever changed (PROTOCOL II.13).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<KeyHistory>,
 }
 
 impl Shape for UserAdvertise {
@@ -55,6 +59,9 @@ pub struct UserRemove {
     pub user_id: UserId,
     /// The server that the user was at.
     pub server_id: ServerId,
+    /// Not only left: the user's account is no more (PROTOCOL II.13).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub deleted: bool,
 }
 
 impl Shape for UserRemove {
@@ -133,6 +140,9 @@ pub struct UserHere {
         deserialize_with = "bounded_sig_if_any"
     )]
     pub directory_sig: Option<Base64Url>,
+    /// How the keys came about, if they ever changed (PROTOCOL II.13).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<KeyHistory>,
 }
 
 impl UserHere {
@@ -149,6 +159,7 @@ impl UserHere {
             version: self.version,
             directory_sig: self.directory_sig,
             server_name: None,
+            history: self.history,
         }
     }
 }
@@ -166,6 +177,7 @@ impl UserAdvertise {
             caps: self.caps,
             version: self.version,
             directory_sig: self.directory_sig,
+            history: self.history,
         }
     }
 }
@@ -177,6 +189,9 @@ pub struct UserGone {
     pub user_id: UserId,
     /// The `ts` of the change.
     pub ts: u64,
+    /// Not only left: the user's account is no more (PROTOCOL II.13).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub deleted: bool,
 }
 
 /// What is said of one user.

@@ -2,6 +2,7 @@
 
 use super::Shape;
 use crate::caps::Capabilities;
+use crate::history::KeyHistory;
 use crate::id::{ServerId, UserId};
 use crate::json::Object;
 use crate::key::{Base64Url, KeyText, bounded_sig_if_any};
@@ -33,6 +34,9 @@ pub struct UserHello {
     /// When it was signed, ms since the Unix epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ts: Option<u64>,
+    /// How the keys came about, if they ever changed (PROTOCOL II.13).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<KeyHistory>,
 }
 
 impl Shape for UserHello {}
@@ -78,6 +82,9 @@ pub struct OnlineUser {
     /// The home server's name for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_name: Option<String>,
+    /// Which of the user's pairs of keys counts, if not the first, so that programs know when to ask for it (PROTOCOL II.13).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u64>,
 }
 
 /// `PUBKEY_REQUEST`.
@@ -117,6 +124,9 @@ pub struct PubkeyResponse {
     /// The name of the home server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_name: Option<String>,
+    /// How the keys came about, if they ever changed (PROTOCOL II.13).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<KeyHistory>,
 }
 
 impl Shape for PubkeyResponse {}

@@ -169,6 +169,7 @@ fn gossip(voucher: Option<&PrivateKey>, version: Option<u64>) -> Frame {
         version,
         directory_sig: sig,
         server_name: None,
+        history: None,
     });
     let draft = Draft::new(&home, socp_proto::Address::everyone(), TS, &payload);
     let sig = MALLORY.sign(draft.signed_text().as_bytes()).unwrap();
@@ -178,7 +179,7 @@ fn gossip(voucher: Option<&PrivateKey>, version: Option<u64>) -> Frame {
 fn recorded(frame: Frame) -> (Option<Base64Url>, Metrics) {
     let metrics = Metrics::new();
     let as_it_came = frame.envelope.clone();
-    let checked = check_peer(frame, MALLORY.public_key(), &metrics).unwrap();
+    let checked = check_peer(frame, MALLORY.public_key(), &metrics, &Histories::default()).unwrap();
     assert_eq!(checked.envelope, as_it_came, "it is passed on as it came");
     let Payload::UserAdvertise(advertise) = checked.payload else {
         panic!("{:?}", checked.payload)
@@ -207,17 +208,18 @@ fn only_a_home_servers_own_directory_signature_is_recorded() {
 #[test]
 fn a_peers_frame_needs_the_signature_of_who_answers_for_it() {
     let (metrics, key) = (Metrics::new(), ALICE.public_key());
-    let fault = check_peer(gossip(Some(&MALLORY), Some(1)), key, &metrics).unwrap_err();
+    let fault = check_peer(gossip(Some(&MALLORY), Some(1)), key, &metrics, &Histories::default()).unwrap_err();
     assert!(matches!(fault, Fault::Signature { .. }), "{fault:?}");
     let home: ServerId = "srv-m".try_into().unwrap();
     let remove = Payload::UserRemove(UserRemove {
         user_id: "alice".try_into().unwrap(),
         server_id: home.clone(),
+        deleted: false,
     });
     let draft = Draft::new(&home, socp_proto::Address::everyone(), TS, &remove);
     let unsigned = Frame::parse(&draft.sign(&[]).to_text()).unwrap();
     assert!(matches!(
-        check_peer(unsigned, key, &metrics),
+        check_peer(unsigned, key, &metrics, &Histories::default()),
         Err(Fault::Signature { .. })
     ));
 }
@@ -242,17 +244,43 @@ fn a_proof_is_signed_by_the_key_of_the_introduction_and_as_a_proof() {
     let as_proof = draft.signed_text();
     let plain = utf8_form(&draft.payload);
     let alice = text_of(&ALICE);
-    let checked = check_first(signed(&ALICE, &as_proof), Some(alice.clone())).unwrap();
+    let checked = check_first(signed(&ALICE, &as_proof), Some(alice.clone()), &Histories::default()).unwrap();
     assert_eq!(checked.signer, Some(alice.fingerprint()));
     for (what, frame) in [
         ("another's", signed(&MALLORY, &as_proof)),
         ("signed as any payload", signed(&ALICE, &plain)),
     ] {
-        let fault = check_first(frame, Some(alice.clone())).unwrap_err();
+        let fault = check_first(frame, Some(alice.clone()), &Histories::default()).unwrap_err();
         assert!(matches!(fault, Fault::Signature { .. }), "{what}: {fault:?}");
     }
     // Before any introduction there is no key.
-    let checked = check_first(signed(&ALICE, &as_proof), None).unwrap();
+    let checked = check_first(signed(&ALICE, &as_proof), None, &Histories::default()).unwrap();
     assert_eq!((checked.key, checked.signer), (None, None));
     assert_eq!(offered_key(&proof, Some(alice)), None);
+}
+
+#[test]
+fn a_change_of_an_account_names_who_signed_it_and_acceptable_keys() {
+    let key = ALICE.public_key();
+    let pair = |key: &PrivateKey| socp_proto::PublicPair {
+        pubkey: text_of(key),
+        enc_pubkey: text_of(key),
+    };
+    let user = UserId::try_from("alice").unwrap();
+    let statement = socp_proto::KeyHistory::next(&user, &pair(&ALICE), None, pair(&MALLORY), TS);
+    let frame = |statement| {
+        let payload = Payload::KeyUpdate(KeyUpdate { statement });
+        let draft = Draft::new(&user, ServerId::try_from("srv").unwrap(), TS, &payload);
+        Frame::parse(&draft.sign(&[]).to_text()).unwrap()
+    };
+    let signed = |by: &PrivateKey| frame(socp_crypto::sign_statement(statement.clone(), by).unwrap());
+    let by_alice = Fingerprint::from_bytes(key.fingerprint());
+    assert_eq!(check_user(&signed(&ALICE), key, false, true), Ok(Some(by_alice)));
+    assert_eq!(check_user(&signed(&MALLORY), key, false, true), Ok(None));
+    let mut of_no_key = statement.clone();
+    of_no_key.enc_pubkey = KeyText::from_der(b"no key");
+    assert!(matches!(
+        check_user(&frame(of_no_key), key, false, true),
+        Err(Fault::Key(_))
+    ));
 }

@@ -76,7 +76,18 @@ pub(super) const STEPS: &[&str] = &[
     -- PROTOCOL I.4: how the server is dialled.
     ALTER TABLE server_pins ADD COLUMN has_tls INTEGER NOT NULL DEFAULT 0 CHECK (has_tls IN (0, 1));
 ",
+    USER_KEYS,
 ];
+
+/// PROTOCOL II.13: for users whose keys have changed, each pair they had: version 1 as such, the others as statements.
+const USER_KEYS: &str = "
+    CREATE TABLE user_keys (
+        user_id TEXT NOT NULL,
+        version INTEGER NOT NULL,
+        keys TEXT NOT NULL,
+        PRIMARY KEY (user_id, version)
+    ) STRICT, WITHOUT ROWID;
+";
 
 /// Brings the database to the newest version and sets how it syncs.
 pub(super) fn run(connection: &mut Connection, path: &Path) -> std::result::Result<(), ServerError> {

@@ -7,7 +7,8 @@ use socp_core::server::{Delivered, Memory, PasswordSet, Record, SaveId, ServerPi
 use socp_proto::json::parse_object;
 use socp_proto::limits::{CONTENT_REMEMBERED_MS, DELIVERED_COUNT_MAX};
 use socp_proto::payload::{KeptIdentity, PasswordRecord};
-use socp_proto::{Base64Url, KeyText, Meta, ServerId, UserId};
+use socp_proto::{Base64Url, KeyHistory, KeyText, Meta, PublicPair, ServerId, UserId};
+use std::collections::BTreeMap;
 
 pub(super) fn read(connection: &Connection) -> Result<Remembered> {
     let identity = connection
@@ -20,7 +21,9 @@ pub(super) fn read(connection: &Connection) -> Result<Remembered> {
     let pins = pins.query_map([], read_pin)?.collect::<Result<Vec<ServerPin>>>()?;
     let mut users = connection
         .prepare("SELECT user_id, pubkey, enc_pubkey, meta, version, directory_sig FROM users ORDER BY rowid")?;
-    let users = users.query_map([], read_user)?.collect::<Result<Vec<UserRecord>>>()?;
+    let mut histories = read_histories(connection)?;
+    let users = users.query_map([], |row| read_user(row, &mut histories))?;
+    let users = users.collect::<Result<Vec<UserRecord>>>()?;
     let mut passwords = connection.prepare("SELECT user_id, pake_password FROM users WHERE pake_password <> ''")?;
     let passwords = passwords
         .query_map([], |row| Ok((text::<UserId>(row, 0)?, read_password(row)?)))?
@@ -86,13 +89,37 @@ fn read_pin(row: &Row<'_>) -> Result<ServerPin> {
     })
 }
 
-fn read_user(row: &Row<'_>) -> Result<UserRecord> {
+/// The histories of all users who have one.
+fn read_histories(connection: &Connection) -> Result<BTreeMap<String, KeyHistory>> {
+    let mut rows = connection.prepare("SELECT user_id, keys FROM user_keys ORDER BY user_id, version")?;
+    let rows = rows.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
+    let mut firsts: BTreeMap<String, PublicPair> = BTreeMap::new();
+    let mut histories: BTreeMap<String, KeyHistory> = BTreeMap::new();
+    for row in rows {
+        let (user, keys) = row?;
+        let Some(first) = firsts.get(&user) else {
+            let first = serde_json::from_str(&keys).map_err(|error| invalid(1, error))?;
+            firsts.insert(user, first);
+            continue;
+        };
+        let statement = serde_json::from_str(&keys).map_err(|error| invalid(1, error))?;
+        let history = match histories.get(&user) {
+            None => KeyHistory::begin(first.clone(), statement),
+            Some(history) => history.and(statement),
+        };
+        histories.insert(user, history.map_err(|error| invalid(1, error))?);
+    }
+    Ok(histories)
+}
+
+fn read_user(row: &Row<'_>, histories: &mut BTreeMap<String, KeyHistory>) -> Result<UserRecord> {
     let meta: String = row.get(3)?;
     let meta = parse_object(&meta).map_err(|error| invalid(3, error))?;
     let version: i64 = row.get(4)?;
     let pubkey: KeyText = text(row, 1)?;
     let enc_pubkey: KeyText = text(row, 2)?;
     Ok(UserRecord {
+        history: histories.remove(&row.get::<_, String>(0)?),
         user_id: text::<UserId>(row, 0)?,
         // One copy where one key is for both.
         enc_pubkey: if enc_pubkey == pubkey {
@@ -147,7 +174,20 @@ fn write(connection: &Connection, record: &Record) -> Result<()> {
         }
         Record::User(user) => write_user(connection, user),
         Record::Password(set) => write_password(connection, set),
-        Record::Ousted(user) => execute(connection, "DELETE FROM users WHERE user_id = ?1", [user.as_str()]),
+        Record::Ousted(user) => {
+            execute(connection, "DELETE FROM user_keys WHERE user_id = ?1", [user.as_str()])?;
+            execute(connection, "DELETE FROM users WHERE user_id = ?1", [user.as_str()])
+        }
+        Record::Deleted(user) => {
+            for sql in [
+                "DELETE FROM group_members WHERE member_id = ?1",
+                "DELETE FROM user_keys WHERE user_id = ?1",
+                "DELETE FROM users WHERE user_id = ?1",
+            ] {
+                execute(connection, sql, [user.as_str()])?;
+            }
+            Ok(())
+        }
         Record::Member { user, version, at } => {
             let sql =
                 "INSERT INTO group_members (group_id, member_id, role, added_at) VALUES ('public', ?1, 'member', ?2)
@@ -227,10 +267,13 @@ fn write_password(connection: &Connection, set: &PasswordSet) -> Result<()> {
 }
 
 fn write_user(connection: &Connection, user: &UserRecord) -> Result<()> {
-    // The keys of a user never change by a hello (PROTOCOL I.6); only the profile.
+    // The keys of a user change by a history that goes on where the known one ends (PROTOCOL II.13); else only the profile.
     let sql = "INSERT INTO users (user_id, pubkey, enc_pubkey, meta, version, directory_sig)
                VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-               ON CONFLICT (user_id) DO UPDATE SET meta = ?4, version = ?5, directory_sig = ?6";
+               ON CONFLICT (user_id) DO UPDATE SET meta = ?4, version = max(version, ?5),
+                   pubkey = CASE WHEN ?5 > version THEN ?2 ELSE pubkey END,
+                   enc_pubkey = CASE WHEN ?5 > version THEN ?3 ELSE enc_pubkey END,
+                   directory_sig = CASE WHEN ?5 >= version THEN ?6 ELSE directory_sig END";
     let version = i64::try_from(user.version).unwrap_or(i64::MAX);
     let row = params![
         user.user_id.as_str(),
@@ -240,5 +283,21 @@ fn write_user(connection: &Connection, user: &UserRecord) -> Result<()> {
         version,
         user.directory_sig.as_str()
     ];
-    execute(connection, sql, row)
+    execute(connection, sql, row)?;
+    user.history
+        .as_ref()
+        .map_or(Ok(()), |history| write_history(connection, &user.user_id, history))
+}
+
+/// What is there already stays: a history only goes on.
+fn write_history(connection: &Connection, user: &UserId, history: &KeyHistory) -> Result<()> {
+    let sql = "INSERT INTO user_keys (user_id, version, keys) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
+    let failed = |error: serde_json::Error| rusqlite::Error::ToSqlConversionFailure(Box::new(error));
+    let first = serde_json::to_string(history.first()).map_err(failed)?;
+    execute(connection, sql, params![user.as_str(), 1, first])?;
+    for statement in history.statements() {
+        let keys = serde_json::to_string(statement).map_err(failed)?;
+        execute(connection, sql, params![user.as_str(), clamp(statement.version), keys])?;
+    }
+    Ok(())
 }

@@ -7,7 +7,7 @@ use rusqlite::{Connection, StatementStatus};
 use socp_core::server::{Delivered, Memory, PasswordSet, Record, SaveId, ServerPin, UserRecord};
 use socp_proto::limits::CONTENT_REMEMBERED_MS;
 use socp_proto::payload::{KeptIdentity, PasswordRecord};
-use socp_proto::{Base64Url, KeyText, Meta, UserId};
+use socp_proto::{Base64Url, KeyHistory, KeyText, Meta, PublicPair, UserId};
 use std::path::Path;
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{Receiver, channel};
@@ -367,6 +367,7 @@ fn user(id: &str, number: u8) -> Record {
         meta: Meta::default(),
         version: 1,
         directory_sig: Base64Url::encode(&[]),
+        history: None,
     })
 }
 
@@ -491,4 +492,65 @@ fn a_commit_takes_what_is_there_and_no_more_than_bounded() {
     assert!((0..all).all(|save| store.save(SaveId(save), Record::ChannelVersion(save))));
     writer.take(queue.recv().unwrap(), &queue);
     assert_eq!(given(&queue).len(), 10);
+}
+
+fn pair(number: u8) -> PublicPair {
+    PublicPair {
+        pubkey: key(number),
+        enc_pubkey: key(number + 100),
+    }
+}
+
+/// A user who has had these keys.
+fn user(numbers: &[u8]) -> UserRecord {
+    let user_id: UserId = "alice".try_into().unwrap();
+    let first = pair(numbers[0]);
+    let mut history = None;
+    for number in &numbers[1..] {
+        let next = KeyHistory::next(&user_id, &first, history.as_ref(), pair(*number), 7);
+        history = Some(match &history {
+            None => KeyHistory::begin(first.clone(), next).unwrap(),
+            Some(history) => KeyHistory::and(history, next).unwrap(),
+        });
+    }
+    let PublicPair { pubkey, enc_pubkey } = history.as_ref().map_or(first, KeyHistory::newest);
+    UserRecord {
+        user_id,
+        pubkey,
+        enc_pubkey,
+        meta: Meta::default(),
+        version: history.as_ref().map_or(1, KeyHistory::version),
+        directory_sig: Base64Url::encode(&[numbers.len().try_into().unwrap()]),
+        history,
+    }
+}
+
+#[test]
+fn keys_go_on_and_never_back_and_nothing_is_left_of_who_is_deleted() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("server.db");
+    let mut database = Database::open(&path).unwrap();
+    tables::write_identity(&database.connection, &"srv-a".try_into().unwrap(), &key(1)).unwrap();
+    let member = Record::Member {
+        user: "alice".try_into().unwrap(),
+        version: 1,
+        at: NOW,
+    };
+    commit(&mut database, &path, [Record::User(user(&[2])), member]);
+    assert_eq!(reopened(&path).users, [user(&[2])]);
+    for numbers in [&[2, 3][..], &[2, 3, 4]] {
+        commit(&mut database, &path, [Record::User(user(numbers))]);
+        assert_eq!(reopened(&path).users, [user(numbers)]);
+    }
+    // What was signed before and is written after changes the profile alone.
+    commit(&mut database, &path, [Record::User(user(&[2, 3]))]);
+    assert_eq!(reopened(&path).users, [user(&[2, 3, 4])]);
+    commit(&mut database, &path, [Record::Deleted("alice".try_into().unwrap())]);
+    let memory = reopened(&path);
+    assert!(memory.users.is_empty() && memory.members.is_empty());
+    let rows: i64 = database
+        .connection
+        .query_row("SELECT count(*) FROM user_keys", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(rows, 0);
 }

@@ -2,6 +2,7 @@
 
 mod alarm;
 mod card;
+mod change;
 mod check;
 pub(crate) mod password;
 mod safety;
@@ -12,7 +13,7 @@ use crate::{face, out};
 use clap::{Args, Subcommand};
 use color_eyre::eyre::{Result, eyre};
 use serde_json::json;
-use socp_client::{Alarm, Person, Profile, ServerUrl, Standing, UserPin, resolve};
+use socp_client::{Alarm, Person, Profile, Replaced, ServerUrl, Standing, UserPin, resolve};
 use socp_proto::{Fingerprint, UserId};
 use std::path::PathBuf;
 
@@ -67,6 +68,35 @@ enum KeyCommand {
         /// Leave the server out
         #[arg(long = "here")]
         is_here_only: bool,
+    },
+    /// Take new keys; everybody who knows the old ones follows by itself
+    #[command(after_help = "Example:
+  socp key rotate
+  socp key rotate --encrypt   (the key that others encrypt to, alone)")]
+    Rotate {
+        /// The key that signs; without either of the two, both
+        #[arg(long)]
+        sign: bool,
+        /// The key that others encrypt to
+        #[arg(long)]
+        encrypt: bool,
+    },
+    /// Withdraw your keys for good, because somebody else has them for instance
+    #[command(after_help = "Example:\n  socp key revoke --yes")]
+    Revoke {
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Have your server forget you
+    #[command(after_help = "Example:\n  socp key delete --yes\n  socp key delete --yes --and-profile")]
+    Delete {
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+        /// Remove the identity from this machine, too
+        #[arg(long)]
+        and_profile: bool,
     },
     /// Write your identity into one file, encrypted under a password
     #[command(after_help = "Example:
@@ -170,6 +200,16 @@ pub(crate) async fn run(args: KeyArgs, common: &Common) -> Result<()> {
             safety::show(profile.identity(), &pin, qr, common.json)
         }
         KeyCommand::Password { is_here_only } => password::change(is_here_only, common).await,
+        KeyCommand::Rotate { sign, encrypt } => {
+            let replaced = match (sign, encrypt) {
+                (true, false) => Replaced::Sign,
+                (false, true) => Replaced::Encrypt,
+                (true, true) | (false, false) => Replaced::Both,
+            };
+            change::rotate(replaced, common).await
+        }
+        KeyCommand::Revoke { yes } => change::revoke(yes, common).await,
+        KeyCommand::Delete { yes, and_profile } => change::delete(yes, and_profile, common).await,
         KeyCommand::Export { file } => transfer::export(&file, common),
         KeyCommand::Import { file, no_password } => transfer::import(&file, no_password, common),
         KeyCommand::Verify { user, told, undo } => {
@@ -220,6 +260,7 @@ fn show(profile: &Profile, json: bool) -> Result<()> {
             "enc_pubkey": identity.enc_pubkey.as_str(),
             "enc_fingerprint": identity.enc_pubkey.fingerprint().to_string(),
             "version": identity.version(),
+            "revoked": identity.is_revoked(),
         }))?);
     }
     out::line(&format!("user id      {}", identity.user_id))?;
@@ -231,7 +272,8 @@ fn show(profile: &Profile, json: bool) -> Result<()> {
     if identity.enc_pubkey != identity.pubkey {
         out::line(&format!("to encrypt   {}", identity.enc_pubkey.as_str()))?;
     }
-    out::line(&format!("version      {}", identity.version()))?;
+    let state = if identity.is_revoked() { " (withdrawn)" } else { "" };
+    out::line(&format!("version      {}{state}", identity.version()))?;
     alarm::lines(profile)?.iter().try_for_each(|line| Ok(out::line(line)?))
 }
 

@@ -101,6 +101,7 @@ async fn watch(events: &mut EventStream, count: Option<u64>, json: bool) -> Resu
             | Event::Notice { .. }
             | Event::Presence(_)
             | Event::KeyChanged { .. }
+            | Event::AccountChanged { .. }
             | Event::Sent { .. }
             | Event::Failed { .. }
             | Event::ChannelSent { .. }

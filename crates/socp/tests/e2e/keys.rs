@@ -1,7 +1,7 @@
 //! Identities on their way from profile to profile, and keys that change.
 
 use crate::conversation::Network;
-use crate::process::{User, failure_of, json, output_of, socp};
+use crate::process::{Process, User, eventually, failure_of, json, output_of, socp};
 use std::io::Write as _;
 use std::path::Path;
 use std::process::Stdio;
@@ -14,7 +14,8 @@ fn with_input(command: &mut std::process::Command, lines: &str) -> (bool, String
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+    // Who refuses at once reads nothing.
+    let _unread = child.stdin.take().unwrap().write_all(lines.as_bytes());
     let output = child.wait_with_output().unwrap();
     let text = [output.stdout, output.stderr].concat();
     (output.status.success(), String::from_utf8(text).unwrap())
@@ -133,4 +134,125 @@ fn what_is_no_exported_identity_is_refused_and_named() {
     let (_, said) = failure_of(show.arg("--profile").arg(&profile).args(["key", "show"]));
     assert!(said.contains("no identity"), "{said}");
     assert!(output_of(&mut alice.socp(&["key", "show"])).status.success());
+}
+
+/// What a message event says.
+fn text_of(watch: &Process, text: &str) {
+    let message = json(&watch.line_with(text));
+    assert_eq!(
+        (&message["event"], &message["verified"]),
+        (&"message".into(), &true.into()),
+        "{message}"
+    );
+}
+
+/// Whose key is pinned, or one's own.
+fn fingerprint(user: &User, of: Option<&str>) -> serde_json::Value {
+    let args = ["--json", "key", "fingerprint"].into_iter().chain(of);
+    json(&user.run(&args.collect::<Vec<_>>()))["fingerprint"].clone()
+}
+
+fn rotate(user: &User, more: &[&str]) -> serde_json::Value {
+    json(&user.run(&[&["--json", "key", "rotate"], more].concat()))
+}
+
+#[test]
+fn friends_follow_new_keys_by_themselves_whether_they_are_there_or_not() {
+    let net = Network::start();
+    let at_bob = net.bob.watch(&[]);
+    at_bob.line_with("\"online\"");
+    eventually("bob to be seen", || {
+        net.alice.listed().contains(&net.bob.id).then_some(())
+    });
+    net.alice.run(&["tell", "bob", "with the first keys"]);
+    text_of(&at_bob, "with the first keys");
+    assert_eq!(fingerprint(&net.bob, Some("alice")), fingerprint(&net.alice, None));
+    let before = fingerprint(&net.alice, None);
+
+    // Another program of alice's is there meanwhile, and is told why it cannot go on.
+    let mut at_alice = net.alice.watch(&[]);
+    at_alice.line_with("\"online\"");
+    let rotated = rotate(&net.alice, &[]);
+    assert_eq!(rotated["version"], 2);
+    assert_ne!(rotated["fingerprint"], before);
+    let news = json(&at_bob.line_with("new keys"));
+    assert_eq!(
+        (&news["event"], &news["from"]),
+        (&"notice".into(), &net.alice.id.as_str().into()),
+        "{news}"
+    );
+    assert!(at_alice.line_with("another program of yours").contains("BAD_KEY"));
+    assert_ne!(at_alice.wait(), Some(0));
+    assert_eq!(fingerprint(&net.bob, Some("alice")), rotated["fingerprint"]);
+    let at_alice = net.alice.watch(&[]);
+    at_alice.line_with("\"online\"");
+    net.alice.run(&["tell", "bob", "with the second keys"]);
+    text_of(&at_bob, "with the second keys");
+    net.bob.run(&["tell", "alice", "to the second keys"]);
+    text_of(&at_alice, "to the second keys");
+
+    // While bob is away; then bob speaks first.
+    drop((at_bob, at_alice));
+    assert_eq!(rotate(&net.alice, &["--encrypt"])["version"], 3);
+    let at_alice = net.alice.watch(&[]);
+    at_alice.line_with("\"online\"");
+    net.bob.run(&["tell", "alice", "to the third keys"]);
+    text_of(&at_alice, "to the third keys");
+    drop(at_alice);
+    // And alice does.
+    let rotated = rotate(&net.alice, &["--sign"]);
+    assert_eq!(rotated["version"], 4);
+    let at_bob = net.bob.watch(&[]);
+    at_bob.line_with("\"online\"");
+    eventually("bob to be seen", || {
+        net.alice.listed().contains(&net.bob.id).then_some(())
+    });
+    net.alice.run(&["tell", &net.bob.id, "with the fourth keys"]);
+    text_of(&at_bob, "with the fourth keys");
+    assert_eq!(fingerprint(&net.bob, Some("alice")), rotated["fingerprint"]);
+    let shown = json(&net.alice.run(&["--json", "key", "show"]));
+    assert_eq!(
+        (&shown["version"], &shown["user_id"]),
+        (&4.into(), &net.alice.id.as_str().into())
+    );
+}
+
+#[test]
+fn withdrawn_keys_are_of_no_use_to_anybody() {
+    let net = Network::start();
+    let at_bob = net.bob.watch(&[]);
+    at_bob.line_with("\"online\"");
+    eventually("bob to be seen", || {
+        net.alice.listed().contains(&net.bob.id).then_some(())
+    });
+    net.alice.run(&["tell", "bob", "hello"]);
+    text_of(&at_bob, "hello");
+    let (_, said) = failure_of(&mut net.alice.socp(&["key", "revoke"]));
+    assert!(said.contains("--yes"), "{said}");
+    net.alice.run(&["key", "revoke", "--yes"]);
+    at_bob.line_with("withdrawn their keys");
+    let (_, said) = failure_of(&mut net.alice.socp(&["tell", &net.bob.id, "again"]));
+    assert!(said.contains("withdrawn"), "{said}");
+    let (_, said) = failure_of(&mut net.bob.socp(&["tell", &net.alice.id, "are you there?"]));
+    assert!(said.contains("withdrawn"), "{said}");
+    let shown = json(&net.alice.run(&["--json", "key", "show"]));
+    assert_eq!(shown["revoked"], true);
+}
+
+#[test]
+fn a_deleted_account_leaves_nothing_at_its_home_and_friends_are_told() {
+    let net = Network::start();
+    let at_bob = net.bob.watch(&[]);
+    at_bob.line_with("\"online\"");
+    eventually("bob to be seen", || {
+        net.alice.listed().contains(&net.bob.id).then_some(())
+    });
+    net.alice.run(&["tell", "bob", "farewell"]);
+    text_of(&at_bob, "farewell");
+    net.alice.run(&["key", "delete", "--yes", "--and-profile"]);
+    at_bob.line_with("deleted their account");
+    let (_, said) = failure_of(&mut net.alice.socp(&["key", "show"]));
+    assert!(said.contains("no identity"), "{said}");
+    let (_, said) = failure_of(&mut net.bob.socp(&["tell", &net.alice.id, "hello?"]));
+    assert!(said.contains(&net.alice.id), "{said}");
 }

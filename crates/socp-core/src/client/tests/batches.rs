@@ -25,6 +25,7 @@ fn here(id: &str) -> OnlineUser {
         server_id: server(SERVER),
         meta: Meta::named(Some(id), None).unwrap(),
         server_name: None,
+        version: None,
     }
 }
 

@@ -147,7 +147,11 @@ fn a_refused_copy_concerns_its_member_alone() {
         kit.server_says(answer);
         if also_leaves {
             let (user_id, server_id) = (user(ALICE), server(SERVER));
-            kit.server_says(Payload::UserRemove(UserRemove { user_id, server_id }));
+            kit.server_says(Payload::UserRemove(UserRemove {
+                user_id,
+                server_id,
+                deleted: false,
+            }));
         }
         report_of(kit.server_says(fence())).unwrap().unwrap()
     };

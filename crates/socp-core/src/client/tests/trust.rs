@@ -50,6 +50,8 @@ fn with(record: TrustRecord, pins: &[(&str, u8)]) -> Kit {
         name: Some(id.trim_end_matches("-id").to_owned()),
         server_id: None,
         server_name: None,
+        version: 1,
+        revoked: false,
     };
     Kit::knowing(record, pins.iter().map(pin).collect())
 }
@@ -315,6 +317,8 @@ fn a_decision_in_another_program_counts_at_once() {
         name: None,
         server_id: None,
         server_name: None,
+        version: 1,
+        revoked: false,
     };
     kit.input(Input::Decided {
         trust: TrustRecord::default(),

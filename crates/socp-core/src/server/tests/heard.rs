@@ -18,7 +18,11 @@ fn here(user: &str, ts: u64) -> UserHere {
 
 fn gone(user: &str, ts: u64) -> UserGone {
     let user_id = user_id(user);
-    UserGone { user_id, ts }
+    UserGone {
+        user_id,
+        ts,
+        deleted: false,
+    }
 }
 
 fn changes(from_seq: u64, seq: u64, add: Vec<UserHere>, remove: Vec<UserGone>) -> ServerPresence {

@@ -112,7 +112,7 @@ fn a_refused_key_is_told_to_our_own_programs_not_too_often() {
 fn gossip_that_is_too_long_is_not_kept() {
     let mut world = World::one("a");
     let x = world.peer("x", "a");
-    for (length, is_taken) in [(8 * 1024, true), (17 * 1024, false)] {
+    for (length, is_taken) in [(30 * 1024, true), (49 * 1024, false)] {
         let mut gossip = draft("x", "*", BEGIN, &advert(&format!("u{length}"), "x"));
         gossip.payload.insert("novel".to_owned(), "x".repeat(length).into());
         world.send(x, &signed(gossip, "x"));

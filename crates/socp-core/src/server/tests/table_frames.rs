@@ -121,12 +121,14 @@ pub(super) fn every_kind(who: &str) -> BTreeMap<FrameKind, Said> {
         directory_sig: None,
         meta: None,
         server_name: None,
+        history: None,
     };
     let online = OnlineUser {
         user_id: user_id("eve"),
         server_id: server_id("a"),
         meta: Meta::default(),
         server_name: None,
+        version: None,
     };
     let presence = Presence {
         server_id: server_id("a"),
@@ -149,6 +151,7 @@ pub(super) fn every_kind(who: &str) -> BTreeMap<FrameKind, Said> {
         remove: vec![UserGone {
             user_id: user_id("alice"),
             ts: NOW,
+            deleted: false,
         }],
     };
     let list = ListResponse {
@@ -189,6 +192,18 @@ pub(super) fn every_kind(who: &str) -> BTreeMap<FrameKind, Said> {
         caps: None,
         delegation: None,
     };
+    let pair = |name: &str| socp_proto::PublicPair {
+        pubkey: key(name),
+        enc_pubkey: key(name),
+    };
+    let statement = socp_proto::KeyHistory::next(&user_id(who), &pair(who), None, pair("thief"), NOW);
+    let history = socp_proto::KeyHistory::begin(pair(who), statement).unwrap();
+    let delete = AccountDelete {
+        user_id: user_id(who),
+        server_id: server_id("a"),
+        ts: NOW,
+        sig: Base64Url::encode(&[]),
+    };
     let user_id = user_id("alice");
     let payloads = [
         Payload::ServerHelloJoin(identity.clone()),
@@ -213,6 +228,14 @@ pub(super) fn every_kind(who: &str) -> BTreeMap<FrameKind, Said> {
         Payload::ListResponse(list),
         Payload::PubkeyRequest(PubkeyRequest { user_id }),
         Payload::PubkeyResponse(response),
+        Payload::KeyUpdate(KeyUpdate {
+            statement: history.statements()[0].clone(),
+        }),
+        Payload::KeyNews(KeyNews {
+            user_id: history.statements()[0].user_id.clone(),
+            history,
+        }),
+        Payload::AccountDelete(delete),
         Payload::CtrlClose(CtrlClose {}),
         Payload::MsgDirect(to_alice),
         Payload::UserDeliver(user_deliver),

@@ -231,6 +231,8 @@ fn requests_of_a_user() {
 const OF_USERS: &[FrameKind] = &[
     FrameKind::ListRequest,
     FrameKind::PubkeyRequest,
+    FrameKind::KeyUpdate,
+    FrameKind::AccountDelete,
     FrameKind::CtrlClose,
     FrameKind::MsgDirect,
     FrameKind::MsgPublicChannel,

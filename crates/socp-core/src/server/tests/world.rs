@@ -192,6 +192,7 @@ pub(super) fn plain_hello(user: &str) -> UserHello {
         meta: None,
         server_id: None,
         ts: None,
+        history: None,
     }
 }
 
@@ -870,7 +871,7 @@ impl Node {
             Record::User(user) => {
                 self.users.insert(user.user_id.clone(), user);
             }
-            Record::Ousted(user) => {
+            Record::Ousted(user) | Record::Deleted(user) => {
                 self.users.remove(&user);
                 self.memory.passwords.retain(|(known, _)| *known != user);
                 self.sealed.remove(&user);
@@ -968,7 +969,21 @@ fn check_user(frame: Frame, key: &KeyText, link: LinkId, verify_content: bool) -
         }
         content = Some(key.fingerprint());
     }
+    if let Some((text, sig)) = account_text(&frame.payload) {
+        let is_good = sig.decode() == toy_sig(key, &text);
+        content = is_good.then(|| key.fingerprint());
+    }
     Ok(Input::User { link, frame, content })
+}
+
+/// What a change of an account is signed over, and the signature.
+fn account_text(payload: &Payload) -> Option<(String, &Base64Url)> {
+    let (text, sig) = match payload {
+        Payload::KeyUpdate(update) => (update.statement.signed_text(), &update.statement.sig),
+        Payload::AccountDelete(delete) => (delete.signed_text(), &delete.sig),
+        _ => return None,
+    };
+    Some((String::from_utf8(text).unwrap(), sig))
 }
 
 /// What the content signature of a channel, key share or file frame covers in these tests: sender, recipient, time,
@@ -1151,6 +1166,7 @@ pub(super) fn advert(user: &str, server: &str) -> Payload {
         version: None,
         directory_sig: None,
         server_name: None,
+        history: None,
     })
 }
 
@@ -1158,5 +1174,6 @@ pub(super) fn remove(user: &str, server: &str) -> Payload {
     Payload::UserRemove(socp_proto::payload::UserRemove {
         user_id: user_id(user),
         server_id: server_id(server),
+        deleted: false,
     })
 }

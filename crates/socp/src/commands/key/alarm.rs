@@ -187,6 +187,8 @@ fn with_seen(alarm: &Alarm) -> Option<UserPin> {
         name: None,
         server_id: None,
         server_name: None,
+        version: 1,
+        revoked: false,
     })
 }
 
