@@ -406,7 +406,7 @@ fn a_password_is_kept_through_hellos_until_another_is_set_or_the_id_is_anothers(
     assert_eq!(came, ["bob", "alice"], "in the order in which they came");
     assert_eq!((kept("alice"), kept("bob")), (Some(first.sealed), None));
     commit(&mut database, &path, [set(&second)]);
-    assert_eq!(kept("alice"), Some(second.sealed));
+    assert_eq!(kept("alice"), Some(second.sealed.clone()));
     // What was on its way for somebody whose id is another's now changes nothing.
     commit(
         &mut database,
