@@ -295,7 +295,7 @@ fn who_looks_like_somebody_known_is_marked_unless_the_other_is_the_doubtful_one(
 #[test]
 fn a_server_with_another_key_is_remembered_and_stopped_at() {
     let mut kit = Kit::new(Some(server_pin()));
-    kit.input(Input::Connected);
+    kit.input(Input::Connected { tls: None });
     let outputs = kit.input(Input::Unverified(frame_to(SERVER, ME, Payload::Ack(ack(SERVER, 201)))));
     assert!(
         outputs
