@@ -120,21 +120,15 @@ impl Hub {
         wiring: Arc<Wiring>,
         messages: mpsc::Receiver<HubMessage>,
     ) -> Result<Self, ServerError> {
-        let seed = random_bytes::<32>().map_err(|error| ServerError::Part {
-            part: "randomness",
-            reason: error.to_string(),
-        })?;
+        let seed = random_bytes::<32>().map_err(|error| failed("randomness", &error))?;
         let (host, port) = reachable_at(settings, listen);
         let (clock_behind_ms, clock_ahead_ms) = settings.clock_tolerance_ms;
         let epoch = Instant::now();
         let mut signer = Signer::new(opened.key.clone(), wiring.pool.clone(), Arc::clone(&wiring.metrics));
         let mut delegation = None;
         if settings.delegates {
-            let new =
-                new_delegate(&opened.key, &opened.server_id, now(epoch).unix).map_err(|error| ServerError::Part {
-                    part: "key to sign frames with",
-                    reason: error.to_string(),
-                })?;
+            let new = new_delegate(&opened.key, &opened.server_id, now(epoch).unix);
+            let new = new.map_err(|error| failed("key to sign frames with", &error))?;
             signer.use_delegate(new.key);
             delegation = Some(new.delegation);
         }
@@ -672,6 +666,11 @@ fn now(epoch: Instant) -> Now {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn failed(part: &'static str, error: &dyn ToString) -> ServerError {
+    let reason = error.to_string();
+    ServerError::Part { part, reason }
 }
 
 /// Where others can dial us.
