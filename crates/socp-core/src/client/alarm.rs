@@ -156,9 +156,10 @@ impl Alarms {
         self.verified.contains(user)
     }
 
-    /// The keys are others now, which nobody has compared.
-    pub(super) fn unverify(&mut self, user: &UserId) {
+    /// The user has other keys, of which nobody has said anything yet.
+    pub(super) fn forget_word(&mut self, user: &UserId) {
         self.verified.remove(user);
+        self.confirmed.remove(user);
     }
 
     pub(super) fn verify(&mut self, user: &UserId) {

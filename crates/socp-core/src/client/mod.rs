@@ -14,7 +14,6 @@
 //! | [`fault`] | why something failed |
 //! | `session` | hello, the server's pin |
 //! | `people` | who is online, finding a user by name |
-//! | `pins` | keys of users at first sight |
 //! | [`alarm`] | other keys than those, the hard stop |
 //! | [`trust`] | how far somebody can be relied on, beside every name |
 //! | `names` | whose names look alike |
@@ -590,7 +589,7 @@ impl Client {
         let keys = (pair.pubkey, pair.enc_pubkey);
         let expected = self.pins.alarms.expected(user);
         let is_new = self.pins.get(user).is_none();
-        if is_new && expected.is_some_and(|expected| expected != CardFingerprint::of(&keys.0, &keys.1)) {
+        if is_new && expected.is_some_and(|expected| !shown_keys.has_been(user, expected)) {
             return Some(self.on_other_key(now, user, keys));
         }
         let person = self.people.get(user).or(shown);

@@ -7,7 +7,7 @@ use super::USERS_COUNT_MAX;
 use super::alarm::Alarms;
 use super::fault::TellFault;
 use super::io::{Person, UserPin};
-use socp_proto::{KeyHistory, KeyText, PublicPair, UserId};
+use socp_proto::{CardFingerprint, KeyHistory, KeyText, PublicPair, UserId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Keys as the network shows them.
@@ -35,6 +35,17 @@ impl Shown {
             pubkey: self.pubkey.clone(),
             enc_pubkey: self.enc_pubkey.as_ref().unwrap_or(&self.pubkey).clone(),
         }
+    }
+
+    /// Whether these are the keys with that fingerprint, or follow on them.
+    pub(super) fn has_been(&self, user: &UserId, fingerprint: CardFingerprint) -> bool {
+        let is_it = |pair: &PublicPair| CardFingerprint::of(&pair.pubkey, &pair.enc_pubkey) == fingerprint;
+        let history = self.history_of(user);
+        let mut before = history.into_iter().flat_map(|history| {
+            let versions = 1..history.version();
+            versions.filter_map(|version| history.pair(version))
+        });
+        is_it(&self.pair()) || before.any(|pair| is_it(&pair))
     }
 
     /// The history, if it is this user's and ends with these keys.
@@ -147,7 +158,7 @@ impl Pins {
             pin.version = history.version();
             pin.revoked = history.is_revoked();
             if has_changed {
-                self.alarms.unverify(user);
+                self.alarms.forget_word(user);
             }
             // Of who was pinned without a history only the number is new.
             return if has_changed {

@@ -145,6 +145,8 @@ impl Server {
             user: user.clone(),
             version,
         });
+        // What its password opened are the keys before.
+        self.accounts.forget_user(user);
         self.drop_claims_against(now, user, Shown::by_record(record));
         if self.people.update_keys(user, record) {
             // Before the sessions end: who leaves in the same batch would take the news along.
@@ -203,7 +205,8 @@ impl Server {
         let user_id = user.clone();
         let news = Payload::KeyNews(KeyNews { user_id, history });
         let links: Vec<LinkId> = self.people.local_links();
-        let links: Vec<LinkId> = links.into_iter().filter(|link| self.takes_histories(*link)).collect();
+        let links = links.into_iter().filter(|link| self.takes_histories(*link));
+        let links: Vec<LinkId> = links.filter(|link| self.shows(*link, user)).collect();
         self.send(&links, now, Address::everyone(), &news);
     }
 
@@ -291,7 +294,8 @@ impl Server {
             deleted: true,
         };
         let links: Vec<LinkId> = self.people.local_links();
-        let links: Vec<LinkId> = links.into_iter().filter(|link| self.takes_histories(*link)).collect();
+        let links = links.into_iter().filter(|link| self.takes_histories(*link));
+        let links: Vec<LinkId> = links.filter(|link| self.shows(*link, user)).collect();
         self.send(&links, now, Address::everyone(), &Payload::UserRemove(remove));
     }
 }

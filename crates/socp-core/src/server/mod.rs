@@ -2,7 +2,8 @@
 //!
 //! [`Server`] owns everything that the network tells it and decides everything that the network is told. One section
 //! of the specification is one module: `bootstrap` and `proof` §8.1, `presence` §8.2, `route` §8.3 and §10, `health`
-//! §8.4 and §11, `directory`, `challenge`, `owner` and `handles` §9.1 and §13, `accounts` and `login` PROTOCOL II.9, `keys` and `account` II.13. A link begins [`Link::New`]; its first frame makes it a peer's or a user's for good.
+//! §8.4 and §11, `directory`, `challenge`, `owner` and `handles` §9.1 and §13, `accounts` and `login` PROTOCOL II.9, `keys`
+//! and `account` II.13. A link begins [`Link::New`]; its first frame makes it a peer's or a user's for good.
 
 mod account;
 mod accounts;

@@ -267,12 +267,15 @@ fn write_password(connection: &Connection, set: &PasswordSet) -> Result<()> {
 }
 
 fn write_user(connection: &Connection, user: &UserRecord) -> Result<()> {
-    // The keys of a user change by a history that goes on where the known one ends (PROTOCOL II.13); else only the profile.
+    // The keys of a user change by a history that goes on where the known one ends (PROTOCOL II.13), and what a password
+    // opened are those before; else only the profile changes.
     let sql = "INSERT INTO users (user_id, pubkey, enc_pubkey, meta, version, directory_sig)
                VALUES (?1, ?2, ?3, ?4, ?5, ?6)
                ON CONFLICT (user_id) DO UPDATE SET meta = ?4, version = max(version, ?5),
                    pubkey = CASE WHEN ?5 > version THEN ?2 ELSE pubkey END,
                    enc_pubkey = CASE WHEN ?5 > version THEN ?3 ELSE enc_pubkey END,
+                   pake_password = CASE WHEN ?5 > version THEN '' ELSE pake_password END,
+                   privkey_store = CASE WHEN ?5 > version THEN '' ELSE privkey_store END,
                    directory_sig = CASE WHEN ?5 >= version THEN ?6 ELSE directory_sig END";
     let version = i64::try_from(user.version).unwrap_or(i64::MAX);
     let row = params![

@@ -78,6 +78,9 @@ pub(super) async fn rotate(replaced: Replaced, common: &Common) -> Result<()> {
     out::line(&format!(
         "version {version} of your keys is in use; programs of others follow by themselves, since the old keys signed it"
     ))?;
+    out::note(
+        "socp: a password that you set at your server opened the old keys and is gone; set it again with `socp key password`",
+    );
     Ok(())
 }
 
