@@ -109,7 +109,7 @@ impl Node {
     fn write(&mut self, record: Record) {
         match record {
             Record::Identity(id) => self.config.server_id = id,
-            Record::Pin(pin) => {
+            Record::Pin(pin) | Record::PinReplaced(pin) => {
                 self.disk.pins.insert(pin.server_id.clone(), pin);
             }
             Record::User(user) => {

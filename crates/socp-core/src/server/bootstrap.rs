@@ -7,6 +7,7 @@ use super::io::{AfterSave, DialId, FirstFrame, LinkId, Note, Output, Record, Rep
 use super::link::{Link, PeerLink, Stage, Trust, link_to_keep};
 use super::mutation::Mutation;
 use super::proof::{Introduction, Prover};
+use super::successor::leads;
 use super::timers::Timer;
 use crate::clock::Now;
 use rand_core::Rng;
@@ -14,7 +15,7 @@ use socp_proto::limits::{
     HEARTBEAT_INTERVAL_MS, LINK_SILENCE_MAX_MS, SERVERS_COUNT_MAX, WELCOME_CLIENTS_COUNT_MAX, WELCOME_LIST_BYTES_MAX,
 };
 use socp_proto::payload::{ErrorNotice, ServerIdentity, ServerWelcome, WelcomeServer};
-use socp_proto::{Address, Capabilities, Envelope, ErrorCode, Frame, FrameKind, KeyText, Payload, ServerId, UserId};
+use socp_proto::{Address, Envelope, ErrorCode, Frame, FrameKind, KeyText, Payload, ServerId, UserId};
 
 /// What a server is told that has proved its key before, and does not now.
 const PROOF_WITHHELD: &str = "this id has proved its key here before (proof/1) and must again; if its server runs an \
@@ -51,6 +52,7 @@ impl Server {
             port: self.config.port,
             tls: self.config.has_tls,
             pubkey: self.config.key.clone(),
+            history: self.config.history.clone(),
             name: self.config.name.clone(),
             caps: Some(self.own_caps_for_servers()),
             nonce: None,
@@ -159,7 +161,7 @@ impl Server {
             return self.on_fault(now, link, &Fault::Clock { kind: envelope.kind });
         }
         let wished = ServerId::from(envelope.from.clone());
-        let assigned_id = self.free_id(&wished, &identity.pubkey);
+        let assigned_id = self.free_id(&wished, &identity);
         let reply = Reply::Welcome {
             assigned_id: assigned_id.clone(),
             to: wished,
@@ -168,12 +170,21 @@ impl Server {
     }
 
     /// The id that a key has here already; else the wished one, unless another key has it.
-    fn free_id(&mut self, wished: &ServerId, key: &KeyText) -> ServerId {
+    fn free_id(
+        &mut self,
+        wished: &ServerId,
+        ServerIdentity {
+            pubkey: key, history, ..
+        }: &ServerIdentity,
+    ) -> ServerId {
         if let Some(pin) = self.pins.values().find(|pin| pin.key == *key) {
             return pin.server_id.clone();
         }
         if let Some(promised) = self.promised_to(key, wished) {
             return promised;
+        }
+        if self.is_successor(wished, key, history.as_ref()) {
+            return wished.clone();
         }
         let is_pinned = self.pins.contains_key(wished);
         if !is_pinned && !self.is_taken_by_other_than_server(wished) && !self.is_claimed_by_another(wished, key) {
@@ -193,7 +204,7 @@ impl Server {
         }
         let dial = self.links.get(&link).and_then(Link::dial);
         let server = ServerId::from(envelope.from.clone());
-        if !self.is_expected_key(dial, &server, &identity.pubkey, identity.caps.as_ref()) {
+        if !self.is_expected_key(dial, &server, &identity) {
             return self.refuse_another(now, link);
         }
         let reply = if dial.is_some() {
@@ -208,20 +219,16 @@ impl Server {
     /// taken for who it is: it may have given up its older link to us for this one, so to refuse it would part us from
     /// it, and whoever lies about an address could do that to others at will. Not where it proves itself (PROTOCOL II.2):
     /// it has given up nothing before our proof, and whom we dialled might pass every word on between it and us.
-    fn is_expected_key(
-        &mut self,
-        dial: Option<DialId>,
-        server: &ServerId,
-        offered: &KeyText,
-        caps: Option<&Capabilities>,
-    ) -> bool {
+    fn is_expected_key(&mut self, dial: Option<DialId>, server: &ServerId, identity: &ServerIdentity) -> bool {
+        let offered = &identity.pubkey;
         let Some(target) = dial.and_then(|dial| self.dials.get(dial)) else {
             return true;
         };
         let Some(expected) = &target.key else {
             return true;
         };
-        if expected == offered {
+        let can_prove = self.can_prove(identity.caps.as_ref());
+        if expected == offered || (can_prove && leads(identity.history.as_ref(), server, expected, offered)) {
             return true;
         }
         let (expected, address) = (expected.fingerprint(), target.address());
@@ -230,7 +237,7 @@ impl Server {
             expected,
             offered: offered.fingerprint(),
         });
-        !self.can_prove(caps) && self.pins.get(server).is_some_and(|pin| pin.key == *offered)
+        !can_prove && self.pins.get(server).is_some_and(|pin| pin.key == *offered)
     }
 
     /// Whom we dialled is not who it should be.
@@ -289,9 +296,6 @@ impl Server {
         if is_taken || welcome.server_id.as_ref().is_some_and(is_other) {
             return self.on_fault(now, link, &Fault::NotYours { kind: envelope.kind });
         }
-        if !self.is_expected_key(Some(dial), &introducer, &key, welcome.caps.as_ref()) {
-            return self.refuse_another(now, link);
-        }
         let Some(target) = self.dials.get(dial) else {
             return;
         };
@@ -302,10 +306,14 @@ impl Server {
             host: welcome.host.clone().unwrap_or(host),
             port: welcome.port.unwrap_or(port),
             pubkey: key,
+            history: welcome.history.clone(),
             name: welcome.name.clone(),
             caps: welcome.caps.clone(),
             nonce: welcome.nonce,
         };
+        if !self.is_expected_key(Some(dial), &introducer, &identity) {
+            return self.refuse_another(now, link);
+        }
         let introduction = Introduction {
             welcome: Some(welcome),
             ..Introduction::of(introducer, identity, Reply::Nothing)
@@ -329,11 +337,12 @@ impl Server {
         let is_told_key = self.dials.get(dial).is_some_and(|target| target.key.is_some());
         let is_known_key = is_told_key || self.pins.contains_key(&introducer);
         // Where another key is pinned for the introducer, `meet` refuses it: its word about our id is not taken.
-        let is_another = self.pins.get(&introducer).is_some_and(|p| p.key != key);
+        let is_proving = self.proving.contains(&link);
+        let history = identity.history.as_ref();
+        let is_another = self.conflicting_pin(&introducer, &key, history, is_proving).is_some();
         if !is_another {
             self.adopt_id(&welcome.assigned_id);
         }
-        let is_proving = self.proving.contains(&link);
         if is_proving && !is_another && welcome.assigned_id != self.config.server_id {
             // It knows us by an id that is not ours, under which we could prove nothing.
             return self.give_up(now, link, CloseCode::Normal, "this server keeps the id it has");
@@ -430,9 +439,10 @@ impl Server {
         now: Now,
         link: LinkId,
         server: &ServerId,
-        key: &KeyText,
+        identity: &ServerIdentity,
         proves: bool,
     ) -> bool {
+        let key = &identity.pubkey;
         if *key == self.config.key || *server == self.config.server_id {
             self.refuse_key(now, link, "this is the same server, or one that has its id");
             return false;
@@ -454,7 +464,8 @@ impl Server {
             return false;
         }
         let is_pin_checked = !self.is_mutated(Mutation::NoPinCheck);
-        if let Some(pin) = self.pins.get(server).filter(|pin| pin.key != *key && is_pin_checked) {
+        let conflict = self.conflicting_pin(server, key, identity.history.as_ref(), proves);
+        if let Some(pin) = conflict.filter(|_| is_pin_checked) {
             let (server, pinned, offered) = (server.clone(), pin.key.fingerprint(), key.fingerprint());
             self.note(Note::PinConflict {
                 server,
@@ -482,7 +493,7 @@ impl Server {
     fn meet(&mut self, now: Now, link: LinkId, server: ServerId, identity: ServerIdentity, reply: Reply) -> bool {
         let key = identity.pubkey.clone();
         let has_proved = self.proving.contains(&link);
-        if !self.is_acceptable(now, link, &server, &key, has_proved) {
+        if !self.is_acceptable(now, link, &server, &identity, has_proved) {
             return false;
         }
         let is_dialled = self.links.get(&link).and_then(Link::dial).is_some();
@@ -513,8 +524,12 @@ impl Server {
             let fingerprint = pin.key.fingerprint();
             self.note(Note::Pinned { server, fingerprint });
         }
-        self.trust(pin.clone());
-        self.save(Record::Pin(pin), AfterSave::Answer { link, reply, new_pin });
+        let record = match self.note_successor(&pin) {
+            true => Record::PinReplaced(pin.clone()),
+            false => Record::Pin(pin.clone()),
+        };
+        self.trust(pin);
+        self.save(record, AfterSave::Answer { link, reply, new_pin });
         true
     }
 
@@ -688,6 +703,7 @@ impl Server {
             host: Some(self.config.host.clone()),
             port: Some(self.config.port),
             tls: self.config.has_tls,
+            history: self.config.history.clone(),
             name: self.config.name.clone(),
             caps: Some(self.own_caps_for_servers()),
             nonce: None,

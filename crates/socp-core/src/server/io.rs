@@ -86,6 +86,8 @@ pub struct Config {
     pub name: Option<String>,
     /// Our public key.
     pub key: KeyText,
+    /// The keys that we had before, if any.
+    pub history: Option<KeyHistory>,
     /// The host under which others dial us.
     pub host: String,
     /// The port there.
@@ -193,7 +195,7 @@ pub struct UserRecord {
 /// The first frame of a link, a further try at it, or the proof after it; it may be unsigned, so it never passes for a verified one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FirstFrame {
-    /// What was said.
+    /// What was said. Where it tells a history of keys, every signature in that was checked.
     pub frame: Frame,
     /// The key that the frame offers (`payload.pubkey`, else the one the link was dialled with), if it is acceptable; of
     /// a `PROOF` the key that the introduction before it on this link offered.
@@ -450,6 +452,8 @@ pub enum Record {
     Identity(ServerId),
     /// A server's key and address.
     Pin(ServerPin),
+    /// The same of a server whose key was changed: the new one takes the place of what was pinned.
+    PinReplaced(ServerPin),
     /// A server's pin is forgotten.
     Unpinned(ServerId),
     /// A user of ours.
@@ -530,6 +534,12 @@ pub enum Note {
     DuplicateLink { server: ServerId, link: LinkId },
     /// A server's key is pinned for the first time.
     Pinned { server: ServerId, fingerprint: Fingerprint },
+    /// A server has another key than the pinned one, which signed that it has; that one is pinned now.
+    PinFollowed {
+        server: ServerId,
+        replaced: Fingerprint,
+        fingerprint: Fingerprint,
+    },
     /// A server came with another key than the pinned one.
     PinConflict {
         server: ServerId,

@@ -41,6 +41,7 @@ mod relay;
 mod roster;
 mod route;
 mod status;
+mod successor;
 mod telling;
 mod timers;
 

@@ -165,8 +165,8 @@ impl Server {
             let reason = "an introduction with proof/1 needs a nonce";
             return self.on_fault(now, link, &Fault::Proof { reason });
         };
-        let (server, key) = (introduction.server.clone(), introduction.identity.pubkey.clone());
-        if !self.is_acceptable(now, link, &server, &key, true) {
+        let (server, identity) = (introduction.server.clone(), introduction.identity.clone());
+        if !self.is_acceptable(now, link, &server, &identity, true) {
             return;
         }
         self.ask_for_proof(now, link, introduction, nonce, hello_digest(&envelope.payload));

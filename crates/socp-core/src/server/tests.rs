@@ -25,6 +25,7 @@ mod proof;
 mod quota;
 mod roster;
 mod route;
+mod successor;
 mod table;
 mod table_channel;
 mod table_direct;

@@ -2,6 +2,7 @@
 
 use super::Shape;
 use crate::caps::Capabilities;
+use crate::history::KeyHistory;
 use crate::id::{ServerId, UserId};
 use crate::key::KeyText;
 use crate::limits::HOST_BYTES_MAX;
@@ -21,6 +22,9 @@ pub struct ServerIdentity {
     pub tls: bool,
     /// Its public key.
     pub pubkey: KeyText,
+    /// The keys that it had before, where its key was changed (PROTOCOL II.11).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<KeyHistory>,
     /// A short name for people; ours, ignored by others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -68,6 +72,9 @@ pub struct ServerWelcome {
     /// Whether the introducer speaks TLS there.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub tls: bool,
+    /// The keys that the introducer had before, where its key was changed (PROTOCOL II.11).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<KeyHistory>,
     /// The introducer's name for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,

@@ -168,6 +168,11 @@ fn write(connection: &Connection, record: &Record) -> Result<()> {
             execute(connection, sql, [server_id.as_str()])
         }
         Record::Pin(pin) => write_pin(connection, pin),
+        Record::PinReplaced(pin) => {
+            let sql = "DELETE FROM server_pins WHERE server_id = ?1";
+            execute(connection, sql, [pin.server_id.as_str()])?;
+            write_pin(connection, pin)
+        }
         Record::Unpinned(server) => {
             let sql = "DELETE FROM server_pins WHERE server_id = ?1";
             execute(connection, sql, [server.as_str()])

@@ -121,6 +121,7 @@ fn a_lie_about_a_known_servers_address_does_not_hide_it() {
     world.listens.insert("liar:1".to_owned(), Vec::new());
     let mut welcome = socp_proto::payload::ServerWelcome {
         tls: false,
+        history: None,
         assigned_id: server_id("a"),
         clients: Vec::new(),
         servers: Vec::new(),

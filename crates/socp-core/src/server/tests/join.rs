@@ -12,6 +12,7 @@ fn join(name: &str, to: &str, ts: u64) -> Draft {
 fn welcome(by: &str, assigned: &str) -> ServerWelcome {
     ServerWelcome {
         tls: false,
+        history: None,
         assigned_id: server_id(assigned),
         clients: Vec::new(),
         servers: Vec::new(),

@@ -25,6 +25,7 @@ fn able(name: &str, number: u8) -> ServerIdentity {
 fn welcome(by: &str, assigned: &str, number: u8) -> ServerWelcome {
     ServerWelcome {
         tls: false,
+        history: None,
         assigned_id: server_id(assigned),
         clients: Vec::new(),
         servers: Vec::new(),

@@ -100,6 +100,7 @@ pub(super) fn every_kind(who: &str) -> BTreeMap<FrameKind, Said> {
     let deliver = server_deliver(who, "alice", NOW, b"sealed");
     let welcome = ServerWelcome {
         tls: false,
+        history: None,
         assigned_id: server_id("fresh"),
         clients: Vec::new(),
         servers: Vec::new(),

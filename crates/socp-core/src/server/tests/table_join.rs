@@ -56,6 +56,7 @@ fn welcome() -> Said {
 fn welcome_of_n(assigned: &str) -> ServerWelcome {
     ServerWelcome {
         tls: false,
+        history: None,
         assigned_id: server_id(assigned),
         clients: Vec::new(),
         servers: Vec::new(),

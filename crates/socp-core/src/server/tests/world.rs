@@ -200,6 +200,7 @@ pub(super) fn config(name: &'static str) -> Config {
     let (clock_behind_ms, clock_ahead_ms) = Config::CLOCK_TOLERANCE_MS;
     Config {
         has_tls: false,
+        history: None,
         server_id: server_id(name),
         name: Some(format!("server {name}")),
         key: key(name),
@@ -865,7 +866,7 @@ impl Node {
     fn write(&mut self, record: Record) {
         match record {
             Record::Identity(id) => self.config.server_id = id,
-            Record::Pin(pin) => {
+            Record::Pin(pin) | Record::PinReplaced(pin) => {
                 self.pins.insert(pin.server_id.clone(), pin);
             }
             Record::User(user) => {
@@ -1125,6 +1126,7 @@ impl World {
 pub(super) fn identity(name: &str) -> socp_proto::payload::ServerIdentity {
     socp_proto::payload::ServerIdentity {
         tls: false,
+        history: None,
         host: String::new(),
         port: 0,
         pubkey: key(name),
