@@ -214,6 +214,7 @@ fn stage() -> Stage {
     };
     let config = Config {
         has_tls: false,
+        history: None,
         server_id: peer_id(0),
         name: None,
         key: key(peer_id(0).as_str()),
@@ -278,6 +279,7 @@ fn settled() -> Stage {
     for peer in 1..=PEERS {
         let identity = ServerIdentity {
             tls: false,
+            history: None,
             host: String::new(),
             port: 0,
             pubkey: key(peer_id(peer).as_str()),

@@ -44,6 +44,7 @@ fn drain(server: &mut Server) {
 fn server() -> Server {
     let config = Config {
         has_tls: false,
+        history: None,
         server_id: ServerId::try_from("0f000000-0000-4000-8000-000000000000").unwrap(),
         name: None,
         key: KeyText::from_der(&[0x31; 550]),

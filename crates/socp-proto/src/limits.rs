@@ -50,6 +50,8 @@ pub const DELEGATION_LOOK_MS: u64 = 60_000;
 /// Most changes of a user's keys; together they stay below [`GOSSIP_BYTES_MAX`] and [`FIRST_FRAME_BYTES_MAX`] (PROTOCOL
 /// II.13).
 pub const KEY_STATEMENTS_COUNT_MAX: usize = 16;
+/// Times that a server's key may be changed: its history is part of its first frame (PROTOCOL II.13).
+pub const SERVER_KEY_STATEMENTS_COUNT_MAX: usize = 8;
 /// Encryption keys that were replaced and that a user keeps for what comes late (our choice).
 pub const OLD_ENC_KEYS_COUNT_MAX: usize = 4;
 /// Longest text of an identity in bytes: six private keys of some 3.2 KiB and a full history of some 39 KiB (our choice).

@@ -4,6 +4,7 @@
 //! DIR/            0700
 //!   lock          held while a server runs on it
 //!   server.key    0600  the private key, sealed
+//!   server.key.next 0600 the same, for a moment, while the key is changed
 //!   server.unlock 0600  32 random bytes that unseal it, where no passphrase does
 //!   passwords.key 0600  what accounts with a password rest on, sealed under server.key
 //!   tls.key       0600  with --tls-self-signed: the key of its certificate
@@ -20,7 +21,7 @@ use crate::settings::Settings;
 use crate::store::{Database, Store};
 use socp_core::server::Memory;
 use socp_crypto::{OpaqueSetup, PrivateKey, random_bytes};
-use socp_proto::{KeyText, ServerId};
+use socp_proto::{KeyHistory, KeyText, ServerId};
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -33,6 +34,7 @@ pub(crate) struct Opened {
     pub(crate) key_text: KeyText,
     /// The secrets of accounts with a password (PROTOCOL II.9).
     pub(crate) passwords: OpaqueSetup,
+    pub(crate) history: Option<KeyHistory>,
     pub(crate) memory: Memory,
     pub(crate) store: Store,
 }
@@ -56,7 +58,11 @@ fn open_blocking(settings: &Settings) -> Result<Opened, ServerError> {
     let database_path = dir.join("server.db");
     let database = Database::open(&database_path)?;
     let remembered = database.read(&database_path)?;
-    let key = key_files::load_or_make(dir, remembered.identity.is_some(), settings.passphrase.as_ref())?;
+    let passphrase = settings.passphrase.as_ref();
+    let key = match &remembered.identity {
+        Some((_, pinned)) => key_files::load(dir, pinned, passphrase)?,
+        None => key_files::load_or_make(dir, false, passphrase)?,
+    };
     let key_text = KeyText::from_der(key.public_key().spki_der());
     let server_id = match &remembered.identity {
         Some((id, pinned)) => {
@@ -76,6 +82,7 @@ fn open_blocking(settings: &Settings) -> Result<Opened, ServerError> {
         key,
         key_text,
         passwords,
+        history: remembered.history,
         memory: remembered.memory,
         store,
     })

@@ -136,6 +136,7 @@ impl Hub {
             server_id: opened.server_id,
             name: settings.name.clone(),
             key: opened.key_text.clone(),
+            history: opened.history,
             host,
             port,
             has_tls: settings.has_tls(),
@@ -585,6 +586,7 @@ fn count(metrics: &Metrics, note: &Note) -> Option<Outcome> {
         Note::Duplicate { .. } => return Some(Outcome::Duplicate),
         Note::Ignored { .. } => return Some(Outcome::Ignored),
         Note::PeerOverBudget { .. } => metrics.warned("peer_over_budget"),
+        Note::PinFollowed { .. } => {}
         Note::PinConflict { .. } => metrics.warned("pin_conflict"),
         Note::ProofWithheld { .. } => metrics.warned("proof_withheld"),
         Note::StandsBetween { .. } => metrics.warned("stands_between"),

@@ -3,6 +3,7 @@
 use crate::data_dir::{data_error, lock};
 use crate::error::ServerError;
 use socp_crypto::{OpaqueSetup, Password, PrivateKey, SealedKey, SecretBytes, UnlockSecret};
+use socp_proto::KeyText;
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
@@ -10,6 +11,12 @@ use std::path::{Path, PathBuf};
 
 /// The key, sealed.
 const KEY: &str = "server.key";
+
+/// The key that is about to take its place (see `rotation`).
+const NEXT: &str = "server.key.next";
+
+/// The same for [`PASSWORDS`].
+const NEXT_PASSWORDS: &str = "passwords.key.next";
 
 /// What unseals it where no passphrase does.
 const UNLOCK: &str = "server.unlock";
@@ -25,7 +32,7 @@ pub fn needs_passphrase(dir: &Path) -> Result<bool, ServerError> {
     if !dir.join(KEY).exists() {
         return Ok(false);
     }
-    Ok(read_sealed(dir)?.needs_password())
+    Ok(read_sealed(&dir.join(KEY), dir)?.needs_password())
 }
 
 /// Seals the key of a server that is stopped anew: under `new`, or without one as at first.
@@ -39,7 +46,7 @@ pub fn change_passphrase(dir: &Path, old: Option<&Password>, new: Option<&Passwo
         return Err(data_error(&dir.join(KEY))(source));
     }
     let _lock = lock(dir)?;
-    let key = open(dir, &read_sealed(dir)?, old)?;
+    let key = open(dir, &read_sealed(&dir.join(KEY), dir)?, old)?;
     seal(dir, &key, new)
 }
 
@@ -54,7 +61,7 @@ pub(crate) fn load_or_make(
         seal(dir, &key, passphrase)?;
         return Ok(key);
     }
-    let sealed = read_sealed(dir)?;
+    let sealed = read_sealed(&dir.join(KEY), dir)?;
     if passphrase.is_some() && !sealed.needs_password() {
         return Err(ServerError::Passphrase(format!(
             "a passphrase is given, but {} has none; give it one with `socp admin passphrase --data {}`, or leave the \
@@ -88,6 +95,55 @@ pub(crate) fn load_or_make_passwords(
     OpaqueSetup::open(&String::from_utf8_lossy(&text), &secret).map_err(fault)
 }
 
+/// Loads the key that the database names, also where a change of keys was interrupted.
+pub(crate) fn load(dir: &Path, named: &KeyText, passphrase: Option<&Password>) -> Result<PrivateKey, ServerError> {
+    let is_named = |key: &PrivateKey| KeyText::from_der(key.public_key().spki_der()) == *named;
+    let key = load_or_make(dir, true, passphrase)?;
+    if is_named(&key) || !dir.join(NEXT).exists() {
+        return Ok(key);
+    }
+    let next = open(dir, &read_sealed(&dir.join(NEXT), dir)?, passphrase)?;
+    if !is_named(&next) {
+        return Ok(key);
+    }
+    tracing::info!("a change of this server's key was interrupted; it is finished now");
+    use_next(dir)?;
+    Ok(next)
+}
+
+/// Writes a key beside the one that counts, and what is sealed under that under it.
+pub(crate) fn write_next(
+    dir: &Path,
+    before: &PrivateKey,
+    key: &PrivateKey,
+    passphrase: Option<&Password>,
+) -> Result<(), ServerError> {
+    if dir.join(PASSWORDS).exists() {
+        let setup = load_or_make_passwords(dir, before, true)?;
+        let secret = key.to_pkcs8_der().map_err(key_error(dir))?;
+        let text = setup.seal(&secret).map_err(key_error(dir))?;
+        write_private(&dir.join(NEXT_PASSWORDS), text.as_bytes())?;
+    }
+    let text = match passphrase {
+        Some(passphrase) => SealedKey::seal(key, UnlockSecret::Password(passphrase)),
+        None => SealedKey::seal(key, UnlockSecret::Secret(&unlocking(dir)?)),
+    };
+    let text = text.and_then(|sealed| sealed.to_json()).map_err(key_error(dir))?;
+    write_private(&dir.join(NEXT), text.as_bytes())
+}
+
+/// Puts it in the other's place; the key itself last, since it tells whether that is done.
+pub(crate) fn use_next(dir: &Path) -> Result<(), ServerError> {
+    for (next, name) in [(NEXT_PASSWORDS, PASSWORDS), (NEXT, KEY)] {
+        let path = dir.join(next);
+        if path.exists() {
+            let moved = std::fs::rename(&path, dir.join(name)).and_then(|()| File::open(dir)?.sync_all());
+            moved.map_err(data_error(&path))?;
+        }
+    }
+    Ok(())
+}
+
 fn open(dir: &Path, sealed: &SealedKey, passphrase: Option<&Password>) -> Result<PrivateKey, ServerError> {
     if !sealed.needs_password() {
         let secret = SecretBytes::new(read_private(&dir.join(UNLOCK))?);
@@ -118,21 +174,24 @@ fn seal(dir: &Path, key: &PrivateKey, passphrase: Option<&Password>) -> Result<(
 }
 
 fn seal_under_file(dir: &Path, key: &PrivateKey) -> Result<(), ServerError> {
-    let unlock = dir.join(UNLOCK);
-    // The bytes there are kept, if any: the key may be sealed under them still.
-    let secret = if unlock.exists() {
-        SecretBytes::new(read_private(&unlock)?)
-    } else {
-        let secret = SecretBytes::random().map_err(key_error(dir))?;
-        write_private(&unlock, secret.expose())?;
-        secret
-    };
+    let secret = unlocking(dir)?;
     let sealed = SealedKey::seal(key, UnlockSecret::Secret(&secret)).map_err(key_error(dir))?;
     write_private(&dir.join(KEY), sealed.to_json().map_err(key_error(dir))?.as_bytes())
 }
 
-fn read_sealed(dir: &Path) -> Result<SealedKey, ServerError> {
-    let text = read_private(&dir.join(KEY))?;
+/// The bytes that unseal the key; those that are there are kept, since the key may be sealed under them still.
+fn unlocking(dir: &Path) -> Result<SecretBytes, ServerError> {
+    let unlock = dir.join(UNLOCK);
+    if unlock.exists() {
+        return Ok(SecretBytes::new(read_private(&unlock)?));
+    }
+    let secret = SecretBytes::random().map_err(key_error(dir))?;
+    write_private(&unlock, secret.expose())?;
+    Ok(secret)
+}
+
+fn read_sealed(path: &Path, dir: &Path) -> Result<SealedKey, ServerError> {
+    let text = read_private(path)?;
     SealedKey::from_json(&String::from_utf8_lossy(&text)).map_err(key_error(dir))
 }
 

@@ -26,6 +26,7 @@ mod outbox;
 mod pending;
 mod pool;
 mod reader;
+mod rotation;
 mod scrape;
 mod settings;
 mod signer;
@@ -36,6 +37,7 @@ mod verifiers;
 
 pub use error::ServerError;
 pub use key_files::{change_passphrase, needs_passphrase};
+pub use rotation::{Rotated, rotate_key};
 pub use settings::{RateLimit, Settings, TlsSource};
 
 use admin::Desk;

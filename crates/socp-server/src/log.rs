@@ -55,6 +55,13 @@ pub(crate) fn note(note: &Note) {
         | Note::Rejected { .. }
         | Note::StandsBetween { .. }
         | Note::Uncertified { .. } => note_of_address(note),
+        Note::PinFollowed {
+            server,
+            replaced,
+            fingerprint,
+        } => {
+            info!(%server, %replaced, %fingerprint, "a server has a new key, which the one before announced; it is pinned now")
+        }
         Note::PinConflict {
             server,
             pinned,

@@ -14,8 +14,8 @@ use in_order::InOrder;
 use socp_core::Verified;
 use socp_core::server::{Fault, FirstFrame, Input, LinkId, Seal, seal_of};
 use socp_crypto::frame_content::signature_of;
-use socp_crypto::{ContentCheck, DelegatePublicKey, PublicKey, check_content};
-use socp_proto::limits::FIRST_FRAME_BYTES_MAX;
+use socp_crypto::{ContentCheck, DelegatePublicKey, PublicKey, check_content, check_history};
+use socp_proto::limits::{FIRST_FRAME_BYTES_MAX, SERVER_KEY_STATEMENTS_COUNT_MAX};
 use socp_proto::payload::{KeyUpdate, directory_statement, msg_ref};
 use socp_proto::{
     Base64Url, Delegation, Envelope, Fingerprint, Frame, FrameKind, KeyText, Payload, ServerId, UserId, escaped_form,
@@ -573,10 +573,27 @@ fn offered_key(payload: &Payload, expected: Option<KeyText>) -> Option<KeyText> 
     }
 }
 
+/// Checks every signature in the history of keys that a server tells of itself.
+fn check_server_history(Frame { envelope, payload }: &Frame) -> Result<(), Fault> {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "only these kinds introduce a server")]
+    let history = match payload {
+        Payload::ServerHelloJoin(identity) | Payload::ServerAnnounce(identity) | Payload::ServerHelloLink(identity) => {
+            identity.history.as_ref()
+        }
+        Payload::ServerWelcome(welcome) => welcome.history.as_ref(),
+        _ => None,
+    };
+    let is_good = history.is_none_or(|history| {
+        history.statements().len() <= SERVER_KEY_STATEMENTS_COUNT_MAX && check_history(history).is_ok()
+    });
+    is_good.then_some(()).ok_or(Fault::Signature { kind: envelope.kind })
+}
+
 /// Checks the keys that a first frame offers, and its signature by the first of them; that of a proof by the key of the
 /// introduction before it.
 fn check_first(mut frame: Frame, offered: Option<KeyText>, histories: &Histories) -> Result<FirstFrame, Fault> {
     histories.check(&frame.payload)?;
+    check_server_history(&frame)?;
     let mut second = None;
     if let Payload::UserHello(hello) = &frame.payload {
         second.clone_from(&hello.enc_pubkey);

@@ -177,6 +177,7 @@ mod tests {
         let nonce = Bytes32::from([1; 32]);
         let announce = |nonce| ServerIdentity {
             tls: false,
+            history: None,
             host: "host".to_owned(),
             port: 1,
             pubkey: text.clone(),

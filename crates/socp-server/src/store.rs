@@ -14,10 +14,10 @@ use crate::error::ServerError;
 use crate::hub::HubMessage;
 use crate::metrics::Metrics;
 use rusqlite::Connection;
-use socp_core::server::{Memory, Record, SaveId};
+use socp_core::server::{Memory, Record, SaveId, UserRecord};
 use socp_proto::limits::DELIVERED_COUNT_MAX;
 use socp_proto::payload::KeptIdentity;
-use socp_proto::{KeyText, ServerId, UserId};
+use socp_proto::{KeyHistory, KeyText, ServerId, UserId};
 use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -107,6 +107,8 @@ impl StoreHealth {
 #[derive(Debug)]
 pub(crate) struct Remembered {
     pub(crate) identity: Option<(ServerId, KeyText)>,
+    /// The keys that we had before.
+    pub(crate) history: Option<KeyHistory>,
     pub(crate) memory: Memory,
 }
 
@@ -140,6 +142,20 @@ impl Database {
     /// Writes our identity.
     pub(crate) fn write_identity(&self, path: &Path, id: &ServerId, key: &KeyText) -> Result<(), ServerError> {
         tables::write_identity(&self.connection, id, key).map_err(|error| ServerError::Database {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        })
+    }
+
+    /// Writes our new key, the history that leads to it, and what it has signed, all in one transaction.
+    pub(crate) fn write_rotation(
+        &mut self,
+        path: &Path,
+        key: &KeyText,
+        history: &KeyHistory,
+        users: &[UserRecord],
+    ) -> Result<(), ServerError> {
+        tables::write_rotation(&mut self.connection, key, history, users).map_err(|error| ServerError::Database {
             path: path.to_owned(),
             reason: error.to_string(),
         })

@@ -109,6 +109,7 @@ impl Hostile {
         let nonce = socp_proto::sha256(&self.dice.number().to_be_bytes());
         ServerIdentity {
             tls: false,
+            history: None,
             host: self.name(),
             port: 1,
             pubkey: self.key.clone(),
@@ -277,6 +278,7 @@ impl World {
         };
         ServerWelcome {
             tls: false,
+            history: None,
             assigned_id,
             clients,
             servers,

@@ -158,6 +158,7 @@ impl World {
         };
         let config = Config {
             has_tls: false,
+            history: None,
             server_id: server_id.clone(),
             name: Some(format!("server {host}")),
             key: key.clone(),

@@ -373,7 +373,7 @@ impl Server {
             return;
         }
         // Whoever has met somebody under an id keeps it, or nobody would know it again.
-        if !self.pins.is_empty() || !self.records.is_empty() {
+        if !self.pins.is_empty() || !self.records.is_empty() || self.config.history.is_some() {
             let kept = self.config.server_id.clone();
             return self.note(Note::IdKept {
                 kept,

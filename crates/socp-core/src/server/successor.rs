@@ -1,4 +1,4 @@
-//! Servers whose key was changed (PROTOCOL II.11): whoever knows the key before follows the history to the one after.
+//! Servers whose key was changed (PROTOCOL II.13): whoever knows the key before follows the history to the one after.
 //!
 //! A history is taken only together with a proof that the far end holds its newest key (PROTOCOL II.2). Whoever gets hold
 //! of a history alone, which everybody may see, gains nothing by it.

@@ -22,7 +22,7 @@ pub struct ServerIdentity {
     pub tls: bool,
     /// Its public key.
     pub pubkey: KeyText,
-    /// The keys that it had before, where its key was changed (PROTOCOL II.11).
+    /// The keys that it had before, where its key was changed (PROTOCOL II.13).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history: Option<KeyHistory>,
     /// A short name for people; ours, ignored by others.
@@ -72,7 +72,7 @@ pub struct ServerWelcome {
     /// Whether the introducer speaks TLS there.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub tls: bool,
-    /// The keys that the introducer had before, where its key was changed (PROTOCOL II.11).
+    /// The keys that the introducer had before, where its key was changed (PROTOCOL II.13).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history: Option<KeyHistory>,
     /// The introducer's name for people.

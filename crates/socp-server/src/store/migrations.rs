@@ -77,6 +77,10 @@ pub(super) const STEPS: &[&str] = &[
     ALTER TABLE server_pins ADD COLUMN has_tls INTEGER NOT NULL DEFAULT 0 CHECK (has_tls IN (0, 1));
 ",
     USER_KEYS,
+    "
+    -- PROTOCOL II.13: the keys that the server had before, as JSON.
+    ALTER TABLE identity ADD COLUMN history TEXT;
+",
 ];
 
 /// PROTOCOL II.13: for users whose keys have changed, each pair they had: version 1 as such, the others as statements.

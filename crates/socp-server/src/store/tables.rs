@@ -47,7 +47,18 @@ pub(super) fn read(connection: &Connection) -> Result<Remembered> {
         members,
         delivered,
     };
-    Ok(Remembered { identity, memory })
+    let history = connection
+        .query_row("SELECT history FROM identity", [], |row| {
+            row.get::<_, Option<String>>(0)
+        })
+        .optional()?
+        .flatten();
+    let history = history.map(|text| serde_json::from_str(&text).map_err(|error| invalid(0, error)));
+    Ok(Remembered {
+        identity,
+        history: history.transpose()?,
+        memory,
+    })
 }
 
 fn read_password(row: &Row<'_>) -> Result<PasswordRecord> {
@@ -150,6 +161,24 @@ pub(super) fn write_identity(connection: &Connection, id: &ServerId, key: &KeyTe
     let sql = "INSERT INTO identity (one, server_id, pubkey) VALUES (1, ?1, ?2)
                ON CONFLICT (one) DO UPDATE SET server_id = ?1, pubkey = ?2";
     connection.execute(sql, params![id.as_str(), key.as_str()]).map(drop)
+}
+
+pub(super) fn write_rotation(
+    connection: &mut Connection,
+    key: &KeyText,
+    history: &KeyHistory,
+    users: &[UserRecord],
+) -> Result<()> {
+    let text = serde_json::to_string(history).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+    let transaction = connection.transaction()?;
+    transaction.execute(
+        "UPDATE identity SET pubkey = ?1, history = ?2",
+        params![key.as_str(), text],
+    )?;
+    for user in users {
+        write_user(&transaction, user)?;
+    }
+    transaction.commit()
 }
 
 /// Writes a group in one transaction.

@@ -48,6 +48,10 @@ enum AdminCommand {
   socp admin passphrase --data ./srv-a
   socp serve --data ./srv-a --passphrase-file /run/credentials/socp/passphrase")]
     Passphrase(PassphraseArgs),
+    /// Give a server that is stopped a new key, which the one before announces: whoever knows that follows by itself
+    #[command(after_help = "Example:
+  socp admin rotate-key --data ./srv-a")]
+    RotateKey(RotateArgs),
 }
 
 #[derive(Debug, Args)]
@@ -84,6 +88,18 @@ struct PassphraseArgs {
     place: Where,
 }
 
+#[derive(Debug, Args)]
+struct RotateArgs {
+    /// A file whose first line is the passphrase of the key, which the new one gets too; else a terminal is asked
+    #[arg(long, value_name = "FILE")]
+    passphrase_file: Option<PathBuf>,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+    #[command(flatten)]
+    place: Where,
+}
+
 /// Runs the command.
 pub(crate) async fn run(args: AdminArgs, common: &Common) -> Result<()> {
     let json = common.json;
@@ -106,6 +122,7 @@ fn perform(command: AdminCommand, json: bool) -> Result<()> {
         }
         AdminCommand::Unpin(args) => return unpin(&args, json),
         AdminCommand::Passphrase(args) => return change_passphrase(&args, json),
+        AdminCommand::RotateKey(args) => return rotate_key(&args, json),
     };
     let rows = admin::ask(&place.data, &ask)?;
     let none = match ask {
@@ -136,6 +153,38 @@ fn change_passphrase(args: &PassphraseArgs, json: bool) -> Result<()> {
     })?)
 }
 
+fn rotate_key(args: &RotateArgs, json: bool) -> Result<()> {
+    let data = &args.place.data;
+    if !args.yes {
+        let what = "This server gets a new key, and the one before is good for nothing any more. Programs of ours follow; \
+                    servers and clients of others have to be told.";
+        confirm(
+            what,
+            "without a terminal nobody can be asked; say --yes to change the key",
+        )?;
+    }
+    let passphrase = match &args.passphrase_file {
+        Some(file) => Some(passphrase::from_file(file)?),
+        None => passphrase::of_server(data)?,
+    };
+    let rotated = socp_server::rotate_key(data, passphrase.as_ref())?;
+    if json {
+        return Ok(out::json(&serde_json::json!({
+            "server_id": rotated.server_id.as_str(),
+            "before": rotated.before.to_string(),
+            "fingerprint": rotated.after.to_string(),
+            "users": rotated.users,
+        }))?);
+    }
+    Ok(out::line(&format!(
+        "{} has the key {} from now on; {} users' records were signed anew. Start the server again, put the new key into \
+         bootstrap lists that name the old one, and back up the directory",
+        safe(rotated.server_id.as_str()),
+        rotated.after,
+        rotated.users
+    ))?)
+}
+
 /// Whether a server runs on the directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -164,7 +213,16 @@ fn unpin(args: &UnpinArgs, json: bool) -> Result<()> {
     let (pins, state) = pins(data)?;
     let pin = find(&pins, &args.which)?;
     if !args.yes {
-        confirm(pin)?;
+        let what = format!(
+            "Forget the key of {}\n  {}\nWhoever comes next under that id is then trusted with any key.",
+            named(pin),
+            safe(&pin.fingerprint)
+        );
+        let cannot = format!(
+            "without a terminal nobody can be asked; say --yes to forget the key of {}",
+            named(pin)
+        );
+        confirm(&what, &cannot)?;
     }
     let server = pin.server_id.clone();
     let removed = match state {
@@ -203,22 +261,14 @@ fn find<'a>(pins: &'a [PinRow], which: &str) -> Result<&'a PinRow> {
     }
 }
 
-fn confirm(pin: &PinRow) -> Result<()> {
+fn confirm(what: &str, cannot: &str) -> Result<()> {
     if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
-        bail!(
-            "without a terminal nobody can be asked; say --yes to forget the key of {}",
-            named(pin)
-        );
+        bail!("{cannot}");
     }
     let mut stderr = io::stderr().lock();
-    write!(
-        stderr,
-        "Forget the key of {}\n  {}\nWhoever comes next under that id is then trusted with any key. Type yes to go on: ",
-        named(pin),
-        safe(&pin.fingerprint)
-    )
-    .and_then(|()| stderr.flush())
-    .wrap_err("cannot write to the terminal")?;
+    write!(stderr, "{what} Type yes to go on: ")
+        .and_then(|()| stderr.flush())
+        .wrap_err("cannot write to the terminal")?;
     drop(stderr);
     let mut answer = String::new();
     io::stdin().read_line(&mut answer).wrap_err("cannot read your answer")?;

@@ -37,6 +37,7 @@ mod pictures;
 mod presence;
 mod process;
 mod rejoin;
+mod rotation;
 mod safety;
 mod secrets;
 mod settings;

@@ -1,4 +1,4 @@
-//! A server whose key was changed is followed from the pinned key to the new one, and by nothing less (PROTOCOL II.11).
+//! A server whose key was changed is followed from the pinned key to the new one, and by nothing less (PROTOCOL II.13).
 
 use super::super::*;
 use super::world::*;
