@@ -437,6 +437,10 @@ impl Driver {
                 }
             }
             Output::SaveServer(pin) => self.save_server(pin).await?,
+            Output::FollowServer { server, before } => {
+                let profile = self.profile.clone();
+                blocking(move || profile.follow_server(&server, &before)).await?;
+            }
             Output::SaveTrust(news) => {
                 let (profile, url) = (self.profile.clone(), self.options.server.as_str().to_owned());
                 blocking(move || profile.save_trust(&url, &news)).await?;
@@ -581,10 +585,19 @@ impl Driver {
         };
         tracing::trace!(kind = frame.envelope.kind.name(), "frame");
         // At first contact the key that a frame names must at least be its own; whether to pin it is the core's to say.
-        let key = match &self.server_key {
+        let mut key = match &self.server_key {
             Some(key) => Some(key.clone()),
             None => named_key(&frame),
         };
+        if let (Some(pinned), Some(history)) = (&self.server_key, seal::successors(&frame)) {
+            let (pinned, histories) = (pinned.clone(), Arc::clone(&self.histories));
+            let (key_text, history) = (KeyText::from_der(pinned.0.spki_der()), history.clone());
+            let next = blocking(move || Ok(histories.follow(&key_text, &history)));
+            if let Some(next) = next.await? {
+                self.server_key = Some(parse_key(&next)?);
+                key.clone_from(&self.server_key);
+            }
+        }
         let (delegate, unix) = (self.delegate.clone(), self.clock.now().unix);
         let histories = Arc::clone(&self.histories);
         let checked = blocking(move || {

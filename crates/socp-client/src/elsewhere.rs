@@ -74,6 +74,7 @@ async fn ask_patiently(url: &ServerUrl, pin: Option<&ServerPin>, user: &UserId) 
             }
             SealCheck::Bad => false,
         };
+        #[expect(clippy::wildcard_enum_match_arm, reason = "nothing else answers")]
         match frame.payload {
             // Else somebody in between could make us doubt, or not doubt, whomever they like.
             Payload::PubkeyResponse(_) if key.is_some() && !is_signed => {

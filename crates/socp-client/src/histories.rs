@@ -1,7 +1,7 @@
 //! The key histories that a server shows us (PROTOCOL II.13): what does not prove itself is taken out before it counts.
 
 use socp_crypto::check_history;
-use socp_proto::{Frame, KeyHistory, Payload};
+use socp_proto::{Frame, KeyHistory, KeyText, Payload};
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
@@ -25,6 +25,7 @@ impl Histories {
         match &mut frame.payload {
             Payload::UserAdvertise(advertise) => keep_good(&mut advertise.history),
             Payload::PubkeyResponse(answer) => keep_good(&mut answer.history),
+            Payload::Challenge(challenge) => keep_good(&mut challenge.history),
             Payload::KeyNews(news) if !self.is_good(&news.history) => {
                 tracing::warn!("news of keys that do not verify are left out");
                 return None;
@@ -32,6 +33,12 @@ impl Histories {
             _ => {}
         }
         Some(frame)
+    }
+
+    /// The newest key of a history that goes on from this one, if every signature in it is good.
+    pub(crate) fn follow(&self, pinned: &KeyText, history: &KeyHistory) -> Option<KeyText> {
+        let leads = history.has_replaced(pinned) && !history.is_revoked() && self.is_good(history);
+        leads.then(|| history.newest().pubkey)
     }
 
     fn is_good(&self, history: &KeyHistory) -> bool {

@@ -19,10 +19,10 @@ pub(crate) use identity::generate_key;
 
 use crate::error::ClientError;
 use identity::SealedKeys;
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, TransactionBehavior, params};
 use socp_core::client::{ServerPin, UserPin};
 use socp_crypto::Password;
-use socp_proto::ServerId;
+use socp_proto::{KeyText, ServerId};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -179,6 +179,24 @@ impl Profile {
                 whose: pin.id.to_string(),
             })
         }
+    }
+
+    /// A server's new key takes the place of the one before, at every address of that server.
+    pub(crate) fn follow_server(&self, server: &ServerPin, before: &KeyText) -> Result<(), ClientError> {
+        let mut database = self.lock();
+        let transaction = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let (id, key) = (server.id.as_str(), server.key.as_str());
+        transaction.execute(
+            "UPDATE servers SET server_pub = ?1, asks_for_proof = max(asks_for_proof, ?2) WHERE server_id = ?3
+                AND server_pub = ?4",
+            params![key, server.asks_for_proof, id, before.as_str()],
+        )?;
+        // What was asked about that key is answered.
+        transaction.execute(
+            "DELETE FROM server_alarms WHERE server_id = ?1 AND server_pub = ?2",
+            params![id, key],
+        )?;
+        Ok(transaction.commit()?)
     }
 
     fn lock(&self) -> MutexGuard<'_, Connection> {

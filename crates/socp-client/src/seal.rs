@@ -3,7 +3,7 @@
 use crate::worker::is_signed_by;
 use socp_core::server::Config;
 use socp_crypto::{DelegatePublicKey, PublicKey};
-use socp_proto::{Challenge, Delegation, Fingerprint, Frame, Payload};
+use socp_proto::{Challenge, Delegation, Fingerprint, Frame, Id, KeyHistory, Payload, UserId};
 
 /// The key that signs the server's frames on one link, once it has said so.
 #[derive(Debug, Clone)]
@@ -64,6 +64,17 @@ pub(crate) fn check(
         // A signature that covers less than the link has had: anybody could have taken it from elsewhere.
         (_, Some(_)) => SealCheck::Bad,
     }
+}
+
+/// How the key came about that a server shows in its question, where that was changed (PROTOCOL II.13).
+pub(crate) fn successors(frame: &Frame) -> Option<&KeyHistory> {
+    let Payload::Challenge(challenge) = &frame.payload else {
+        return None;
+    };
+    let history = challenge.history.as_ref()?;
+    let whose = UserId::from(Id::from(&challenge.server_id));
+    let is_its = history.is_of(&whose) && history.newest().pubkey == challenge.server_pub;
+    is_its.then_some(history)
 }
 
 /// A challenge brings the delegation that it is signed by, which is for this frame alone: the link's own comes behind the
@@ -172,6 +183,7 @@ mod tests {
         // A challenge brings its own, and no other frame does.
         let asking = |delegation: Option<Delegation>| {
             Payload::Challenge(Challenge {
+                history: None,
                 tls: None,
                 nonce: [1; 32].into(),
                 server_id: srv.clone(),

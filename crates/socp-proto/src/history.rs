@@ -294,6 +294,13 @@ impl KeyHistory {
         was_theirs && self.newest().pubkey != *key
     }
 
+    /// Whether this leads from one signing key of somebody to another that came later and counts now. Never back: a signing
+    /// key that was replaced is not named again.
+    #[must_use]
+    pub fn leads(&self, whose: &UserId, from: &KeyText, to: &KeyText) -> bool {
+        self.is_of(whose) && !self.is_revoked() && self.newest().pubkey == *to && self.has_replaced(from)
+    }
+
     /// Whether this is the other one, or goes on where that ends. Signatures, which differ each time, do not count.
     #[must_use]
     pub fn extends(&self, other: &Self) -> bool {

@@ -7,6 +7,7 @@
 use crate::canonical::utf8_form;
 use crate::caps::Capabilities;
 use crate::delegation::Delegation;
+use crate::history::KeyHistory;
 use crate::id::{Id, ServerId};
 use crate::json::Object;
 use crate::key::{Base64Url, Fingerprint, KeyText};
@@ -73,6 +74,9 @@ pub struct Challenge {
     /// What the TLS session exports that ends at its maker (RFC 9266).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Bytes32>,
+    /// The keys that the server had before, where its key was changed (PROTOCOL II.13).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<KeyHistory>,
 }
 
 /// `PROOF`, of a server or a user to a server.

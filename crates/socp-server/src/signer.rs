@@ -196,6 +196,7 @@ mod tests {
         };
         let challenge = Challenge {
             tls: None,
+            history: None,
             nonce,
             server_id: id.clone(),
             server_pub: text.clone(),

@@ -323,7 +323,7 @@ fn an_alarm_is_kept_until_it_is_decided_and_the_decision_after_that() {
         profile.save_trust("", &TrustNews::Alarm(seen.clone())).unwrap();
     }
     let again = Profile::open(dir.path()).unwrap();
-    assert_eq!(again.alarms().unwrap(), [first.clone()]);
+    assert_eq!(again.alarms().unwrap(), std::slice::from_ref(&first));
 
     again.keep_key(&first).unwrap();
     let record = again.trust_record().unwrap();
@@ -363,7 +363,7 @@ fn a_card_promises_a_key_and_an_accepted_card_does_too() {
     let CardOutcome::Contradicts(alarm) = profile.add_card(&card(2)).unwrap() else {
         panic!("another key is on it");
     };
-    assert_eq!(profile.alarms().unwrap(), [alarm.clone()]);
+    assert_eq!(profile.alarms().unwrap(), std::slice::from_ref(&alarm));
     profile.accept_key(&alarm).unwrap();
     assert!(profile.pins().unwrap().is_empty());
     let expected = profile.trust_record().unwrap().expected;

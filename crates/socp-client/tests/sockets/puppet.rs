@@ -73,6 +73,7 @@ impl Puppet {
     pub(crate) async fn challenge(&mut self, user: &UserId) -> Challenge {
         let hello = self.expect(FrameKind::UserHello).await;
         let challenge = Challenge {
+            history: None,
             tls: None,
             nonce: [9; 32].into(),
             server_id: ServerId::try_from(SERVER).unwrap(),

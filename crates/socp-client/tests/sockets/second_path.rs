@@ -106,7 +106,7 @@ async fn a_key_that_was_swapped_before_the_first_contact_is_found_out_by_another
         "{refused}"
     );
     assert_eq!(client.resolve(ALICE).await.unwrap().standing.trust, Trust::Changed);
-    assert_eq!(profile.alarms().unwrap(), [alarm.clone()]);
+    assert_eq!(profile.alarms().unwrap(), std::slice::from_ref(&alarm));
 
     // Decided in another program, while this one runs.
     Profile::open(dir.path()).unwrap().accept_key(&alarm).unwrap();

@@ -300,6 +300,13 @@ pub enum Output {
     /// Store durably before the next output is done; verify with this key from now on. A pin that is there already may
     /// come again because it has [begun to ask for proofs](ServerPin::asks_for_proof).
     SaveServer(ServerPin),
+    /// The server's key was changed, and the pinned one has announced that: the new one takes its place.
+    FollowServer {
+        /// The server, with its new key.
+        server: ServerPin,
+        /// The key that was pinned.
+        before: KeyText,
+    },
     /// Store durably before the next output is done.
     SaveTrust(TrustNews),
     /// Ask other servers for this user's keys, if there are any; answer with [`Input::Vouched`].

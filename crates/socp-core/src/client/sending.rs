@@ -328,14 +328,9 @@ impl Sending {
         };
         let member = job.begun;
         job.begun = job.begun.saturating_add(1);
-        let fault = if let Some(why) = around.pins.refusal(&to) {
-            Some(why)
-        } else if job.mode == FileMode::Public && around.people.get(&to).is_none() {
-            Some(TellFault::NotOnline(to.clone()))
-        } else {
-            None
-        };
-        if let Some(fault) = fault {
+        let is_gone = job.mode == FileMode::Public && around.people.get(&to).is_none();
+        let gone = is_gone.then(|| TellFault::NotOnline(to.clone()));
+        if let Some(fault) = around.pins.refusal(&to).or(gone) {
             return job.results.push((to, Err(fault.into())));
         }
         let ticket = self.next_ticket;

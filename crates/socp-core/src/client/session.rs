@@ -16,7 +16,7 @@ use socp_proto::limits::{HELLO_TRIES_MAX, HELLO_WAIT_MAX_MS};
 use socp_proto::payload::{Ack, CtrlClose, ErrorNotice, PRESENCE, UserHello};
 use socp_proto::{
     Bytes32, Capabilities, Challenge, DELEGATE, ErrorCode, Fingerprint, FrameKind, HISTORY, Id, KeyHistory, KeyText,
-    Meta, PROOF, Payload, Proof, PublicPair, ServerId, hello_digest,
+    Meta, PROOF, Payload, Proof, PublicPair, ServerId, UserId, hello_digest,
 };
 
 /// How far we are with the server.
@@ -150,9 +150,21 @@ impl Session {
             }
         };
         let first_contact = self.server.is_none();
-        let is_remembered = self.server.as_ref().is_some_and(|pin| pin.asks_for_proof == asked);
-        if !is_remembered {
-            out.push(Output::SaveServer(server.clone()));
+        match self.server.as_ref() {
+            Some(pin) if pin.key != server.key => {
+                let text = format!(
+                    "this server has a new key ({}), which the one before announced; it is pinned now",
+                    server.key.fingerprint().short()
+                );
+                out.notice(None, text);
+                let before = pin.key.clone();
+                out.push(Output::FollowServer {
+                    server: server.clone(),
+                    before,
+                });
+            }
+            Some(pin) if pin.asks_for_proof == asked => {}
+            Some(_) | None => out.push(Output::SaveServer(server.clone())),
         }
         out.set_server(server.id.clone());
         if let Some(name) = &ack.name_in_use {
@@ -191,8 +203,9 @@ impl Session {
         else {
             return;
         };
+        let followed = self.server.as_ref().and_then(|pin| followed(pin, challenge));
         let known = Known {
-            pinned: self.server.as_ref(),
+            pinned: followed.as_ref().or(self.server.as_ref()),
             named: named.as_ref(),
         };
         let shown = Shown {
@@ -326,6 +339,17 @@ fn note_other_key(stop: &Stop, id: &ServerId, key: &KeyText, out: &mut Outbox) {
             asks_for_proof: false,
         })));
     }
+}
+
+/// The pin of a server whose key was changed, where the pinned one leads to the one that it shows (PROTOCOL II.13).
+fn followed(pin: &ServerPin, challenge: &Challenge) -> Option<ServerPin> {
+    let history = challenge.history.as_ref()?;
+    let whose = UserId::from(Id::from(&pin.id));
+    let leads = pin.id == challenge.server_id && history.leads(&whose, &pin.key, &challenge.server_pub);
+    leads.then(|| ServerPin {
+        key: challenge.server_pub.clone(),
+        ..pin.clone()
+    })
 }
 
 /// What we know of the server.

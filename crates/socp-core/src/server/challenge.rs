@@ -69,6 +69,7 @@ impl Server {
             caps: Some(self.own_caps()),
             delegation: None,
             tls: self.binding(link),
+            history: self.config.history.clone(),
         };
         if let Some(Link::New { stage, .. }) = self.links.get_mut(&link) {
             let challenged = Challenged {

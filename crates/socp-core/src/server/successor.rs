@@ -11,9 +11,7 @@ use socp_proto::{KeyHistory, KeyText, ServerId, UserId};
 pub(super) fn leads(history: Option<&KeyHistory>, server: &ServerId, from: &KeyText, to: &KeyText) -> bool {
     let Some(history) = history else { return false };
     let whose = UserId::from(socp_proto::Id::from(server));
-    let is_theirs = history.is_of(&whose) && !history.is_revoked();
-    // It is a key before the last one: a history never names a signing key again that was replaced.
-    is_theirs && history.newest().pubkey == *to && history.has_replaced(from)
+    history.leads(&whose, from, to)
 }
 
 impl Server {

@@ -502,7 +502,7 @@ fn pair(number: u8) -> PublicPair {
 }
 
 /// A user who has had these keys.
-fn user(numbers: &[u8]) -> UserRecord {
+fn user_of_keys(numbers: &[u8]) -> UserRecord {
     let user_id: UserId = "alice".try_into().unwrap();
     let first = pair(numbers[0]);
     let mut history = None;
@@ -536,15 +536,19 @@ fn keys_go_on_and_never_back_and_nothing_is_left_of_who_is_deleted() {
         version: 1,
         at: NOW,
     };
-    commit(&mut database, &path, [Record::User(user(&[2])), member]);
-    assert_eq!(reopened(&path).users, [user(&[2])]);
+    let set = Record::Password(Box::new(password("alice", 2, 7)));
+    commit(&mut database, &path, [Record::User(user_of_keys(&[2])), member, set]);
+    let memory = reopened(&path);
+    assert_eq!((memory.users, memory.passwords.len()), (vec![user_of_keys(&[2])], 1));
     for numbers in [&[2, 3][..], &[2, 3, 4]] {
-        commit(&mut database, &path, [Record::User(user(numbers))]);
-        assert_eq!(reopened(&path).users, [user(numbers)]);
+        commit(&mut database, &path, [Record::User(user_of_keys(numbers))]);
+        let memory = reopened(&path);
+        // A password opened the keys before.
+        assert_eq!((memory.users, memory.passwords.len()), (vec![user_of_keys(numbers)], 0));
     }
     // What was signed before and is written after changes the profile alone.
-    commit(&mut database, &path, [Record::User(user(&[2, 3]))]);
-    assert_eq!(reopened(&path).users, [user(&[2, 3, 4])]);
+    commit(&mut database, &path, [Record::User(user_of_keys(&[2, 3]))]);
+    assert_eq!(reopened(&path).users, [user_of_keys(&[2, 3, 4])]);
     commit(&mut database, &path, [Record::Deleted("alice".try_into().unwrap())]);
     let memory = reopened(&path);
     assert!(memory.users.is_empty() && memory.members.is_empty());

@@ -1,6 +1,6 @@
 //! A server gets a new key: others follow the one before, and a change that was interrupted is finished.
 
-use crate::process::{Served, eventually, failure_of, json, socp, stdout_of};
+use crate::process::{Served, User, eventually, failure_of, json, output_of, socp, stdout_of};
 use serde_json::Value;
 use std::path::Path;
 
@@ -96,4 +96,33 @@ fn a_change_of_keys_that_was_interrupted_is_finished_by_the_next_start() {
     Served::start(dir.path(), "srv", &[]).stop();
     let again = json(&stdout_of(&mut rotate(&data, &["--yes"])));
     assert_eq!(again["before"], rotated["fingerprint"]);
+}
+
+#[test]
+fn users_follow_their_server_to_its_new_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let served = Served::start(dir.path(), "srv", &[]);
+    let (data, listen) = (served.data.clone(), served.address().to_owned());
+    let [alice, bob] = ["alice", "bob"].map(|name| User::register(dir.path(), name, &served.url));
+    for user in [&alice, &bob] {
+        user.run(&["list"]);
+    }
+    served.stop();
+    let rotated = json(&stdout_of(&mut rotate(&data, &["--yes"])));
+    assert_eq!(rotated["users"], 2);
+
+    let served = Served::start_on(dir.path(), "srv", &listen, &[]);
+    let watching = bob.watch(&["--count", "1"]);
+    watching.line_with("online");
+    eventually("bob to be there", || alice.listed().contains(&bob.id).then_some(()));
+    let told = output_of(&mut alice.socp(&["tell", &bob.id, "after the change"]));
+    assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+    assert!(watching.line_with("after the change").contains("\"verified\":true"));
+
+    // Whoever has followed does not go back, and says so.
+    let database = rusqlite::Connection::open(alice.profile.join("profile.db")).unwrap();
+    let pinned: String = database
+        .query_row("SELECT server_pub FROM servers", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(pinned, served.pubkey);
 }

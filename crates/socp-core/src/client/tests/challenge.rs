@@ -3,7 +3,7 @@
 use super::super::testkit::*;
 use super::super::*;
 use socp_proto::payload::{Ack, UserHello};
-use socp_proto::{Bytes32, Capabilities, Challenge, Draft, PROOF, Proof, hello_digest};
+use socp_proto::{Bytes32, Capabilities, Challenge, Draft, KeyHistory, PROOF, Proof, PublicPair, hello_digest};
 
 fn able() -> Option<Capabilities> {
     Some(Capabilities::of(&[PROOF]).unwrap())
@@ -46,6 +46,7 @@ fn greeting(server: Option<ServerPin>) -> (Kit, Bytes32) {
 fn challenge(hello: Bytes32) -> Challenge {
     Challenge {
         tls: None,
+        history: None,
         nonce: [9; 32].into(),
         server_id: server(SERVER),
         server_pub: key(200),
@@ -275,5 +276,69 @@ fn a_question_from_another_tls_session_is_not_answered_and_ours_is_named() {
             panic!("{draft:?}");
         };
         assert_eq!(proof.tls, ours, "{what}");
+    }
+}
+
+fn pair(number: u8) -> PublicPair {
+    PublicPair {
+        pubkey: key(number),
+        enc_pubkey: key(number),
+    }
+}
+
+/// What leads from one key of the server to another; the driver has checked its signatures.
+fn history(whose: &str, from: u8, to: u8) -> KeyHistory {
+    let statement = KeyHistory::next(&user(whose), &pair(from), None, pair(to), 7);
+    KeyHistory::begin(pair(from), statement).unwrap()
+}
+
+#[test]
+fn a_server_whose_pinned_key_announced_another_is_followed() {
+    let (mut kit, hello) = greeting(Some(server_pin()));
+    let asked = Challenge {
+        server_pub: key(201),
+        history: Some(history(SERVER, 200, 201)),
+        ..challenge(hello)
+    };
+    let outputs = kit.frame(SERVER, Payload::Challenge(asked), 201);
+    assert!(draft_of(&outputs, FrameKind::Proof).is_some());
+    let outputs = kit.frame(
+        SERVER,
+        Payload::Ack(Ack {
+            caps: able(),
+            ..ack(SERVER, 201)
+        }),
+        201,
+    );
+    assert!(kit.client.session.is_online());
+    let followed = outputs.iter().any(|output| {
+        matches!(output, Output::FollowServer { server, before } if server.key == key(201) && *before == key(200))
+    });
+    assert!(
+        followed
+            && events(outputs)
+                .iter()
+                .any(|event| matches!(event, Event::Notice { .. }))
+    );
+}
+
+#[test]
+fn nothing_less_leads_to_another_key_of_the_server() {
+    let table = [
+        None,
+        Some(history("other", 200, 201)),
+        Some(history(SERVER, 199, 201)),
+        Some(history(SERVER, 200, 202)),
+        Some(history(SERVER, 201, 200)),
+    ];
+    for history in table {
+        let (mut kit, hello) = greeting(Some(server_pin()));
+        let asked = Challenge {
+            server_pub: key(201),
+            history,
+            ..challenge(hello)
+        };
+        let stop = stop_of(kit.frame(SERVER, Payload::Challenge(asked), 201));
+        assert!(matches!(stop, Some(Stop::ServerKeyChanged { .. })), "{stop:?}");
     }
 }

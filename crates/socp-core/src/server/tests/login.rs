@@ -8,7 +8,7 @@ use socp_proto::limits::{
     HELLO_WAIT_MAX_MS, LOGIN_ACCOUNT_TRIES_MAX, LOGIN_ACCOUNT_WAIT_MAX_MS, LOGIN_ADDRESS_TRIES_MAX, REGISTER_TRIES_MAX,
 };
 use socp_proto::payload::{KeptIdentity, LoginFinish, LoginStart, OPAQUE, RegisterFinish, RegisterStart, UserHello};
-use socp_proto::{Base64Url, Capabilities, DELEGATE, Meta};
+use socp_proto::{Base64Url, Capabilities, DELEGATE, KeyHistory, Meta, PublicPair};
 
 fn world() -> World {
     let mut world = World::empty();
@@ -379,4 +379,27 @@ fn an_id_that_goes_to_its_owner_takes_no_password_along() {
     let _in = enter(&mut world, "a", owner.as_str(), "owner");
     let (frames, closed) = log_in(&mut world, owner.as_str(), "thief's");
     assert_eq!((frames.len(), closed), (2, Some(1008)), "{frames:?}");
+}
+
+#[test]
+fn newer_keys_leave_no_password_that_opens_the_ones_before() {
+    let mut world = world_of_alice();
+    assert!(is_right(&log_in(&mut world, "alice", "right")));
+    let pair = |name| PublicPair {
+        pubkey: key(name),
+        enc_pubkey: key(name),
+    };
+    let mut statement = KeyHistory::next(&user_id("u"), &pair("u"), None, pair("u2"), BEGIN);
+    let text = String::from_utf8(statement.signed_text()).unwrap();
+    statement.sig = Base64Url::encode(&toy_sig(&key("u"), &text));
+    let hello = UserHello {
+        enc_pubkey: Some(key("u2")),
+        history: Some(KeyHistory::begin(pair("u"), statement).unwrap()),
+        ..able("u2")
+    };
+    let (wire, _) = enter_with(&mut world, "a", "u", "u2", hello);
+    assert_eq!(world.closed(wire), None);
+    assert!(!is_right(&log_in(&mut world, "alice", "right")));
+    set_password(&mut world, wire, "u", "right");
+    assert!(is_right(&log_in(&mut world, "alice", "right")));
 }

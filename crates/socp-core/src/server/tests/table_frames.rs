@@ -186,6 +186,7 @@ pub(super) fn every_kind(who: &str) -> BTreeMap<FrameKind, Said> {
     };
     let challenge = socp_proto::Challenge {
         tls: None,
+        history: None,
         nonce: [7; 32].into(),
         server_id: server_id("a"),
         server_pub: key("a"),
