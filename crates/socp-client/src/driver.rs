@@ -622,13 +622,12 @@ impl Driver {
     /// Decisions about keys are made in other programs with this profile, while this one runs.
     async fn read_decisions(&mut self) -> Result<(), ClientError> {
         let (profile, before) = (self.profile.clone(), self.version_elsewhere);
-        let alarmed: Vec<UserId> = self.core.alarmed().cloned().collect();
         let read = blocking(move || {
             let version = profile.version_elsewhere()?;
             if version == before {
                 return Ok(None);
             }
-            Ok(Some((version, profile.trust_record()?, profile.pins_of(&alarmed)?)))
+            Ok(Some((version, profile.trust_record()?, profile.pins()?)))
         });
         if let Some((version, trust, pins)) = read.await? {
             self.version_elsewhere = version;

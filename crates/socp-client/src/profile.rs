@@ -191,6 +191,14 @@ impl Profile {
                 AND server_pub = ?4",
             params![key, server.asks_for_proof, id, before.as_str()],
         )?;
+        let mut query =
+            transaction.prepare("SELECT count(*) FROM servers WHERE server_id = ?1 AND server_pub <> ?2")?;
+        let others: i64 = query.query_row(params![id, key], |row| row.get(0))?;
+        drop(query);
+        if others > 0 {
+            // Somebody has decided otherwise meanwhile, in another program.
+            return Err(ClientError::PinConflict { whose: id.to_owned() });
+        }
         // What was asked about that key is answered.
         transaction.execute(
             "DELETE FROM server_alarms WHERE server_id = ?1 AND server_pub = ?2",

@@ -2,6 +2,7 @@
 
 use crate::data_dir::{data_error, lock};
 use crate::error::ServerError;
+use crate::store::Database;
 use socp_crypto::{OpaqueSetup, Password, PrivateKey, SealedKey, SecretBytes, UnlockSecret};
 use socp_proto::KeyText;
 use std::fs::{File, OpenOptions};
@@ -46,8 +47,27 @@ pub fn change_passphrase(dir: &Path, old: Option<&Password>, new: Option<&Passwo
         return Err(data_error(&dir.join(KEY))(source));
     }
     let _lock = lock(dir)?;
-    let key = open(dir, &read_sealed(&dir.join(KEY), dir)?, old)?;
+    let path = dir.join("server.db");
+    let identity = match path.exists() {
+        true => Database::open(&path)?.read(&path)?.identity,
+        false => None,
+    };
+    let key = match &identity {
+        // A change of keys that was interrupted is finished first: what it left is sealed under what opens the key now.
+        Some((_, named)) => load(dir, named, old)?,
+        None => open(dir, &read_sealed(&dir.join(KEY), dir)?, old)?,
+    };
+    for stale in [NEXT, NEXT_PASSWORDS] {
+        remove_if_there(&dir.join(stale))?;
+    }
     seal(dir, &key, new)
+}
+
+fn remove_if_there(path: &Path) -> Result<(), ServerError> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(data_error(path)(error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 /// Loads the server's key; makes one only where the database does not know of any.
@@ -99,12 +119,21 @@ pub(crate) fn load_or_make_passwords(
 pub(crate) fn load(dir: &Path, named: &KeyText, passphrase: Option<&Password>) -> Result<PrivateKey, ServerError> {
     let is_named = |key: &PrivateKey| KeyText::from_der(key.public_key().spki_der()) == *named;
     let key = load_or_make(dir, true, passphrase)?;
-    if is_named(&key) || !dir.join(NEXT).exists() {
+    if is_named(&key) {
         return Ok(key);
+    }
+    let another = || {
+        ServerError::Identity(format!(
+            "server.key in {} is not the key of this database; restore both from the same backup",
+            dir.display()
+        ))
+    };
+    if !dir.join(NEXT).exists() {
+        return Err(another());
     }
     let next = open(dir, &read_sealed(&dir.join(NEXT), dir)?, passphrase)?;
     if !is_named(&next) {
-        return Ok(key);
+        return Err(another());
     }
     tracing::info!("a change of this server's key was interrupted; it is finished now");
     use_next(dir)?;
@@ -166,11 +195,7 @@ fn seal(dir: &Path, key: &PrivateKey, passphrase: Option<&Password>) -> Result<(
     };
     let sealed = SealedKey::seal(key, UnlockSecret::Password(passphrase)).map_err(key_error(dir))?;
     write_private(&dir.join(KEY), sealed.to_json().map_err(key_error(dir))?.as_bytes())?;
-    let unlock = dir.join(UNLOCK);
-    match std::fs::remove_file(&unlock) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(data_error(&unlock)(error)),
-        Ok(()) | Err(_) => Ok(()),
-    }
+    remove_if_there(&dir.join(UNLOCK))
 }
 
 fn seal_under_file(dir: &Path, key: &PrivateKey) -> Result<(), ServerError> {

@@ -125,7 +125,7 @@ impl Acquaintances {
             new.into_iter().partition(|pin| Some(&pin.user) == recipient)
         };
         for pin in &named {
-            let who = format!("{} ({})", show::address(&pin.person()), pin.user);
+            let who = format!("{} ({})", show::name(&pin.person()), pin.user);
             note(&who, pin.pubkey.fingerprint());
         }
         if !others.is_empty() {

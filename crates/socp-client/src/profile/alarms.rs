@@ -44,16 +44,6 @@ impl Profile {
         Ok(self.lock().pragma_query_value(None, "data_version", |row| row.get(0))?)
     }
 
-    /// What is pinned for these users.
-    pub(crate) fn pins_of(&self, users: &[UserId]) -> Result<Vec<UserPin>, ClientError> {
-        if users.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut pins = self.pins()?;
-        pins.retain(|pin| users.contains(&pin.user));
-        Ok(pins)
-    }
-
     /// Everything about whom to trust.
     ///
     /// # Errors
@@ -137,7 +127,8 @@ impl Profile {
             Some((pubkey, enc_pubkey)) => {
                 transaction.execute(
                     "INSERT INTO pins(user_id, pubkey, enc_pubkey, first_seen) VALUES (?1, ?2, ?3, ?4)
-                        ON CONFLICT(user_id) DO UPDATE SET pubkey = ?2, enc_pubkey = ?3, first_seen = ?4",
+                        ON CONFLICT(user_id) DO UPDATE
+                        SET pubkey = ?2, enc_pubkey = ?3, first_seen = ?4, version = 1, revoked = 0",
                     params![user, pubkey.as_str(), enc_pubkey.as_str(), unix_ms()],
                 )?;
             }
@@ -301,6 +292,15 @@ impl Profile {
                 Ok(())
             }
             TrustNews::Alarm(alarm) => save_alarm(&self.lock(), alarm),
+            TrustNews::Replaced { user, seen } => {
+                let (kind, teller) = teller_text(&Teller::Server);
+                self.lock().execute(
+                    "INSERT INTO refused_keys(user_id, seen, teller_kind, teller) VALUES (?1, ?2, ?3, ?4)
+                        ON CONFLICT DO NOTHING",
+                    params![user.as_str(), seen.to_string(), kind, teller],
+                )?;
+                Ok(())
+            }
             TrustNews::Confirmed { user, seen, teller } => {
                 let (kind, teller) = teller_text(teller);
                 self.lock().execute(

@@ -38,7 +38,7 @@ impl Profile {
         // What was compared once says nothing about another key.
         let mut query = database.prepare(
             "SELECT verified.user_id FROM verified
-             JOIN pins USING (user_id, pubkey, enc_pubkey)",
+             JOIN pins USING (user_id, pubkey, enc_pubkey) WHERE pins.revoked = 0",
         )?;
         let rows = query.query_map([], |row| row.get::<_, String>(0))?;
         rows.map(|row| UserId::try_from(row?).map_err(|error| damaged(&self.dir, &format!("user_id: {error}"))))

@@ -71,6 +71,13 @@ pub enum TrustNews {
         /// Who says so.
         teller: Teller,
     },
+    /// The user has followed on these keys with others; whoever still shows them raises no alarm.
+    Replaced {
+        /// The user.
+        user: UserId,
+        /// The pair of keys before.
+        seen: CardFingerprint,
+    },
     /// The server shows another key, and claims that it is its own.
     ServerChanged(super::io::ServerPin),
 }
@@ -156,10 +163,17 @@ impl Alarms {
         self.verified.contains(user)
     }
 
-    /// The user has other keys, of which nobody has said anything yet.
-    pub(super) fn forget_word(&mut self, user: &UserId) {
+    /// The user has other keys than these, of which nobody has said anything yet. Who has not heard of it is not to be
+    /// alarmed about.
+    pub(super) fn forget_word(&mut self, user: &UserId, before: CardFingerprint) {
         self.verified.remove(user);
         self.confirmed.remove(user);
+        self.refused.insert((user.clone(), before));
+    }
+
+    /// What a card promised is met by keys that came after it: pinned, and no more.
+    pub(super) fn forget_card(&mut self, user: &UserId) {
+        self.expected.remove(user);
     }
 
     pub(super) fn verify(&mut self, user: &UserId) {

@@ -111,7 +111,8 @@ pub enum Stop {
     },
     /// The id belongs to another key.
     #[error(
-        "the server knows this user id with another key: {detail}. Use the profile that first had it, or register a new one"
+        "the server knows this user id with another key: {detail}. Use the profile that has that key, fetch the identity from there \
+         (`socp key export`, or `socp login` with the password), or register a new one"
     )]
     BadKey {
         /// The server's words.

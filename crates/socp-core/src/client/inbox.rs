@@ -29,6 +29,8 @@ const CIPHERTEXT_BYTES_MAX: usize = DIRECT_TEXT_BYTES_MAX.div_ceil(BLOCK_TEXT_BY
 const CIPHERTEXT_TEXT_BYTES_MAX: usize = (CIPHERTEXT_BYTES_MAX * 4).div_ceil(3);
 
 /// Why nothing of somebody is shown whose key is in doubt.
+const WITHDRAWN: &str = "its author has withdrawn the key that signed it, so anybody could have written it";
+
 const STOPPED: &str =
     "another key is shown for them than the one you know, and you have not decided yet; see `socp key show`";
 
@@ -156,6 +158,9 @@ impl Inbox {
         }
         if pins.alarms.is_stopped(&content.author) {
             return refuse(&content, STOPPED, out);
+        }
+        if pins.get(&content.author).is_some_and(|pin| pin.revoked) {
+            return refuse(&content, WITHDRAWN, out);
         }
         if let Some(pin) = pins.signer(&content.author, Some(&content.sender_pub)) {
             let from = people.describe(&content.author, pins);

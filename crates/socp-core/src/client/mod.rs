@@ -18,6 +18,7 @@
 //! | [`trust`] | how far somebody can be relied on, beside every name |
 //! | `names` | whose names look alike |
 //! | `pins` | keys of users at first sight, and how they go on |
+//! | `observe` | what keys lead to that somebody shows |
 //! | `account` | changing our own account |
 //! | `direct` | messages on their way out |
 //! | [`channel`] | messages to the public channel on their way out |
@@ -45,6 +46,7 @@ mod direct;
 mod files;
 mod inbox;
 mod names;
+mod observe;
 mod outbox;
 mod password;
 mod people;
@@ -75,7 +77,7 @@ pub use trust::{Standing, Trust};
 use crate::clock::{Mono, Now};
 use crate::verified::Verified;
 use account::Account;
-use alarm::{Alarms, Heard};
+use alarm::Alarms;
 use around::Around;
 use asks::{Asks, Why};
 use channel::Channel;
@@ -86,14 +88,14 @@ use names::Likenesses;
 use outbox::Outbox;
 use password::Passwords;
 use people::{People, shown_with_key};
-use pins::{Pins, Seen, Shown};
+use pins::{Pins, Shown};
 use recent::Recent;
 use session::Session;
 use socp_proto::limits::{CONTACTS_ASKED_COUNT_MAX, LOCAL_USERS_COUNT_MAX, REMOTE_USERS_COUNT_MAX};
 use socp_proto::payload::{
     ErrorNotice, KeyNews, KeyUpdate, OnlineUser, PRESENCE, PubkeyResponse, UserAdvertise, UserRemove,
 };
-use socp_proto::{CONTACTS, Card, CardFingerprint, ErrorCode, Fingerprint, Frame, FrameKind, KeyText, Payload, UserId};
+use socp_proto::{CONTACTS, ErrorCode, Fingerprint, Frame, FrameKind, Payload, UserId};
 
 /// An answer that has not come after this long will not come (our choice).
 pub const ANSWER_WAIT_MAX_MS: u64 = 15_000;
@@ -576,143 +578,13 @@ impl Client {
                 if is_first {
                     self.out.push(Output::AskElsewhere(user.clone()));
                 }
-                self.on_key(now, &user);
+                match self.pins.refusal(&user) {
+                    Some(fault) => self.on_no_key(&user, &fault),
+                    None => self.on_key(now, &user),
+                }
             }
             (Some(Why::Void) | None, _) => {}
         }
-    }
-
-    /// Compares keys that the network shows with the pinned ones, which stay unless a history leads from them to the new
-    /// ones. `shown` is what came with them.
-    fn observe(&mut self, now: Now, user: &UserId, shown_keys: Shown, shown: Option<&Person>) -> Option<TellFault> {
-        let pair = shown_keys.pair();
-        let keys = (pair.pubkey, pair.enc_pubkey);
-        let expected = self.pins.alarms.expected(user);
-        let is_new = self.pins.get(user).is_none();
-        if is_new && expected.is_some_and(|expected| !shown_keys.has_been(user, expected)) {
-            return Some(self.on_other_key(now, user, keys));
-        }
-        let person = self.people.get(user).or(shown);
-        match self.pins.observe(user, shown_keys, person) {
-            Seen::New(pin) => {
-                let is_revoked = pin.revoked;
-                self.likenesses.add(&pin);
-                self.out.push(Output::SaveUser(pin.clone()));
-                if expected.is_some() {
-                    self.pins.alarms.verify(user);
-                    self.out.push(Output::SaveTrust(TrustNews::Verified(pin)));
-                }
-                if is_revoked {
-                    return Some(TellFault::Withdrawn(user.clone()));
-                }
-                self.on_key(now, user);
-                None
-            }
-            Seen::Followed(pin) => self.on_followed(now, pin),
-            Seen::Same => None,
-            Seen::Full => Some(TellFault::TooManyUsers),
-            Seen::Changed => {
-                let fault = self.on_other_key(now, user, keys);
-                // Whoever has decided against that key goes on with the pinned one.
-                self.pins.alarms.is_stopped(user).then_some(fault)
-            }
-        }
-    }
-
-    /// The server shows another key than the known one.
-    fn on_other_key(&mut self, now: Now, user: &UserId, keys: (KeyText, KeyText)) -> TellFault {
-        let alarm = Alarm {
-            user: user.clone(),
-            seen: CardFingerprint::of(&keys.0, &keys.1),
-            keys: Some(keys),
-            teller: Teller::Server,
-        };
-        let fault = TellFault::from(&alarm);
-        let is_news = match self.pins.get(user) {
-            Some(_) => self.pins.alarms.raise(&alarm),
-            None => self.pins.alarms.insist(&alarm),
-        };
-        if is_news {
-            self.stop_with(now, alarm);
-        }
-        fault
-    }
-
-    /// Another server has answered.
-    fn on_vouched(&mut self, now: Now, user: &UserId, keys: (KeyText, KeyText), by: String) {
-        let heard = self.pins.hear_keys(user, keys, Teller::OtherServer(by));
-        self.on_heard(now, heard, None);
-    }
-
-    /// The user has decided, in another program.
-    fn on_decided(&mut self, trust: TrustRecord, pins: Vec<UserPin>) {
-        let before = std::mem::replace(&mut self.pins.alarms, Alarms::new(trust));
-        let decided: Vec<UserId> = before
-            .users()
-            .filter(|user| !self.pins.alarms.is_stopped(user))
-            .cloned()
-            .collect();
-        for user in decided {
-            self.pins
-                .replace(&user, pins.iter().find(|pin| pin.user == user).cloned());
-        }
-    }
-
-    /// A contact has sent somebody's card.
-    fn on_card(&mut self, now: Now, author: &UserId, card: Card) {
-        if card.user() != self.out.user() {
-            let heard = self.pins.hear_card(card, author);
-            self.on_heard(now, heard, Some(author));
-        }
-    }
-
-    fn on_heard(&mut self, now: Now, heard: Heard, by: Option<&UserId>) {
-        match (heard, by) {
-            (Heard::Confirmed(news), _) => self.out.push(Output::SaveTrust(news)),
-            (Heard::Alarm(alarm), _) => self.stop_with(now, alarm),
-            (Heard::Doubt(card), Some(author)) => {
-                let (user, seen) = (card.user(), card.fingerprint().short());
-                let text = format!(
-                    "the contact card that {author} sent shows another key for {user} ({seen}) than the one you know. You \
-                     have never compared keys with {author}, so it stops nothing; compare safety words with {user}"
-                );
-                self.out.notice(Some(author.clone()), text);
-            }
-            (Heard::Nothing, _) | (Heard::Doubt(_), None) => {}
-        }
-    }
-
-    /// From now on nothing goes on with this user.
-    fn stop_with(&mut self, now: Now, alarm: Alarm) {
-        let (user, fault) = (alarm.user.clone(), TellFault::from(&alarm));
-        let pinned = self.pins.get(&user).map(UserPin::fingerprint);
-        let known = pinned.or_else(|| self.pins.alarms.expected(&user));
-        self.out.push(Output::SaveTrust(TrustNews::Alarm(alarm.clone())));
-        self.out.event(Event::KeyChanged { alarm, known });
-        self.direct.on_stop(&user, &fault, &mut self.out);
-        self.channel.on_stop(&user, &fault);
-        self.in_files(now, |files, around| files.on_stop(&user, &fault, around));
-        self.inbox.on_stop(&user, &mut self.out);
-    }
-
-    /// The user has other keys, or none, signed by those that were pinned.
-    fn on_followed(&mut self, now: Now, pin: UserPin) -> Option<TellFault> {
-        let user = pin.user.clone();
-        let name = self.people.describe(&user, &self.pins).label().to_owned();
-        let (is_revoked, key) = (pin.revoked, pin.pubkey.fingerprint().short());
-        self.likenesses.add(&pin);
-        self.out.push(Output::SaveUser(pin));
-        if is_revoked {
-            let text = format!("{name} has withdrawn their keys; nothing is sent to them any more");
-            self.out.notice(Some(user.clone()), text);
-            return Some(TellFault::Withdrawn(user));
-        }
-        let text = format!(
-            "{name} has new keys ({key}), signed with the old ones. If you compared safety words, compare the new ones"
-        );
-        self.out.notice(Some(user.clone()), text);
-        self.on_key(now, &user);
-        None
     }
 
     fn on_key(&mut self, now: Now, user: &UserId) {

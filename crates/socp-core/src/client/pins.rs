@@ -63,7 +63,11 @@ pub(super) enum Seen {
     /// As pinned.
     Same,
     /// Newer than pinned, and signed by those; to be stored.
-    Followed(UserPin),
+    Followed {
+        pin: UserPin,
+        /// The pair of keys before.
+        before: CardFingerprint,
+    },
     /// First sight, but there is no room.
     Full,
     /// Another one.
@@ -152,17 +156,21 @@ impl Pins {
         };
         if let Some(history) = shown.history_of(user).filter(|history| leads_on(history, pin)) {
             let PublicPair { pubkey, enc_pubkey } = history.newest();
+            let before = pin.fingerprint();
             let has_changed = pin.pubkey != pubkey || pin.enc_pubkey != enc_pubkey || history.is_revoked();
             pin.pubkey = pubkey;
             pin.enc_pubkey = enc_pubkey;
             pin.version = history.version();
             pin.revoked = history.is_revoked();
             if has_changed {
-                self.alarms.forget_word(user);
+                self.alarms.forget_word(user, before);
             }
             // Of who was pinned without a history only the number is new.
             return if has_changed {
-                Seen::Followed(pin.clone())
+                Seen::Followed {
+                    pin: pin.clone(),
+                    before,
+                }
             } else {
                 Seen::New(pin.clone())
             };
@@ -260,11 +268,14 @@ mod tests {
         let long = || Shown::newest_of(&history(&[1, 2, 3]));
         for first in [whole(1), whole(2), Shown::newest_of(&history(&[1, 2]))] {
             let (seen, pin) = seen_after(first, long());
-            assert_eq!(seen, Seen::Followed(pin.clone()));
+            assert!(
+                matches!(&seen, Seen::Followed { pin: new, .. } if *new == pin),
+                "{seen:?}"
+            );
             assert_eq!((&pin.pubkey, &pin.enc_pubkey, pin.version), (&key(3), &key(103), 3));
         }
         let (seen, pin) = seen_after(whole(1), Shown::newest_of(&history(&[1, 1])));
-        assert!(pin.revoked && seen == Seen::Followed(pin));
+        assert!(pin.revoked && matches!(&seen, Seen::Followed { pin: new, .. } if *new == pin));
     }
 
     #[test]

@@ -260,7 +260,8 @@ impl Receiving {
             last_told: now.mono,
         };
         self.forget_old_beginnings(now.mono);
-        let is_stopped = pins.alarms.is_stopped(&author);
+        let is_revoked = pins.get(&author).is_some_and(|pin| pin.revoked);
+        let is_stopped = is_revoked || pins.alarms.is_stopped(&author);
         let fault = is_stopped.then_some(FileFault::KeyChanged);
         let fault = fault.or_else(|| self.refusal(&incoming, size_max));
         let ticket = self.next_ticket;

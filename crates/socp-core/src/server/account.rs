@@ -41,7 +41,7 @@ impl Server {
             pubkey: record.pubkey.clone(),
             enc_pubkey: record.enc_pubkey.clone(),
         };
-        let is_busy = self.changing.contains_key(&user);
+        let is_busy = self.changing.contains_key(&user) || self.endorsing.contains_key(&user);
         let is_own = statement.user_id == user;
         let history = match &record.history {
             None => KeyHistory::begin(first, statement),
@@ -79,7 +79,9 @@ impl Server {
 
     /// Begins to go on with the keys of a history that goes on where the record's ends.
     pub(super) fn follow(&mut self, user: &UserId, history: &KeyHistory, asked_on: Option<LinkId>) {
-        let Some(record) = self.records.get(user).filter(|_| !self.changing.contains_key(user)) else {
+        // Of two changes at once the disk could keep a part of each.
+        let is_busy = self.changing.contains_key(user) || self.endorsing.contains_key(user);
+        let Some(record) = self.records.get(user).filter(|_| !is_busy) else {
             return;
         };
         let PublicPair { pubkey, enc_pubkey } = history.newest();
@@ -269,7 +271,7 @@ impl Server {
         self.records.remove(user);
         self.accounts.forget_user(user);
         self.handles.release(user);
-        self.changing.remove(user);
+        self.forget_what_is_under_way(now, user);
         self.leave_channel(user);
         self.note(Note::Deleted { user: user.clone() });
         self.departing_for_good.insert(user.clone());
@@ -281,6 +283,31 @@ impl Server {
         self.tell_peers_the_rest(now);
         self.departing_for_good.remove(user);
         self.tell_users_of_deletion(now, user, &self.config.server_id.clone());
+    }
+
+    /// Hellos and changes of somebody whose account is gone end. What of them waits for the disk is removed behind it.
+    fn forget_what_is_under_way(&mut self, now: Now, user: &UserId) {
+        let waiting = self.endorsing.remove(user).unwrap_or_default();
+        let mut links: Vec<LinkId> = waiting.iter().map(|greeting| greeting.link()).collect();
+        self.after_save.retain(|_, then| match then {
+            AfterSave::Greet(greeting) if greeting.user() == user => {
+                links.push(greeting.link());
+                false
+            }
+            AfterSave::Greet(_)
+            | AfterSave::Follow(_)
+            | AfterSave::Forget { .. }
+            | AfterSave::Answer { .. }
+            | AfterSave::Registered { .. }
+            | AfterSave::Nothing => true,
+        });
+        if self.changing.remove(user).is_some() || !links.is_empty() {
+            self.save(Record::Deleted(user.clone()), AfterSave::Nothing);
+        }
+        for link in links {
+            self.proceed(link);
+            self.give_up(now, link, CloseCode::Normal, "this account is deleted");
+        }
     }
 
     /// Tells our programs that somebody will not come back.

@@ -64,6 +64,12 @@ impl<K: Ord + Clone> Attempts<K> {
         Ok(())
     }
 
+    /// Of how many something is counted.
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        self.of.len()
+    }
+
     /// One try did not fail.
     pub(super) fn forgive(&mut self, key: &K) {
         if let Some(tries) = self.of.get(key).copied() {

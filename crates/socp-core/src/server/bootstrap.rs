@@ -514,14 +514,16 @@ impl Server {
             name: identity.name.map(|name| name.chars().take(64).collect()),
             has_proved: has_proved || self.pins.get(&server).is_some_and(|pin| pin.has_proved),
         };
+        self.end_link_of_replaced_key(now, &pin);
         self.make_peer(now, link, &pin, (trust, in_batches));
         if self.pins.get(&server) == Some(&pin) {
             self.answer_newcomer(now, link, reply);
             return true;
         }
-        let new_pin = (!self.pins.contains_key(&server)).then_some(server);
-        if let Some(server) = new_pin.clone() {
+        let before = self.pins.get(&server).cloned().map(Box::new);
+        if before.is_none() {
             let fingerprint = pin.key.fingerprint();
+            let server = server.clone();
             self.note(Note::Pinned { server, fingerprint });
         }
         let record = match self.note_successor(&pin) {
@@ -529,7 +531,15 @@ impl Server {
             false => Record::Pin(pin.clone()),
         };
         self.trust(pin);
-        self.save(record, AfterSave::Answer { link, reply, new_pin });
+        self.save(
+            record,
+            AfterSave::Answer {
+                link,
+                reply,
+                server,
+                before,
+            },
+        );
         true
     }
 

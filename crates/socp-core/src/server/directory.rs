@@ -40,6 +40,10 @@ impl Greeting {
         self.is_proven && Shown::by_record(&self.record).owns(&self.record.user_id)
     }
 
+    pub(super) fn link(&self) -> LinkId {
+        self.link
+    }
+
     pub(super) fn user(&self) -> &UserId {
         &self.record.user_id
     }
@@ -116,6 +120,14 @@ impl Server {
         let is_promised = self.is_promised(&ServerId::from(socp_proto::Id::from(user)));
         if is_server || is_promised || socp_proto::Id::from(user) == self.config.server_id {
             return Err(Refusal(ErrorCode::NameInUse, "this is a server's id"));
+        }
+        let is_owner = is_proven && Shown::by_hello(hello).owns(user);
+        if !self.records.contains_key(user) && !is_owner && self.handles.is_of_another(user, user.as_str()) {
+            return Err(Refusal(ErrorCode::NameInUse, "this is the handle of another user"));
+        }
+        if self.changing.contains_key(user) && self.judge_keys(user, Shown::by_hello(hello)) == Relation::Newer {
+            let why = "another change of these keys is under way; try again in a moment";
+            return Err(Refusal(ErrorCode::RateLimited, why));
         }
         self.judge_hello_keys(user, hello, is_proven)?;
         if !self.records.contains_key(user) && self.records.len() >= LOCAL_USERS_COUNT_MAX {
@@ -272,6 +284,14 @@ impl Server {
             return;
         };
         first.record.directory_sig = sig;
+        if self
+            .records
+            .get(user)
+            .is_some_and(|known| known.version < first.record.version)
+        {
+            // What its password opened are the keys before.
+            self.accounts.forget_user(user);
+        }
         let bound = first.record.pubkey.clone();
         self.records.insert(user.clone(), first.record.clone());
         self.store_then_admit(first);
@@ -306,12 +326,17 @@ impl Server {
     /// What is on disk counts, unless another program of the same user has brought newer keys meanwhile.
     fn take_record(&mut self, now: Now, record: &UserRecord) -> Result<(), Refusal> {
         let (user, shown) = (&record.user_id, Shown::by_record(record));
-        let known = self.records.get(user).map(Shown::by_record);
-        if known.is_some_and(|known| shown.against(known) == Relation::Older) {
+        let relation = self
+            .records
+            .get(user)
+            .map(|known| shown.against(Shown::by_record(known)));
+        if let Some(Relation::Older | Relation::Other) = relation {
             let why = "these keys were replaced by newer ones of the same user";
             return Err(Refusal(ErrorCode::BadKey, why));
         }
         self.records.insert(user.clone(), record.clone());
+        // Another hello may have claimed another handle meanwhile: what is on disk counts.
+        self.restore_handle(user);
         let here = self.people.get(user).filter(|person| person.is_local());
         if here.is_some_and(|person| person.version < Some(record.version)) {
             self.take_newer_keys(now, user, record);

@@ -493,8 +493,12 @@ impl Server {
         // A local user always wins (PROTOCOL I.5); what others say of it stands by.
         let beats_local = self.is_mutated(Mutation::GossipBeatsLocal);
         let is_in_use = known.is_none_or(|person| !person.is_local()) || beats_local;
-        let is_same = known.is_some_and(|person| person.is_online() && person.is_at(&server_id) && person.meta == meta);
         let (pubkey, enc_pubkey, history) = self.with_known_keys(&user_id, (pubkey, enc_shown, history));
+        let keys_version = history.as_ref().map(KeyHistory::version);
+        let is_same = known.is_some_and(|person| {
+            let known_version = person.history.as_ref().map(KeyHistory::version);
+            person.is_online() && person.is_at(&server_id) && person.meta == meta && known_version == keys_version
+        });
         let news = history.clone().filter(|_| relation == Relation::Newer);
         let home = Home::Remote {
             server: server_id.clone(),

@@ -52,7 +52,7 @@ impl Handles {
         }
     }
 
-    fn is_of_another(&self, user: &UserId, text: &str) -> bool {
+    pub(super) fn is_of_another(&self, user: &UserId, text: &str) -> bool {
         self.owner(text).is_some_and(|owner| owner != user)
     }
 
@@ -69,7 +69,11 @@ impl Server {
         self.handles.refused.remove(&link);
         let Some(meta) = hello.meta else { return hello };
         let wanted = meta.name().map(str::to_owned);
-        let meta = meta.without(|name| self.handles.is_of_another(user, name));
+        let is_id_of_another = |name: &str| {
+            let id = UserId::try_from(name).ok().filter(|id| id != user);
+            id.is_some_and(|id| self.records.contains_key(&id))
+        };
+        let meta = meta.without(|name| self.handles.is_of_another(user, name) || is_id_of_another(name));
         if let Some(wanted) = wanted.filter(|wanted| meta.name() != Some(wanted)) {
             self.handles.refused.insert(link, wanted);
         }

@@ -494,8 +494,10 @@ pub(super) enum AfterSave {
     Answer {
         link: LinkId,
         reply: Reply,
-        /// The server whose pin is stored for the first time.
-        new_pin: Option<ServerId>,
+        /// The server whose pin it is.
+        server: ServerId,
+        /// What was pinned before, if anything.
+        before: Option<Box<ServerPin>>,
     },
     Registered {
         link: LinkId,

@@ -51,7 +51,7 @@ enum Step {
 /// Who tries how often, and from where.
 #[derive(Debug)]
 pub(super) struct Logins {
-    accounts: Attempts<String>,
+    pub(super) accounts: Attempts<String>,
     addresses: Attempts<IpAddr>,
     /// Where links that others opened come from.
     sources: BTreeMap<LinkId, IpAddr>,
@@ -100,7 +100,8 @@ impl Server {
         let name = user
             .as_ref()
             .map_or_else(|| format!("name:{}", folded(&name)), account_of);
-        let is_free = self.logins.accounts.begin(now.mono, &name).is_ok();
+        // What nobody has needs no account kept of it, and must not crowd out what is kept of those that are.
+        let is_free = user.is_none() || self.logins.accounts.begin(now.mono, &name).is_ok();
         let record = user.as_ref().and_then(|user| self.accounts.record(user)).cloned();
         let record = record.filter(|_| is_free);
         let login = Login {

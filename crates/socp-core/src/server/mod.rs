@@ -586,9 +586,16 @@ impl Server {
                 let why = "this server cannot forget you now; try again later";
                 self.send_error(now, link, code, why.to_owned(), Some(what));
             }
-            Some(AfterSave::Answer { link, new_pin, .. }) => {
-                if let Some(server) = new_pin {
-                    self.pins.remove(&server);
+            Some(AfterSave::Answer {
+                link, server, before, ..
+            }) => {
+                match before {
+                    // It is saved again when the server comes again.
+                    Some(pin) => self.trust(*pin),
+                    None => {
+                        self.pins.remove(&server);
+                        self.outputs.push_back(Output::Distrust { server });
+                    }
                 }
                 self.give_up(now, link, CloseCode::InternalError, why);
             }

@@ -9,6 +9,7 @@ use super::fault::{CloseCode, Fault};
 use super::io::{DialId, FirstFrame, LinkId, Note, Reply, TlsSession};
 use super::link::{Link, Stage};
 use super::mutation::Mutation;
+use super::successor::leads;
 use crate::clock::Now;
 use rand_core::Rng;
 use socp_proto::limits::{PROVERS_PER_KEY_COUNT_MAX, WELCOME_UNPROVEN_BYTES_MAX};
@@ -194,7 +195,9 @@ impl Server {
             .and_then(|dial| self.dials.get(dial))
             .and_then(|target| target.key.as_ref());
         let pinned = self.pins.get(&introduction.server).map(|pin| &pin.key);
-        told == Some(key) || pinned == Some(key)
+        let history = introduction.identity.history.as_ref();
+        let fits = |known: &KeyText| known == key || leads(history, &introduction.server, known, key);
+        told.is_some_and(fits) || pinned.is_some_and(fits)
     }
 
     /// Introduces us too, unless we dialled, and proves it.

@@ -4,7 +4,9 @@
 //! of a history alone, which everybody may see, gains nothing by it.
 
 use super::Server;
+use super::fault::CloseCode;
 use super::io::{Note, ServerPin};
+use crate::clock::Now;
 use socp_proto::{KeyHistory, KeyText, ServerId, UserId};
 
 /// Whether a history leads from one key of a server to another that came later and counts.
@@ -32,6 +34,18 @@ impl Server {
     pub(super) fn is_successor(&self, server: &ServerId, key: &KeyText, history: Option<&KeyHistory>) -> bool {
         let pin = self.pins.get(server);
         pin.is_some_and(|pin| leads(history, server, &pin.key, key))
+    }
+
+    /// A link that only the key before has proved does not stand beside one of the new key.
+    pub(super) fn end_link_of_replaced_key(&mut self, now: Now, pin: &ServerPin) {
+        let is_replaced = self
+            .pins
+            .get(&pin.server_id)
+            .is_some_and(|before| before.key != pin.key);
+        if let Some(old) = self.peers.get(&pin.server_id).copied().filter(|_| is_replaced) {
+            let why = "the key of this server has been replaced";
+            self.give_up(now, old, CloseCode::PolicyViolation, why);
+        }
     }
 
     /// Says that a server is known by another key from now on, where that is so; whether it is.

@@ -118,7 +118,13 @@ fn read_histories(connection: &Connection) -> Result<BTreeMap<String, KeyHistory
             None => KeyHistory::begin(first.clone(), statement),
             Some(history) => history.and(statement),
         };
-        histories.insert(user, history.map_err(|error| invalid(1, error))?);
+        match history {
+            Ok(history) => {
+                histories.insert(user, history);
+            }
+            // One user's damage is not everybody's: the keys count, and where they came from is not told.
+            Err(error) => tracing::error!(user, %error, "the key history of a user is damaged and is left out"),
+        }
     }
     Ok(histories)
 }
@@ -129,8 +135,13 @@ fn read_user(row: &Row<'_>, histories: &mut BTreeMap<String, KeyHistory>) -> Res
     let version: i64 = row.get(4)?;
     let pubkey: KeyText = text(row, 1)?;
     let enc_pubkey: KeyText = text(row, 2)?;
+    let history = histories.remove(&row.get::<_, String>(0)?);
+    let pair = PublicPair {
+        pubkey: pubkey.clone(),
+        enc_pubkey: enc_pubkey.clone(),
+    };
     Ok(UserRecord {
-        history: histories.remove(&row.get::<_, String>(0)?),
+        history: history.filter(|history| history.newest() == pair),
         user_id: text::<UserId>(row, 0)?,
         // One copy where one key is for both.
         enc_pubkey: if enc_pubkey == pubkey {

@@ -198,7 +198,7 @@ impl LetterClient {
             self.send("PUBKEY_REQUEST", &server, json!({"user_id": user}));
             let answer = self.receive_type("PUBKEY_RESPONSE");
             self.check_transport(&answer);
-            answer["payload"]["pubkey"].as_str().map(str::to_owned)
+            answer["payload"]["enc_pubkey"].as_str().map(str::to_owned)
         })
     }
 

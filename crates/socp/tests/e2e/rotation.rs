@@ -91,6 +91,23 @@ fn a_change_of_keys_that_was_interrupted_is_finished_by_the_next_start() {
     assert_eq!(json(&stdout_of(&mut status))["fingerprint"], rotated["fingerprint"]);
     served.stop();
 
+    // And whoever sets a passphrase before that start loses nothing.
+    let (old, passphrase) = (std::fs::read(&key).unwrap(), dir.path().join("passphrase"));
+    let again = json(&stdout_of(&mut rotate(&data, &["--yes"])));
+    std::fs::rename(&key, &next).unwrap();
+    std::fs::write(&key, old).unwrap();
+    std::fs::write(&passphrase, "correct horse").unwrap();
+    let change = |args: &[&str]| {
+        let mut command = socp();
+        command.args(["admin", "passphrase", "--data"]).arg(&data).args(args);
+        stdout_of(&mut command)
+    };
+    let passphrase = passphrase.to_str().unwrap();
+    change(&["--new-passphrase-file", passphrase]);
+    Served::start(dir.path(), "srv", &["--passphrase-file", passphrase]).stop();
+    change(&["--passphrase-file", passphrase, "--remove"]);
+    let rotated = again;
+
     // As if it had failed before the database named it: what lies there counts for nothing.
     std::fs::write(&next, "half a key").unwrap();
     Served::start(dir.path(), "srv", &[]).stop();

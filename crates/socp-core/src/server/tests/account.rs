@@ -558,3 +558,31 @@ fn peers_and_friends_are_told_that_somebody_is_gone_for_good() {
         assert_eq!(asked(&mut world, "a").pubkey, None, "{in_batches}");
     }
 }
+
+#[test]
+fn of_two_changes_at_once_only_one_is_made_and_the_other_is_told() {
+    let mut world = World::one("a");
+    let (session, _) = come(&mut world, "a", "first", None);
+    world.node_mut("a").is_slow = true;
+    // A hello with one branch of the history waits for the disk, when the other branch comes.
+    let (hello, _) = come(&mut world, "a", "second", Some(history(&["first", "second"])));
+    let told = update(&mut world, session, statement(None, "other", None));
+    assert!(
+        errors(&told).iter().any(|(code, _)| *code == ErrorCode::RateLimited) || !is_in(&told),
+        "{told:?}"
+    );
+    world.node_mut("a").is_slow = false;
+    for _ in 0..4 {
+        world.answer_slow("a", 1);
+    }
+    world.take(hello);
+    let (key, version) = record(&world, "a");
+    let on_disk = &world.node("a").users[&user_id(&id())];
+    assert_eq!((&on_disk.pubkey, on_disk.version), (&key, version));
+    assert!(
+        on_disk
+            .history
+            .as_ref()
+            .is_none_or(|history| history.newest().pubkey == on_disk.pubkey)
+    );
+}

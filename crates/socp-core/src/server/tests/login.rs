@@ -403,3 +403,29 @@ fn newer_keys_leave_no_password_that_opens_the_ones_before() {
     set_password(&mut world, wire, "u", "right");
     assert!(is_right(&log_in(&mut world, "alice", "right")));
 }
+
+#[test]
+fn an_id_and_a_handle_of_two_users_are_never_the_same() {
+    let mut world = world_of_alice();
+    let (wire, frames) = enter_with(&mut world, "a", "alice", "mallory", able("mallory"));
+    assert!(
+        frames.iter().any(|frame| matches!(&frame.payload,
+        Payload::Error(notice) if notice.code == ErrorCode::NameInUse && notice.detail.contains("handle"))),
+        "{frames:?}"
+    );
+    world.hang_up(wire);
+    assert!(is_right(&log_in(&mut world, "alice", "right")));
+    // Nor the other way round: who asks for the id of another as a handle is in without one.
+    user_named(&mut world, "bob", "u");
+    assert_eq!(world.node("a").users[&user_id("bob")].meta.handle(), None);
+}
+
+#[test]
+fn names_of_nobody_take_no_room_from_accounts() {
+    let mut world = world_of_alice();
+    for number in 0..20 {
+        log_in(&mut world, &format!("nobody{number}"), "wrong");
+    }
+    assert!(is_right(&log_in(&mut world, "alice", "right")));
+    assert!(world.node("a").server.logins.accounts.count() <= 1);
+}
