@@ -136,7 +136,7 @@ fn a_message_to_all_reaches_fifty_members_on_five_servers_verified_and_once() {
         })
         .collect();
     let mut letter = LetterClient::hello(servers[4].address(), LETTER, test_key("alice"), 478);
-    let author_spki = letter.key_of(&author.id);
+    let author_spki = letter.signing_key_of(&author.id);
     let (in_process, mut heard) = runtime.block_on(read_in_process(dir.path(), &servers));
     let members: BTreeSet<String> = watching
         .iter()

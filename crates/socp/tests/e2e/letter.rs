@@ -23,7 +23,7 @@ fn talk(salt: usize) {
     );
     assert_eq!(event["from"], LETTER_ID);
 
-    let bob_key = letter.key_of(&bob.id);
+    let bob_key = letter.signing_key_of(&bob.id);
     bob.run(&[
         "tell",
         LETTER_ID,

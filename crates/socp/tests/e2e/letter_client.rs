@@ -191,14 +191,23 @@ impl LetterClient {
         );
     }
 
-    /// The key that the directory has for a user, once it has one.
+    /// Asks until the server knows somebody's key to encrypt to.
     pub(crate) fn key_of(&mut self, user: &str) -> String {
+        self.asked_for(user, "enc_pubkey")
+    }
+
+    /// The same for the key that they sign with.
+    pub(crate) fn signing_key_of(&mut self, user: &str) -> String {
+        self.asked_for(user, "pubkey")
+    }
+
+    fn asked_for(&mut self, user: &str, field: &str) -> String {
         let server = self.server_id.clone();
         super::process::eventually("the user's key", || {
             self.send("PUBKEY_REQUEST", &server, json!({"user_id": user}));
             let answer = self.receive_type("PUBKEY_RESPONSE");
             self.check_transport(&answer);
-            answer["payload"]["enc_pubkey"].as_str().map(str::to_owned)
+            answer["payload"][field].as_str().map(str::to_owned)
         })
     }
 
