@@ -1,6 +1,10 @@
 //! Starting, asking and stopping the program.
 
+use crate::letter_client::{decode, key_case};
 use serde_json::Value;
+use socp_client::{Profile, ServerUrl};
+use socp_crypto::{FullIdentity, PrivateKey, UserKeys};
+use socp_proto::{Fingerprint, UserId};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -221,15 +225,28 @@ pub(crate) struct User {
 }
 
 impl User {
-    /// Registers a user at a server.
+    /// A new user of a server, as `register --no-password` makes one, with a signing key of its own. All such users decrypt
+    /// with one key, since making keys is most of what these tests cost.
     pub(crate) fn register(dir: &Path, name: &str, server: &str) -> Self {
         let profile = dir.join(name);
-        let mut command = socp();
-        command
-            .arg("--profile")
-            .arg(&profile)
-            .args(["--server", server, "register", "--name", name, "--no-password"]);
-        let id = stdout_of(&mut command).trim().to_owned();
+        let enc = decode(key_case("bob")["pkcs8_b64u"].as_str().unwrap());
+        let keys = UserKeys {
+            sign: PrivateKey::generate().unwrap(),
+            enc: PrivateKey::from_pkcs8_der(&enc).unwrap(),
+            old_enc: Vec::new(),
+        };
+        let fingerprint = Fingerprint::from_bytes(keys.sign.public_key().fingerprint());
+        let identity = FullIdentity {
+            user_id: UserId::made_from(fingerprint),
+            name: Some(name.to_owned()),
+            display_name: None,
+            keys,
+            history: None,
+        };
+        let id = identity.user_id.to_string();
+        let made = Profile::import(&profile, identity, None).unwrap();
+        made.set_last_server(ServerUrl::parse(server).unwrap().as_str())
+            .unwrap();
         Self { profile, id }
     }
 
