@@ -25,33 +25,34 @@ const STATEMENT_DOMAIN: &[u8] = b"socp-key-statement-v1\0";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PublicPair {
-    /// The key that the user signs with.
-    pub pubkey: KeyText,
+    // In canonical order, as in the statement below: what holds them is written as it stands.
     /// The key that others encrypt to.
     pub enc_pubkey: KeyText,
+    /// The key that the user signs with.
+    pub pubkey: KeyText,
 }
 
 /// "From now on these are my keys", signed by the signing key before; or "nobody holds my key for me any more".
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeyStatement {
-    /// Whose keys.
-    pub user_id: UserId,
-    /// Counts the pairs of keys; the first statement makes version 2.
-    pub version: u64,
-    /// The key that the user signs with.
-    pub pubkey: KeyText,
     /// The key that others encrypt to.
     pub enc_pubkey: KeyText,
     /// The digest of the statement before, of the directory's statement for version 2.
     pub previous: Bytes32,
+    /// The key that the user signs with.
+    pub pubkey: KeyText,
     /// The keys, which are those before, are withdrawn; nothing follows.
     pub revoked: bool,
-    /// When it was made, ms since the Unix epoch.
-    pub ts: u64,
     /// RSASSA-PSS by the signing key before, over [`signed_text`](Self::signed_text).
     #[serde(deserialize_with = "bounded_sig")]
     pub sig: Base64Url,
+    /// When it was made, ms since the Unix epoch.
+    pub ts: u64,
+    /// Whose keys.
+    pub user_id: UserId,
+    /// Counts the pairs of keys; the first statement makes version 2.
+    pub version: u64,
 }
 
 impl KeyStatement {

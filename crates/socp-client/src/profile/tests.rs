@@ -14,6 +14,7 @@ const UNDONE: &[&str] = &[
      ALTER TABLE identity DROP COLUMN history;
      DROP TABLE old_enc_keys;",
     "DROP TABLE tls_pins;",
+    "DROP TABLE alarms; DROP TABLE refused_keys; DROP TABLE cards; DROP TABLE confirmations; DROP TABLE server_alarms;",
     "ALTER TABLE pins DROP COLUMN version; ALTER TABLE pins DROP COLUMN revoked;",
 ];
 

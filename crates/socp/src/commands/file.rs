@@ -214,6 +214,6 @@ mod tests {
             .filter_map(|(member, sent)| quarters.next(&progress(member, sent)))
             .collect();
         assert_eq!(told, [25, 75, 25]);
-        assert_eq!(to_whom(&progress(1, 0)), "bob (2 of 2)");
+        assert_eq!(to_whom(&progress(1, 0)), "bob (new) (2 of 2)");
     }
 }

@@ -245,8 +245,7 @@ impl User {
         };
         let id = identity.user_id.to_string();
         let made = Profile::import(&profile, identity, None).unwrap();
-        made.set_last_server(ServerUrl::parse(server).unwrap().as_str())
-            .unwrap();
+        made.remember_server(&ServerUrl::parse(server).unwrap()).unwrap();
         Self { profile, id }
     }
 

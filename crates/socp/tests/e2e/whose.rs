@@ -21,7 +21,7 @@ fn ask(client: &mut LetterClient, spki: &str) -> Value {
 }
 
 /// The frame that answers a challenge, signed with the client's own key.
-fn proof(client: &LetterClient, spki: &str, challenge: &Value) -> String {
+fn proof(client: &LetterClient, hello: &Value, challenge: &Value) -> String {
     let asked = &challenge["payload"];
     let server_key = crate::letter_client::decode(asked["server_pub"].as_str().unwrap());
     let payload = json!({
@@ -29,7 +29,7 @@ fn proof(client: &LetterClient, spki: &str, challenge: &Value) -> String {
         "server_id": asked["server_id"],
         "key": encode(&Sha256::digest(&server_key)),
         "by": client.user,
-        "hello": sha256(&able_hello(spki).to_string()),
+        "hello": sha256(&hello.to_string()),
         "ts": now_ms(),
     });
     let signed = format!("socp-proof-v1\0{payload}");
@@ -48,7 +48,7 @@ fn enter(address: &str, id: &str, key: TestKey) -> (LetterClient, Value) {
     if answer["type"] != "CHALLENGE" {
         return (client, answer);
     }
-    let proof = proof(&client, &spki, &answer);
+    let proof = proof(&client, &able_hello(&spki), &answer);
     client.send_text(&proof);
     let answer = client.receive();
     (client, answer)
@@ -93,7 +93,8 @@ fn a_squatter_with_the_id_and_not_the_key_gets_nowhere() {
     let at_home = alice.watch(&[]);
     eventually("alice to be seen", || bob.listed().contains(&alice.id).then_some(()));
     let key: Value = serde_json::from_str(&alice.run(&["--json", "key", "show"])).unwrap();
-    let spki = key["pubkey"].as_str().unwrap();
+    let mut owners = able_hello(key["pubkey"].as_str().unwrap());
+    owners["enc_pubkey"] = key["enc_pubkey"].clone();
 
     let squat = |server: &Served| {
         // With a key of its own.
@@ -102,11 +103,11 @@ fn a_squatter_with_the_id_and_not_the_key_gets_nowhere() {
         // With the owner's, which is no secret, but nothing to sign with.
         let mut client = LetterClient::connect(server.address(), &alice.id, test_key("bob"), 32);
         let hello = json!({
-            "type": "USER_HELLO", "from": alice.id, "to": "*", "ts": now_ms(), "payload": able_hello(spki), "sig": "",
+            "type": "USER_HELLO", "from": alice.id, "to": "*", "ts": now_ms(), "payload": owners, "sig": "",
         });
         client.send_text(&hello.to_string());
         let challenge = client.receive_type("CHALLENGE");
-        let proof = proof(&client, spki, &challenge);
+        let proof = proof(&client, &owners, &challenge);
         client.send_text(&proof);
         assert_eq!(refused(&client.receive()), "INVALID_SIG");
         assert_eq!(client.receive_close(), 1002);
@@ -157,7 +158,7 @@ fn a_recorded_proof_opens_no_second_link() {
     let spki = client.key.spki.clone();
     let challenge = ask(&mut client, &spki);
     assert_eq!(challenge["type"], "CHALLENGE", "{challenge}");
-    let recorded = proof(&client, &spki, &challenge);
+    let recorded = proof(&client, &able_hello(&spki), &challenge);
     client.send_text(&recorded);
     assert_eq!(client.receive()["type"], "ACK");
     for is_there in [true, false] {

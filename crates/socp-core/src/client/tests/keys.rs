@@ -89,9 +89,9 @@ fn without_a_history_that_leads_there_the_pin_stays_and_nothing_is_shown() {
         let outputs = kit.server_says(answer(66, shown.clone()));
         assert_eq!((saved(&outputs), used(&outputs)), (vec![], vec![]), "{shown:?}");
         assert!(notices(outputs).iter().any(|text| text.contains("not accepted")));
-        // What the pinned key has signed is still theirs; what claims another is not asked about again.
+        // Nothing goes on with them until the user has decided, and nobody is asked again.
         let outputs = kit.server_says(deliver(ALICE, 1, 2));
-        assert_eq!((sent(&outputs), used(&outputs)), (vec![], vec![key(2)]));
+        assert_eq!((sent(&outputs), used(&outputs)), (vec![], vec![]));
     }
 }
 
@@ -135,6 +135,33 @@ fn withdrawn_keys_are_told_once_and_nothing_is_sent_to_them() {
     assert!(notices(outputs)[0].contains("withdrawn"));
     let refused = failure_of(kit.tell(1, ALICE, "hello"));
     assert_eq!(refused, Some(TellFault::Withdrawn(user(ALICE))));
+    // Whoever has the key can sign with it.
+    let outputs = kit.server_says(deliver(ALICE, 2, 1));
+    assert_eq!(used(&outputs), []);
+    assert!(notices(outputs)[0].contains("withdrawn"));
+}
+
+#[test]
+fn who_followed_is_not_alarmed_by_whoever_has_not_heard_of_it() {
+    let (mut kit, _) = kit(Vec::new());
+    let (user_id, history) = (user(ALICE), history(ALICE, [2, 66]));
+    let outputs = kit.server_says(Payload::KeyNews(KeyNews { user_id, history }));
+    let is_noted = |output: &Output| matches!(output, Output::SaveTrust(TrustNews::Replaced { .. }));
+    assert!(outputs.iter().any(is_noted));
+    let vouched = kit.input(Input::Vouched {
+        user: user(ALICE),
+        keys: (key(2), key(2)),
+        by: "wss://other/".to_owned(),
+    });
+    let mut outputs = vouched;
+    outputs.extend(kit.server_says(advertise(ALICE, 2)));
+    assert!(
+        !outputs
+            .iter()
+            .any(|output| matches!(output, Output::Event(Event::KeyChanged { .. }))),
+        "{outputs:?}"
+    );
+    assert_eq!(failure_of(kit.tell(1, ALICE, "hello")), None);
 }
 
 fn change(kit: &mut Kit, ticket: Ticket) -> Vec<Output> {

@@ -4,7 +4,7 @@ use super::super::testkit::*;
 use super::*;
 use crate::client::alarm::{Alarm, Teller, TrustNews, TrustRecord};
 use crate::client::trust::Trust;
-use socp_proto::{Card, CardFingerprint};
+use socp_proto::{Card, CardFingerprint, KeyHistory, PublicPair};
 
 const BOB: &str = "bob-id";
 
@@ -165,6 +165,27 @@ fn the_first_key_must_fit_the_card_and_is_then_verified() {
         failure_of(kit.tell(2, ALICE, "x")),
         Some(TellFault::KeyChanged { .. })
     ));
+}
+
+#[test]
+fn a_card_for_keys_that_were_replaced_finds_the_newer_ones_and_verifies_nothing() {
+    let record = TrustRecord {
+        expected: [(user(ALICE), print_of(2))].into(),
+        ..TrustRecord::default()
+    };
+    let mut kit = with(record, &[]);
+    let pair = |number| PublicPair {
+        pubkey: key(number),
+        enc_pubkey: key(number),
+    };
+    let next = KeyHistory::next(&user(ALICE), &pair(2), None, pair(66), 7);
+    let Payload::UserAdvertise(advert) = advertise(ALICE, 66) else {
+        panic!("no advertisement");
+    };
+    let history = Some(KeyHistory::begin(pair(2), next).unwrap());
+    let outputs = kit.server_says(Payload::UserAdvertise(UserAdvertise { history, ..advert }));
+    assert!(alarms(&outputs).is_empty());
+    assert_eq!(trust_in(&mut kit, ALICE), Trust::Pinned);
 }
 
 fn trust_in_unknown(kit: &mut Kit) -> Trust {
