@@ -34,7 +34,12 @@ impl Passwords {
 
     pub(super) fn on_disconnected(&mut self, out: &mut Outbox) {
         self.server = None;
-        self.fail(PasswordFault::NotOnline, out);
+        // The last message may have arrived.
+        let fault = match self.waiting {
+            Some((_, Step::Finish, _)) => PasswordFault::NoAnswer,
+            Some((_, Step::Start, _)) | None => PasswordFault::NotOnline,
+        };
+        self.fail(fault, out);
     }
 
     pub(super) fn deadline(&self) -> Option<Mono> {

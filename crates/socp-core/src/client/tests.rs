@@ -5,6 +5,7 @@ mod challenge;
 mod channel;
 mod files;
 mod keys;
+mod password;
 mod receiving;
 mod sending;
 mod trust;

@@ -171,19 +171,8 @@ impl Server {
         let is_older = |link: &Link| matches!(link, Link::User(link) if link.user == *user && (is_revoked || link.key != record.pubkey));
         let older = self.links.iter().filter(|(_, link)| is_older(link));
         let mut older: Vec<LinkId> = older.map(|(link, _)| *link).collect();
-        // Whoever still waits for the disk would be let in when it answers.
-        self.after_save.retain(|_, then| match then {
-            AfterSave::Greet(greeting) if greeting.binds_another(user, &record.pubkey) => {
-                older.push(greeting.link);
-                false
-            }
-            AfterSave::Greet(_)
-            | AfterSave::Follow(_)
-            | AfterSave::Forget { .. }
-            | AfterSave::Answer { .. }
-            | AfterSave::Registered { .. }
-            | AfterSave::Nothing => true,
-        });
+        older.extend(self.drop_greetings(|greeting| greeting.binds_another(user, &record.pubkey)));
+        self.restore_handle(user);
         for link in older {
             self.send_error(now, link, ErrorCode::BadKey, why.to_owned(), None);
             self.proceed(link);
@@ -288,19 +277,8 @@ impl Server {
     /// Hellos and changes of somebody whose account is gone end. What of them waits for the disk is removed behind it.
     fn forget_what_is_under_way(&mut self, now: Now, user: &UserId) {
         let waiting = self.endorsing.remove(user).unwrap_or_default();
-        let mut links: Vec<LinkId> = waiting.iter().map(|greeting| greeting.link()).collect();
-        self.after_save.retain(|_, then| match then {
-            AfterSave::Greet(greeting) if greeting.user() == user => {
-                links.push(greeting.link());
-                false
-            }
-            AfterSave::Greet(_)
-            | AfterSave::Follow(_)
-            | AfterSave::Forget { .. }
-            | AfterSave::Answer { .. }
-            | AfterSave::Registered { .. }
-            | AfterSave::Nothing => true,
-        });
+        let mut links: Vec<LinkId> = waiting.iter().map(|greeting| greeting.link).collect();
+        links.extend(self.drop_greetings(|greeting| greeting.user() == user));
         if self.changing.remove(user).is_some() || !links.is_empty() {
             self.save(Record::Deleted(user.clone()), AfterSave::Nothing);
         }

@@ -20,8 +20,10 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct PasswordSet {
     /// Whose it is.
     pub user_id: UserId,
-    /// The key that the user had when it was set.
+    /// The signing key that the user had when it was set.
     pub pubkey: KeyText,
+    /// Which of the user's pairs of keys that was (PROTOCOL II.13).
+    pub version: u64,
     /// What logins are checked with.
     pub record: PasswordRecord,
     /// What they get.
@@ -130,6 +132,7 @@ impl Server {
         let set = PasswordSet {
             user_id: user.clone(),
             pubkey: account.pubkey.clone(),
+            version: account.version,
             record: record.clone(),
             sealed,
         };
@@ -157,7 +160,7 @@ impl Server {
                 let then = AfterSave::Registered {
                     link,
                     user,
-                    pubkey: set.pubkey.clone(),
+                    keys: (set.pubkey.clone(), set.version),
                     record: set.record.clone(),
                 };
                 self.save(Record::Password(set), then);
@@ -180,13 +183,16 @@ impl Server {
         &mut self,
         now: Now,
         link: LinkId,
-        (user, pubkey): (UserId, KeyText),
+        user: UserId,
+        (pubkey, version): (KeyText, u64),
         record: PasswordRecord,
     ) {
-        // The id may have gone to its owner meanwhile.
-        if self.records.get(&user).is_some_and(|known| known.pubkey == pubkey) {
-            self.accounts.records.insert(user.clone(), record);
+        // The id may have gone to its owner meanwhile, or the keys in it been replaced.
+        let known = self.records.get(&user);
+        if !known.is_some_and(|known| known.pubkey == pubkey && known.version == version) {
+            return self.on_registration_unsaved(now, link, "your keys have been changed meanwhile; set it again");
         }
+        self.accounts.records.insert(user.clone(), record);
         if self.end_registration(link) {
             let msg_ref = FrameKind::RegisterFinish.name().to_owned();
             let ack = Ack {
@@ -197,11 +203,10 @@ impl Server {
         }
     }
 
-    pub(super) fn on_registration_unsaved(&mut self, now: Now, link: LinkId) {
+    pub(super) fn on_registration_unsaved(&mut self, now: Now, link: LinkId, why: &str) {
         if self.end_registration(link) {
-            let why = "this server cannot store your password now; the one before stays".to_owned();
             let msg_ref = Some(FrameKind::RegisterFinish.name().to_owned());
-            self.send_error(now, link, ErrorCode::Timeout, why, msg_ref);
+            self.send_error(now, link, ErrorCode::Timeout, why.to_owned(), msg_ref);
         }
     }
 

@@ -40,10 +40,6 @@ impl Greeting {
         self.is_proven && Shown::by_record(&self.record).owns(&self.record.user_id)
     }
 
-    pub(super) fn link(&self) -> LinkId {
-        self.link
-    }
-
     pub(super) fn user(&self) -> &UserId {
         &self.record.user_id
     }
@@ -314,6 +310,24 @@ impl Server {
 
     fn store_then_admit(&mut self, greeting: Greeting) {
         self.save(Record::User(greeting.record.clone()), AfterSave::Greet(greeting));
+    }
+
+    /// Hellos that wait for the disk would be let in when it answers: those meant are not. Their links.
+    pub(super) fn drop_greetings(&mut self, is_meant: impl Fn(&Greeting) -> bool) -> Vec<LinkId> {
+        let mut links = Vec::new();
+        self.after_save.retain(|_, then| match then {
+            AfterSave::Greet(greeting) if is_meant(greeting) => {
+                links.push(greeting.link);
+                false
+            }
+            AfterSave::Greet(_)
+            | AfterSave::Follow(_)
+            | AfterSave::Forget { .. }
+            | AfterSave::Answer { .. }
+            | AfterSave::Registered { .. }
+            | AfterSave::Nothing => true,
+        });
+        links
     }
 
     /// A key that is not on disk would be forgotten at the next start, so it binds nothing now either.

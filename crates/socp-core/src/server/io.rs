@@ -502,8 +502,8 @@ pub(super) enum AfterSave {
     Registered {
         link: LinkId,
         user: UserId,
-        /// The key of the record that it belongs to.
-        pubkey: KeyText,
+        /// The signing key, and which pair of keys, of the record that it belongs to.
+        keys: (KeyText, u64),
         record: PasswordRecord,
     },
 }

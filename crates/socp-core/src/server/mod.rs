@@ -562,9 +562,9 @@ impl Server {
             Some(AfterSave::Registered {
                 link,
                 user,
-                pubkey,
+                keys,
                 record,
-            }) => self.on_registered(now, link, (user, pubkey), record),
+            }) => self.on_registered(now, link, user, keys, record),
             Some(AfterSave::Nothing) | None => {}
         }
     }
@@ -599,7 +599,10 @@ impl Server {
                 }
                 self.give_up(now, link, CloseCode::InternalError, why);
             }
-            Some(AfterSave::Registered { link, .. }) => self.on_registration_unsaved(now, link),
+            Some(AfterSave::Registered { link, .. }) => {
+                let why = "this server cannot store your password now; the one before stays";
+                self.on_registration_unsaved(now, link, why);
+            }
             Some(AfterSave::Nothing) | None => {}
         }
     }

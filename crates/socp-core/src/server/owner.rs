@@ -37,19 +37,7 @@ impl Server {
         let is_theirs = |link: &Link| matches!(link, Link::User(link) if link.user == *user);
         let theirs = self.links.iter().filter(|(_, link)| is_theirs(link));
         let mut theirs: Vec<LinkId> = theirs.map(|(link, _)| *link).collect();
-        // Whoever still waits for the disk would be let in when it answers.
-        self.after_save.retain(|_, then| match then {
-            AfterSave::Greet(greeting) if greeting.binds_another(user, owner) => {
-                theirs.push(greeting.link);
-                false
-            }
-            AfterSave::Greet(_)
-            | AfterSave::Follow(_)
-            | AfterSave::Forget { .. }
-            | AfterSave::Answer { .. }
-            | AfterSave::Registered { .. }
-            | AfterSave::Nothing => true,
-        });
+        theirs.extend(self.drop_greetings(|greeting| greeting.binds_another(user, owner)));
         for link in theirs {
             let why = "this id is made from another key, whose holder has come";
             self.send_error(now, link, ErrorCode::BadKey, why.to_owned(), None);

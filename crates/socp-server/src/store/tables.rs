@@ -301,13 +301,15 @@ fn write_pin(connection: &Connection, pin: &ServerPin) -> Result<()> {
     execute(connection, sql, row)
 }
 
-/// Nothing is written where the id has gone to another key since, with which its record was made anew.
+/// Nothing is written where the id has gone to another key since, or its user has gone on to other keys.
 fn write_password(connection: &Connection, set: &PasswordSet) -> Result<()> {
     let sealed =
         serde_json::to_string(&set.sealed).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
     let record = Base64Url::from(set.record.clone());
-    let sql = "UPDATE users SET pake_password = ?1, privkey_store = ?2 WHERE user_id = ?3 AND pubkey = ?4";
-    let row = params![record.as_str(), sealed, set.user_id.as_str(), set.pubkey.as_str()];
+    let sql = "UPDATE users SET pake_password = ?1, privkey_store = ?2 WHERE user_id = ?3 AND pubkey = ?4
+               AND version = ?5";
+    let (user, pubkey, version) = (set.user_id.as_str(), set.pubkey.as_str(), clamp(set.version));
+    let row = params![record.as_str(), sealed, user, pubkey, version];
     execute(connection, sql, row)
 }
 

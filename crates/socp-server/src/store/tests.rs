@@ -375,6 +375,7 @@ fn password(id: &str, number: u8, secret: u8) -> PasswordSet {
     PasswordSet {
         user_id: id.try_into().unwrap(),
         pubkey: key(number),
+        version: 1,
         record: PasswordRecord::try_from([secret; 192].as_slice()).unwrap(),
         sealed: KeptIdentity {
             ciphertext: Base64Url::encode(&[secret; 40]),
@@ -546,6 +547,13 @@ fn keys_go_on_and_never_back_and_nothing_is_left_of_who_is_deleted() {
         // A password opened the keys before.
         assert_eq!((memory.users, memory.passwords.len()), (vec![user_of_keys(numbers)], 0));
     }
+    // Nor does one that was set with those, and comes after.
+    commit(
+        &mut database,
+        &path,
+        [Record::Password(Box::new(password("alice", 4, 7)))],
+    );
+    assert_eq!(reopened(&path).passwords.len(), 0);
     // What was signed before and is written after changes the profile alone.
     commit(&mut database, &path, [Record::User(user_of_keys(&[2, 3]))]);
     assert_eq!(reopened(&path).users, [user_of_keys(&[2, 3, 4])]);

@@ -586,3 +586,22 @@ fn of_two_changes_at_once_only_one_is_made_and_the_other_is_told() {
             .is_none_or(|history| history.newest().pubkey == on_disk.pubkey)
     );
 }
+
+#[test]
+fn a_hello_that_waits_for_the_disk_does_not_bring_a_deleted_account_back() {
+    let mut world = proof_only();
+    let (session, _) = come(&mut world, "a", "first", None);
+    world.node_mut("a").is_slow = true;
+    let good = delete(&world, "a", world.now.unix, "first");
+    wish(&mut world, session, good);
+    // Another program of the same user, with another profile.
+    let renamed = UserHello {
+        meta: Some(socp_proto::Meta::named(Some("renamed"), None).unwrap()),
+        ..hello("first", None)
+    };
+    enter_with(&mut world, "a", &id(), "first", renamed);
+    world.node_mut("a").is_slow = false;
+    world.answer_slow("a", 10);
+    assert!(!world.node("a").users.contains_key(&user_id(&id())));
+    assert!(!world.node("a").server.records.contains_key(&user_id(&id())));
+}

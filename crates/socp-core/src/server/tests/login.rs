@@ -429,3 +429,33 @@ fn names_of_nobody_take_no_room_from_accounts() {
     assert!(is_right(&log_in(&mut world, "alice", "right")));
     assert!(world.node("a").server.logins.accounts.count() <= 1);
 }
+
+#[test]
+fn a_password_that_is_stored_after_its_keys_were_changed_is_none_and_its_user_is_told() {
+    let mut world = world();
+    let wire = user_named(&mut world, "u", "alice");
+    let begun = say(&mut world, wire, "u", &begin_registration("right"));
+    assert!(matches!(begun[0].payload, Payload::RegisterChallenge(_)));
+    world.node_mut("a").is_slow = true;
+    let pair = |signs, decrypts| PublicPair {
+        pubkey: key(signs),
+        enc_pubkey: key(decrypts),
+    };
+    // The signing key stays.
+    let mut statement = KeyHistory::next(&user_id("u"), &pair("u", "u"), None, pair("u", "u2"), BEGIN);
+    let text = String::from_utf8(statement.signed_text()).unwrap();
+    statement.sig = Base64Url::encode(&toy_sig(&key("u"), &text));
+    let hello = UserHello {
+        enc_pubkey: Some(key("u2")),
+        history: Some(KeyHistory::begin(pair("u", "u"), statement).unwrap()),
+        ..able("u")
+    };
+    enter_with(&mut world, "a", "u", "u", hello);
+    let told = say(&mut world, wire, "u", &end_registration("right"));
+    world.node_mut("a").is_slow = false;
+    world.answer_slow("a", 10);
+    let told: Vec<Frame> = told.into_iter().chain(world.take(wire)).collect();
+    let is_taken = |frame: &Frame| matches!(&frame.payload, Payload::Ack(ack) if ack.msg_ref == "REGISTER_FINISH");
+    assert!(!told.iter().any(is_taken), "{told:?}");
+    assert!(!is_right(&log_in(&mut world, "alice", "right")));
+}

@@ -194,3 +194,33 @@ fn a_bootstrap_entry_with_the_key_before_still_finds_the_server() {
         assert_eq!(is_linked, is_found);
     }
 }
+
+#[test]
+fn a_link_that_only_the_key_before_has_proved_ends_with_it() {
+    let mut world = World::one("a");
+    let (old, said) = introduce(&mut world, "x", &Payload::ServerAnnounce(with_key("x", None, true)));
+    assert!(prove(&mut world, "x", old, &said));
+    let identity = with_key("x2", history_of("x", &["x", "x2"]), true);
+    let (wire, said) = introduce(&mut world, "x2", &Payload::ServerAnnounce(identity));
+    assert!(prove(&mut world, "x2", wire, &said));
+    // Not as one of two links of the same server, of which either may stay.
+    assert_eq!(world.closed(old), Some(1008));
+}
+
+#[test]
+fn a_new_key_that_could_not_be_stored_is_not_pinned_and_is_tried_again() {
+    let mut world = knowing_x();
+    let identity = || Payload::ServerAnnounce(with_key("x2", history_of("x", &["x", "x2"]), true));
+    world.node_mut("a").is_slow = true;
+    let (wire, said) = introduce(&mut world, "x2", &identity());
+    prove(&mut world, "x2", wire, &said);
+    world.fail_slow("a");
+    assert_eq!(world.closed(wire), Some(1011));
+    assert_eq!(world.node("a").server.pins[&server_id("x")].key, key("x"));
+    assert_eq!(world.node("a").keyring.get(&server_id("x")), Some(&key("x")));
+    world.hang_up(wire);
+    world.node_mut("a").is_slow = false;
+    let (wire, said) = introduce(&mut world, "x2", &identity());
+    assert!(prove(&mut world, "x2", wire, &said));
+    assert_eq!(pinned(&world), key("x2"));
+}

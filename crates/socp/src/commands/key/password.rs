@@ -22,7 +22,7 @@ pub(super) async fn change(is_here_only: bool, common: &Common) -> Result<()> {
     if let Some(server) = &server {
         let told = set_at_server(&profile, &identity, new.clone(), server, common).await;
         told.wrap_err_with(|| {
-            format!("the password is as it was, here and at {server}; to change it here alone add --here")
+            format!("the password here is as it was, and no other is known to be set at {server}; to change it here alone add --here")
         })?;
     }
     let changed = spawn_blocking(move || profile.change_password(present.as_ref(), &new)).await?;
@@ -55,5 +55,9 @@ pub(crate) async fn set_at_server(
     let set = client.set_password(password, text).await;
     client.close().await;
     set?;
-    acquaintances.tell(None)
+    // It is set, whatever else there was to say.
+    if let Err(error) = acquaintances.tell(None) {
+        out::note(&format!("socp: {error:#}"));
+    }
+    Ok(())
 }
