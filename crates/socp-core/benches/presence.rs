@@ -1,6 +1,7 @@
 //! What presence costs a server of a lively network, without signatures: `cargo bench -p socp-core --bench presence`.
 //!
-//! One server with 1,000 users and 19 peers of 1,000 users each, of whom one in ten leaves and comes back each minute. A
+//! One server with 1,000 users and 19 peers of 1,000 users each, of whom one in ten leaves and comes back each minute, as
+//! programs that were just begun, or with `-- resume` as ones that still know what they were told a minute ago. A
 //! state machine as it ships runs through virtual seconds; frames are parsed, and written to sockets of this machine.
 //! Processor time of the thread, by phase, as `/proc/thread-self/schedstat` counts it.
 
@@ -16,7 +17,7 @@
 
 use socp_core::server::{Accept, Config, Directory, FirstFrame, Input, LinkId, Memory, Output, Server};
 use socp_core::{Now, Verified};
-use socp_proto::payload::{Batch, PRESENCE, ServerIdentity, UserGone, UserHello, UserHere};
+use socp_proto::payload::{Batch, PRESENCE, PresenceRequest, ServerIdentity, UserGone, UserHello, UserHere};
 use socp_proto::{Address, Base64Url, Capabilities, Draft, Frame, FrameKind, KeyText, Meta, Payload, ServerId, UserId};
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
@@ -83,6 +84,8 @@ struct Stage {
     now: Now,
     sockets: BTreeMap<LinkId, TcpStream>,
     costs: Costs,
+    /// The numbering, and the last number that users were told.
+    told: (u64, u64),
 }
 
 impl Stage {
@@ -102,10 +105,18 @@ impl Stage {
             }
         }
         for (to, draft) in batches {
-            let is_list = draft.payload.get("from_seq").and_then(serde_json::Value::as_u64) == Some(0);
+            let number = |name: &str| draft.payload.get(name).and_then(serde_json::Value::as_u64).unwrap();
+            let is_list = number("from_seq") == 0;
+            if draft.kind == FrameKind::Presence {
+                self.told = (number("epoch"), self.told.1.max(number("seq")));
+            }
             let (make, send) = match (draft.kind, is_list) {
                 (FrameKind::ServerPresence, false) => ("write a batch for peers", "send it to a peer"),
-                (FrameKind::Presence, false) => ("write a batch for users", "send it to a user"),
+                // Those who were there all the time are many.
+                (FrameKind::Presence, false) if to.len() as u64 > USERS / 2 => {
+                    ("write a batch for users", "send it to a user")
+                }
+                (FrameKind::Presence, false) => ("write what changed for who comes back", "send it to who comes back"),
                 _ => ("write a page for who comes", "send it to who comes"),
             };
             let text = self.costs.add(make, 1, || {
@@ -148,7 +159,7 @@ impl Stage {
         self.handle(Input::First { link, first });
     }
 
-    fn user_comes(&mut self, link: LinkId, user: u64) {
+    fn user_comes(&mut self, link: LinkId, user: u64, known: Option<(u64, u64)>) {
         let key = key(user_id(0, user).as_str());
         let hello = UserHello {
             client: "bench".to_owned(),
@@ -159,6 +170,11 @@ impl Stage {
             server_id: None,
             ts: None,
             history: None,
+            presence: known.map(|(epoch, from_seq)| PresenceRequest {
+                epoch,
+                from_seq,
+                to_the_letter: false,
+            }),
         };
         self.first(link, user_id(0, user).as_str(), key, &Payload::UserHello(hello));
         let user = user_id(0, user);
@@ -257,6 +273,7 @@ fn stage() -> Stage {
         now,
         sockets,
         costs: Costs::default(),
+        told: (0, 0),
     }
 }
 
@@ -292,7 +309,7 @@ fn settled() -> Stage {
         stage.first(LinkId(peer), from.as_str(), key(from.as_str()), &payload);
     }
     for user in 0..USERS {
-        stage.user_comes(LinkId(1_000 + user), user);
+        stage.user_comes(LinkId(1_000 + user), user, None);
         stage.wait(200);
     }
     for peer in 1..=PEERS {
@@ -325,9 +342,11 @@ fn settled() -> Stage {
 fn live(stage: &mut Stage) {
     stage.costs = Costs::default();
     let (mut told, mut next_link) = (0, 10_000);
+    let resumes = std::env::args().any(|arg| arg == "resume");
+    let mut known = BTreeMap::new();
     let mut links: BTreeMap<u64, LinkId> = (0..USERS).map(|user| (user, LinkId(1_000 + user))).collect();
     for second in 0..SECONDS {
-        // As many changes as have fallen due; whoever leaves is back half a minute later.
+        // As many changes as have fallen due; whoever leaves is back a minute later.
         let due = (second + 1) * CHANGES / SECONDS;
         let changes: Vec<u64> = (told..due).collect();
         let user_of = |change: u64| (change / 2) % USERS;
@@ -351,17 +370,19 @@ fn live(stage: &mut Stage) {
             stage.hear(peer, batch);
         }
         for change in changes {
-            let user = user_of(change);
             if change % 2 == 0 {
+                let user = user_of(change + 200);
                 let link = links[&user];
                 stage.handle(Input::Closed { link });
-            } else {
+                known.insert(user, stage.told);
+            } else if let Some(known) = known.remove(&user_of(change)) {
+                let user = user_of(change);
                 let socket = stage.sockets.remove(&links[&user]);
                 next_link += 1;
                 let link = LinkId(next_link);
                 stage.sockets.extend(socket.map(|socket| (link, socket)));
                 links.insert(user, link);
-                stage.user_comes(link, user);
+                stage.user_comes(link, user, resumes.then_some(known));
             }
         }
         told = due;

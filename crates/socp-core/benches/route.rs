@@ -97,10 +97,10 @@ fn server() -> Server {
             server_id: None,
             ts: None,
             history: None,
+            presence: None,
         });
-        let text = Draft::new(user(id), Address::everyone(), NOW.unix, &hello)
-            .sign(&[])
-            .to_text();
+        let hello = Draft::new(user(id), Address::everyone(), NOW.unix, &hello);
+        let text = hello.sign(&[]).to_text();
         let first = FirstFrame {
             frame: Frame::parse(&text).unwrap(),
             key: Some(key()),

@@ -150,6 +150,29 @@ impl Batches {
         if is_first { Step::Ask(request) } else { Step::Wait }
     }
 
+    /// What to ask for on the next link: to know what was known last is to be told at least that again, so that it is
+    /// clear where the changes end. Nothing while no list has ended.
+    #[must_use]
+    pub fn resume(&self) -> Option<PresenceRequest> {
+        let State::Told { epoch, seq, .. } = self.state else {
+            return None;
+        };
+        let (from_seq, to_the_letter) = (seq, false);
+        Some(PresenceRequest {
+            epoch,
+            from_seq,
+            to_the_letter,
+        })
+    }
+
+    /// A new link: what was asked for on the one before does not come any more, and a list begins again.
+    pub fn on_new_link(&mut self) {
+        match &mut self.state {
+            State::Told { is_asking, .. } => *is_asking = false,
+            state @ (State::Blank | State::Listing { .. }) => *state = State::Blank,
+        }
+    }
+
     /// Everyone, once a list of them has ended: nobody else is there.
     pub fn take_everyone(&mut self) -> Option<BTreeSet<UserId>> {
         self.everyone.take()

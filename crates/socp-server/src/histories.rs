@@ -95,6 +95,7 @@ mod tests {
             server_id: None,
             ts: None,
             history: Some(history),
+            presence: None,
         })
     }
 

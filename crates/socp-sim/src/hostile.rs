@@ -622,6 +622,7 @@ impl World {
             server_id: Some(self.nodes[far].config.server_id.clone()),
             ts: Some(BEGIN + self.queue.now()),
             history: None,
+            presence: None,
         };
         let from = Id::from(&self.users[user].id);
         self.lie_as(host, link, from, "*", &Payload::UserHello(hello));

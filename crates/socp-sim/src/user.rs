@@ -16,7 +16,7 @@ use socp_proto::payload::{CtrlClose, ErrorNotice, ListRequest, ListResponse, PRE
 use socp_proto::{
     Capabilities, Challenge, Draft, ErrorCode, FrameKind, Id, KeyText, Meta, PROOF, Payload, Proof, ServerId, UserId,
 };
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
 /// One user.
@@ -33,6 +33,8 @@ pub(crate) struct User {
     pub(crate) clock_ms: i64,
     /// The last server it was at.
     last: Option<Host>,
+    /// What it knew there, as a program that goes on running keeps it (PROTOCOL II.8).
+    kept: Option<Box<Session>>,
 }
 
 /// A connection to a server.
@@ -75,6 +77,7 @@ impl User {
             is_observer: false,
             clock_ms,
             last: None,
+            kept: None,
         }
     }
 
@@ -170,7 +173,7 @@ impl World {
             return;
         }
         let (link, far) = self.net.connect(Party::User(user), Party::Host(host));
-        let session = Session {
+        let mut session = Session {
             host,
             link,
             since: self.queue.now(),
@@ -182,6 +185,17 @@ impl World {
             channel_version: None,
             batches: Batches::default(),
         };
+        if let Some(kept) = self.users[user].kept.take().filter(|kept| kept.host == host) {
+            let Session {
+                view,
+                strangers,
+                batches,
+                ..
+            } = *kept;
+            (session.view, session.strangers, session.batches) = (view, strangers, batches);
+            session.batches.on_new_link();
+        }
+        let presence = session.batches.resume();
         self.users[user].session = Some(session);
         self.users[user].last = Some(host);
         self.oracle.on_unsettled(user, self.queue.now() + NEWS_MS);
@@ -197,6 +211,7 @@ impl World {
             server_id: Some(self.nodes[host].config.server_id.clone()),
             ts: Some(ts),
             history: None,
+            presence,
         };
         self.user_sends(user, "*", ts, &Payload::UserHello(hello), true);
         if self.users[user].is_observer {
@@ -282,7 +297,11 @@ impl World {
     }
 
     fn end_session(&mut self, user: UserNo) {
-        self.users[user].session = None;
+        let known = self.users[user]
+            .session
+            .take()
+            .filter(|session| session.batches.is_told());
+        self.users[user].kept = known.map(Box::new);
         self.oracle.on_gone(user);
         if self.users[user].is_observer {
             self.queue.after(2_000, Event::Wake { user });
@@ -442,6 +461,7 @@ impl World {
         let arrivals: Vec<Shown> = arrivals.collect();
         let departures = batch.remove.iter().map(|id| (self.oracle.user_of(id), id));
         let departures: Vec<_> = departures.collect();
+        let mut listed = Vec::new();
         for link in links {
             let Some(session) = self.session_at(*link) else {
                 continue;
@@ -458,14 +478,17 @@ impl World {
             for (number, id) in &departures {
                 session.show_gone(*number, id);
             }
-            if session
-                .batches
-                .take_everyone()
-                .is_some_and(|all| all.len() < arrivals.len())
-            {
+            listed.extend(session.batches.take_everyone().map(|everyone| (*link, everyone)));
+        }
+        for (link, everyone) in listed {
+            if everyone.len() < arrivals.len() {
                 return self
                     .oracle
                     .broken("a list has fewer people than its last page".to_owned());
+            }
+            let numbers: BTreeSet<UserNo> = everyone.iter().filter_map(|id| self.oracle.user_of(id)).collect();
+            if let Some(session) = self.session_at(link) {
+                session.keep_only(&numbers, &everyone);
             }
         }
     }
@@ -487,6 +510,9 @@ impl World {
         match payload {
             Payload::Ack(ack) if ack.msg_ref == "USER_HELLO" => {
                 session.is_up = true;
+                if !ack.caps.as_ref().is_some_and(|caps| caps.has(PRESENCE)) {
+                    session.keep_only(&BTreeSet::new(), &BTreeSet::new()); // It tells everyone to the letter.
+                }
                 let until = self.queue.now() + NEWS_MS;
                 self.oracle.on_attached(user, host, until);
                 self.tell(|| format!("u{user} is at h{host}"));
@@ -637,6 +663,16 @@ impl Session {
                 self.strangers.remove(id);
             }
         }
+    }
+
+    /// Writes down that everybody else is nowhere.
+    fn keep_only(&mut self, numbers: &BTreeSet<UserNo>, ids: &BTreeSet<UserId>) {
+        for (number, known) in self.view.iter_mut().enumerate() {
+            if !numbers.contains(&number) {
+                *known = 0;
+            }
+        }
+        self.strangers.retain(|id, _| ids.contains(id));
     }
 
     fn note(&mut self, user: UserNo, server: u32, is_arrival: bool) {

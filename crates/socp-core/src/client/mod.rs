@@ -163,7 +163,10 @@ impl Client {
     /// Takes one input; the outputs must be drained before the next.
     pub fn handle(&mut self, now: Now, input: Input) {
         match input {
-            Input::Connected { tls } => self.session.on_connected(now, tls, &mut self.out),
+            Input::Connected { tls } => {
+                let known = self.people.known_presence();
+                self.session.on_connected(now, tls, known, &mut self.out);
+            }
             Input::Disconnected { reason } => self.on_disconnected(now, reason),
             Input::Frame(frame) => self.on_frame(now, frame),
             Input::Unverified(frame) => self.on_unverified(now, &frame),

@@ -9,7 +9,9 @@ use super::{ANSWER_WAIT_MAX_MS, USERS_COUNT_MAX};
 use crate::batches::{Batches, Step};
 use crate::clock::{Mono, Now};
 use crate::names::normal_form;
-use socp_proto::payload::{ListRequest, ListResponse, OnlineUser, Presence, PubkeyResponse, UserAdvertise, UserRemove};
+use socp_proto::payload::{
+    ListRequest, ListResponse, OnlineUser, Presence, PresenceRequest, PubkeyResponse, UserAdvertise, UserRemove,
+};
 use socp_proto::{Meta, Payload, UserId};
 use std::collections::BTreeMap;
 
@@ -60,11 +62,13 @@ pub(super) struct People {
     listing: Listing,
     questions: Vec<Question>,
     batches: Batches,
+    /// Whether the link is there that showed all this.
+    is_linked: bool,
 }
 
 impl People {
     pub(super) fn get(&self, user: &UserId) -> Option<&Person> {
-        self.online.get(user)
+        self.online.get(user).filter(|_| self.is_linked)
     }
 
     pub(super) fn deadline(&self) -> Option<Mono> {
@@ -75,20 +79,28 @@ impl People {
     }
 
     pub(super) fn start_listing(&mut self, now: Now, out: &mut Outbox) {
+        self.is_linked = true;
         self.online.clear();
+        self.batches = Batches::default();
         self.ask_page(now, None, out);
     }
 
-    /// The server is about to tell everyone, in batches (PROTOCOL II.8).
+    /// What is known from the last link, for the hello on the next.
+    pub(super) fn known_presence(&self) -> Option<PresenceRequest> {
+        self.batches.resume()
+    }
+
+    /// The server is about to tell everyone in batches, or what has changed since the last link (PROTOCOL II.8).
     pub(super) fn await_everyone(&mut self, now: Now) {
-        self.online.clear();
-        self.batches = Batches::default();
+        self.is_linked = true;
+        self.batches.on_new_link();
         let deadline = now.mono.saturating_add(ANSWER_WAIT_MAX_MS);
         self.listing = Listing::Told { deadline };
     }
 
     /// `PRESENCE`: everyone, page by page, or what has changed since.
     pub(super) fn on_presence(&mut self, now: Now, presence: Presence, pins: &Pins, out: &mut Outbox) {
+        let is_end_of_changes = presence.from_seq > 0 && !presence.more;
         match self.batches.take(&presence) {
             Step::Ask(request) => out.send(now, &Payload::PresenceRequest(request)),
             // A list without an end is given up when the wait for it is over.
@@ -115,6 +127,9 @@ impl People {
             for user in gone {
                 self.show_gone(&user, out);
             }
+            self.settle(Listing::Complete, pins, out);
+        } else if is_end_of_changes && self.batches.is_told() && matches!(self.listing, Listing::Told { .. }) {
+            // What the last link showed, and all that has changed since.
             self.settle(Listing::Complete, pins, out);
         }
     }
@@ -209,7 +224,7 @@ impl People {
     }
 
     pub(super) fn on_disconnected(&mut self, pins: &Pins, out: &mut Outbox) {
-        self.online.clear();
+        self.is_linked = false;
         self.settle(Listing::Failed("not connected to the server".to_owned()), pins, out);
     }
 
@@ -286,8 +301,7 @@ impl People {
     /// The user as last shown, online or not.
     pub(super) fn describe(&self, user: &UserId, pins: &Pins) -> Person {
         let pinned = || pins.get(user).map(UserPin::person);
-        self.online
-            .get(user)
+        self.get(user)
             .cloned()
             .or_else(pinned)
             .unwrap_or_else(|| stranger(user.clone()))

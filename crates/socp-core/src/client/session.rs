@@ -13,7 +13,7 @@ use super::io::{Event, Output, ServerPin};
 use super::outbox::Outbox;
 use crate::clock::{Mono, Now};
 use socp_proto::limits::{HELLO_TRIES_MAX, HELLO_WAIT_MAX_MS};
-use socp_proto::payload::{Ack, CtrlClose, ErrorNotice, PRESENCE, UserHello};
+use socp_proto::payload::{Ack, CtrlClose, ErrorNotice, PRESENCE, PresenceRequest, UserHello};
 use socp_proto::{
     Bytes32, Capabilities, Challenge, DELEGATE, ErrorCode, Fingerprint, FrameKind, HISTORY, Id, KeyHistory, KeyText,
     Meta, PROOF, Payload, Proof, PublicPair, ServerId, UserId, hello_digest,
@@ -46,6 +46,8 @@ pub(super) struct Session {
     server: Option<ServerPin>,
     /// What the TLS session of the link exports, where there is one.
     tls: Option<Bytes32>,
+    /// The presence that is still known from the link before.
+    presence: Option<PresenceRequest>,
     /// Whether the server takes key histories (PROTOCOL II.13).
     takes_histories: bool,
     state: State,
@@ -66,6 +68,7 @@ impl Session {
             program,
             server,
             tls: None,
+            presence: None,
             state: State::Offline,
         }
     }
@@ -97,8 +100,16 @@ impl Session {
         }
     }
 
-    pub(super) fn on_connected(&mut self, now: Now, tls: Option<Bytes32>, out: &mut Outbox) {
+    /// `presence`: what is known of who is there (PROTOCOL II.8).
+    pub(super) fn on_connected(
+        &mut self,
+        now: Now,
+        tls: Option<Bytes32>,
+        presence: Option<PresenceRequest>,
+        out: &mut Outbox,
+    ) {
         self.tls = tls;
+        self.presence = presence;
         let named = self.server.as_ref().map(|server| server.id.clone());
         self.say_hello(now, 1, named, out);
     }
@@ -311,6 +322,7 @@ impl Session {
             server_id: named.clone(),
             ts: Some(now.unix),
             history: self.history.clone(),
+            presence: self.presence,
         });
         out.send(now, &hello);
         self.state = State::Waiting {

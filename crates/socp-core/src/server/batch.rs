@@ -43,7 +43,8 @@ impl Server {
                     let person = self.people.get(&change.user).filter(|person| person.is_online())?;
                     Some(self.for_users(&change.user, person))
                 };
-                let (batch, reached) = self.changes(audience, (since, until), here, |change| change.user);
+                let (mut batch, reached) = self.changes(audience, (since, until), here, |change| change.user);
+                batch.more = reached < until;
                 (Payload::Presence(batch), reached)
             }
             Audience::Peers => {

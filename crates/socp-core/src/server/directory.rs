@@ -7,6 +7,7 @@ use super::io::{Accept, AfterSave, LinkId, Note, Output, Record, Role, UserRecor
 use super::keys::{Relation, Shown};
 use super::link::{Link, UserLink};
 use super::people::{Home, Person};
+use super::roster::Telling;
 use super::timers::Timer;
 use crate::clock::Now;
 use crate::seen::SeenKey;
@@ -15,7 +16,8 @@ use socp_proto::limits::{
     STRANGER_ASKS_COUNT_MAX,
 };
 use socp_proto::payload::{
-    Ack, ListRequest, ListResponse, OnlineUser, PRESENCE, PubkeyResponse, UserHello, directory_statement,
+    Ack, ListRequest, ListResponse, OnlineUser, PRESENCE, PresenceRequest, PubkeyResponse, UserHello,
+    directory_statement,
 };
 use socp_proto::{
     Address, Base64Url, Capabilities, Envelope, ErrorCode, FrameKind, KeyHistory, KeyText, Payload, ServerId, UserId,
@@ -28,6 +30,8 @@ pub(super) struct Greeting {
     pub(super) link: LinkId,
     record: UserRecord,
     caps: Option<Capabilities>,
+    /// The presence that the program still knows.
+    presence: Option<PresenceRequest>,
     /// The user's key has shown that it is there now.
     is_proven: bool,
     /// The record binds an id that nobody had.
@@ -200,7 +204,7 @@ impl Server {
             let is_same = record.meta == meta;
             let has_newer = Shown::by_hello(&hello).against(Shown::by_record(record)) == Relation::Newer;
             let mut record = UserRecord { meta, ..record.clone() };
-            let caps = hello.caps.clone();
+            let (caps, presence) = (hello.caps.clone(), hello.presence);
             if has_newer {
                 go_on(&mut record, hello);
             }
@@ -208,6 +212,7 @@ impl Server {
                 link,
                 record,
                 caps,
+                presence,
                 is_proven,
                 is_new: false,
             };
@@ -235,6 +240,7 @@ impl Server {
             link,
             record,
             caps: hello.caps,
+            presence: hello.presence,
             is_proven,
             is_new: true,
         });
@@ -364,6 +370,7 @@ impl Server {
             link,
             record,
             caps,
+            presence,
             is_proven,
             is_new: _,
         } = greeting;
@@ -383,6 +390,10 @@ impl Server {
         let faults = FaultCount::default();
         // A batch is the same for everyone.
         let takes_batches = !self.hides_users() && caps.as_ref().is_some_and(|caps| caps.has(PRESENCE));
+        let telling = match takes_batches {
+            true => Telling::InBatches { known: presence },
+            false => Telling::ToTheLetter,
+        };
         let state = UserLink {
             user: user.clone(),
             contacts: BTreeSet::new(),
@@ -402,7 +413,7 @@ impl Server {
             .set(now.mono.saturating_add(PING_INTERVAL_MS), Timer::Ping(link));
         self.send_hello_ack(now, link, &user);
         self.tell_delegation(now, link);
-        self.join_roster(now, link, takes_batches);
+        self.join_roster(now, link, telling);
         let has_changed = self.people.get(&user).is_some_and(|person| person.meta != record.meta);
         let is_new = self.people.attach(&user, link, person_of(record, caps));
         self.join_channel(now, &user);

@@ -31,6 +31,15 @@ pub(super) enum Audience {
     Peers,
 }
 
+/// How a user's link is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Telling {
+    /// Each change in a frame of its own.
+    ToTheLetter,
+    /// Many at once. `known`: what the program still knows from an earlier link.
+    InBatches { known: Option<PresenceRequest> },
+}
+
 /// What each audience has been told.
 #[derive(Debug)]
 pub(super) struct Rosters {
@@ -50,6 +59,8 @@ pub(super) struct Roster {
     told: u64,
     /// The changes up to here are not known any more.
     forgotten: u64,
+    /// Whether somebody may come back and ask for what has changed meanwhile, though nobody is there now.
+    is_missed: bool,
     /// Who changed, by the number of the last change of each.
     log: BTreeMap<u64, Changed>,
     numbers: BTreeMap<UserId, u64>,
@@ -140,6 +151,7 @@ impl Roster {
             last: 0,
             told: 0,
             forgotten: 0,
+            is_missed: false,
             log: BTreeMap::new(),
             numbers: BTreeMap::new(),
             to_the_letter: BTreeSet::new(),
@@ -178,10 +190,10 @@ impl Roster {
         self.leaving.remove(&link);
     }
 
-    /// Writes down that a user has come, changed or left. While nobody is told, nothing is kept.
+    /// Writes down that a user has come, changed or left. Until somebody is told, and while no peer is, nothing is kept.
     fn note(&mut self, user: &UserId, ts: u64) {
         self.last = self.last.saturating_add(1);
-        if self.up_to_date.is_empty() && self.behind.is_empty() {
+        if self.up_to_date.is_empty() && self.behind.is_empty() && !self.is_missed {
             self.log.clear();
             self.numbers.clear();
             self.told = self.last;
@@ -220,6 +232,16 @@ impl Roster {
         let recent = self.log.values().rev().take(PRESENCE_CHANGES_COUNT_MAX);
         let recent = recent.filter(|change| change.ts >= since);
         recent.cloned().collect()
+    }
+
+    /// What whoever says how much it knows is to be told: what follows, where that is still known, else everyone.
+    fn wanted(&self, request: PresenceRequest) -> Behind {
+        let since = request.from_seq.checked_sub(1);
+        let is_known = |since: &u64| request.epoch == self.epoch && (self.forgotten..=self.told).contains(since);
+        match since.filter(is_known) {
+            Some(since) => Behind::Changes { since },
+            None => Behind::everyone(self.told),
+        }
     }
 
     /// How long after one batch the next may follow.
@@ -296,13 +318,21 @@ impl Roster {
 }
 
 impl Server {
-    /// A user's link is told who is there: everyone first, then each change. `in_batches`: it takes many at once.
-    pub(super) fn join_roster(&mut self, now: Now, link: LinkId, in_batches: bool) {
-        if !in_batches {
-            self.rosters.users.to_the_letter.insert(link);
-            return self.begin_telling(now, link);
+    /// A user's link is told who is there: everyone first, or what it does not know yet, then each change.
+    pub(super) fn join_roster(&mut self, now: Now, link: LinkId, telling: Telling) {
+        let users = &mut self.rosters.users;
+        match telling {
+            Telling::ToTheLetter => {
+                users.to_the_letter.insert(link);
+                self.begin_telling(now, link);
+            }
+            Telling::InBatches { known } => {
+                users.is_missed = true;
+                let first = known.map_or_else(|| Behind::everyone(users.told), |known| users.wanted(known));
+                users.behind.insert(link, first);
+                self.tell_roster_soon(now, Audience::Users);
+            }
         }
-        self.begin_batches(now, Audience::Users, link);
     }
 
     /// A link is told everyone, and then what changes.
@@ -347,12 +377,7 @@ impl Server {
         if !roster.has(link) {
             return false;
         }
-        let since = request.from_seq.checked_sub(1);
-        let is_known = |since: &u64| request.epoch == roster.epoch && (roster.forgotten..=roster.told).contains(since);
-        let wanted = match since.filter(is_known) {
-            Some(since) => Behind::Changes { since },
-            None => Behind::everyone(roster.told),
-        };
+        let wanted = roster.wanted(request);
         let wanted = match roster.behind.get(&link) {
             Some(Behind::Waits(_)) => Behind::Waits(Box::new(wanted)),
             Some(Behind::Changes { .. } | Behind::List { .. }) | None => wanted,

@@ -1,6 +1,6 @@
 //! Payloads between a user and its server: hello, list, keys (SOCP §9.1, §13, §14, PROTOCOL I.6).
 
-use super::Shape;
+use super::{PresenceRequest, Shape};
 use crate::caps::Capabilities;
 use crate::history::KeyHistory;
 use crate::id::{ServerId, UserId};
@@ -37,6 +37,9 @@ pub struct UserHello {
     /// How the keys came about, if they ever changed (PROTOCOL II.13).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history: Option<KeyHistory>,
+    /// Which presence the program still knows from an earlier link, as it would ask for what follows (PROTOCOL II.8).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub presence: Option<PresenceRequest>,
 }
 
 impl Shape for UserHello {}

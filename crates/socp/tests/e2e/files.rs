@@ -60,6 +60,7 @@ fn a_picture_for_a_user_on_another_server_arrives_byte_for_byte() {
 
     // From a chat to a chat, the other way, in words.
     let at_alice = Process::start(net.alice.socp(&["chat", "--plain"]));
+    at_alice.line_with("connected to"); // Until then it may be her last command that is seen.
     sees(&net.bob, &[&net.alice]);
     let mut chat = Process::start(net.bob.socp(&["chat", "--plain"]));
     chat.type_line(&format!("/file alice@srv-a {}", picture.display()));

@@ -1,10 +1,11 @@
 //! Presence in batches between real servers (PROTOCOL II.8).
 
-use crate::process::{User, eventually};
+use crate::process::{Served, User, eventually, json};
 use crate::sites::{Site, agree};
 use crate::wires::Wires;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
 /// How many frames of each type each server has sent each other one.
@@ -94,4 +95,69 @@ fn who_is_in_the_middle_asks_for_what_it_can_pass_on() {
     });
     assert!(count(&counts, a, b, "USER_ADVERTISE") > 0 && count(&counts, b, c, "USER_REMOVE") > 0);
     assert_eq!(count(&counts, a, b, "PRESENCE_REQUEST"), 0, "{counts:?}");
+}
+
+/// Bytes passed on between whoever connects here and a server, until they are cut.
+struct Line {
+    address: String,
+    ends: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+impl Line {
+    fn to(server: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (ends, server) = (Arc::new(Mutex::new(Vec::new())), server.to_owned());
+        let kept = Arc::clone(&ends);
+        std::thread::spawn(move || {
+            while let Ok((near, _)) = listener.accept() {
+                let far = TcpStream::connect(&server).unwrap();
+                for (from, to) in [(&near, &far), (&far, &near)] {
+                    let (mut from, mut to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
+                    std::thread::spawn(move || {
+                        let ended = std::io::copy(&mut from, &mut to);
+                        to.shutdown(Shutdown::Both).ok();
+                        ended
+                    });
+                }
+                kept.lock().unwrap().extend([near, far]);
+            }
+        });
+        Self { address, ends }
+    }
+
+    fn cut(&self) {
+        for end in self.ends.lock().unwrap().drain(..) {
+            end.shutdown(Shutdown::Both).ok();
+        }
+    }
+}
+
+#[test]
+fn a_program_whose_link_broke_is_told_what_has_changed_and_nothing_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let served = Served::start(dir.path(), "srv", &[]);
+    let [ann, bob, cleo] = ["ann", "bob", "cleo"].map(|name| User::register(dir.path(), name, &served.url));
+    let _at_bob = bob.watch(&[]);
+    let at_cleo = cleo.watch(&[]);
+    let line = Line::to(served.address());
+    let at_ann = ann.watch(&["--server", &format!("ws://{}", line.address)]);
+    let mut seen = BTreeSet::new();
+    while !(seen.contains(&bob.id) && seen.contains(&cleo.id)) {
+        let event = json(&at_ann.line_with("\"event\":\"presence\""));
+        seen.insert(event["user_id"].as_str().unwrap().to_owned());
+    }
+    line.cut();
+    at_ann.line_with("\"event\":\"offline\"");
+    drop(at_cleo);
+    at_ann.line_with("\"event\":\"online\"");
+    // Of bob, who was there all the time, nothing is said; of cleo that she left, now or in a moment.
+    loop {
+        let event = json(&at_ann.line_with("\"event\":\"presence\""));
+        assert_ne!(event["user_id"], bob.id.as_str(), "{event}");
+        if event["user_id"] == cleo.id.as_str() {
+            assert_eq!(event["online"], false, "{event}");
+            break;
+        }
+    }
 }

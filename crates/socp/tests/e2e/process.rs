@@ -263,7 +263,10 @@ impl User {
 
     /// Starts `watch --json` and waits until it is online.
     pub(crate) fn watch(&self, args: &[&str]) -> Process {
-        Process::start(self.socp(&[&["--json", "watch"], args].concat()))
+        let watch = Process::start(self.socp(&[&["--json", "watch"], args].concat()));
+        // Until then whom others see may be the session of an earlier command, which has ended.
+        watch.line_with("\"event\":\"online\"");
+        watch
     }
 
     /// The ids that `list` prints now.

@@ -130,7 +130,6 @@ fn users_follow_their_server_to_its_new_key() {
 
     let served = Served::start_on(dir.path(), "srv", &listen, &[]);
     let watching = bob.watch(&["--count", "1"]);
-    watching.line_with("online");
     eventually("bob to be there", || alice.listed().contains(&bob.id).then_some(()));
     let told = output_of(&mut alice.socp(&["tell", &bob.id, "after the change"]));
     assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));

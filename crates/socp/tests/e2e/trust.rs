@@ -2,7 +2,7 @@
 
 use crate::conversation::Network;
 use crate::letter_client::{LetterClient, test_key};
-use crate::process::{Process, Served, User, eventually, failure_of, json, output_of};
+use crate::process::{Served, User, eventually, failure_of, json, output_of};
 use serde_json::Value;
 use std::process::Command;
 
@@ -90,7 +90,6 @@ fn another_server_that_says_another_key_stops_everything_until_it_is_decided() {
     assert_eq!(listed(alice, "bob-id")["trust"], "changed");
     assert!(alice.run(&["list"]).contains("bob@srv-a (KEY CHANGED)"));
     let watch = alice.watch(&[]);
-    watch.line_with("online");
     let spki = own_key(alice);
     let ts = crate::letter_client::now_ms();
     let payload = net.at_a.sealed(&spki, &alice.id, "it is me", ts);
@@ -336,8 +335,7 @@ fn a_name_that_looks_like_a_known_one_is_marked_and_never_meant() {
     let a = Served::start(dir.path(), "srv-a", &["--accept", "open"]);
     let alice = User::register(dir.path(), "alice", &a.url);
     let bob = User::register(dir.path(), "bob", &a.url);
-    let at_bob: Process = bob.watch(&[]);
-    at_bob.line_with("online");
+    let _at_bob = bob.watch(&[]);
     alice.run(&["tell", "bob", "hello"]);
     // Programs of others do not refuse such names.
     let mut mallory = LetterClient::connect(a.address(), "mallory-id", test_key("bob"), 32);
@@ -382,9 +380,7 @@ fn where_users_are_hidden_a_card_is_enough_to_write_and_to_be_seen() {
     let a = Served::start(dir.path(), "srv-a", &["--directory", "contacts"]);
     let names = ["alice", "bob", "carol"];
     let [alice, bob, carol] = names.map(|name| User::register(dir.path(), name, &a.url));
-    let (at_bob, at_carol) = (bob.watch(&[]), carol.watch(&[]));
-    at_bob.line_with("online");
-    at_carol.line_with("online");
+    let (at_bob, _at_carol) = (bob.watch(&[]), carol.watch(&[]));
     assert_eq!(alice.listed(), [alice.id.as_str()]);
     fails(&mut alice.socp(&["tell", "bob", "hello"]), &["no user"]);
 

@@ -115,3 +115,74 @@ fn a_server_that_tells_nobody_is_a_failure_after_a_while() {
         "{told:?}"
     );
 }
+
+/// The link breaks and the server lets us in again; what the hello said to know.
+fn relink(kit: &mut Kit) -> Option<(u64, u64)> {
+    let reason = "gone".to_owned();
+    kit.input(Input::Disconnected { reason });
+    let told = kit.input(Input::Connected { tls: None });
+    let known = told.iter().find_map(|output| match output {
+        Output::Send(draft) if draft.kind == FrameKind::UserHello => draft.payload.get("presence").cloned(),
+        _ => None,
+    });
+    let caps = Some(Capabilities::of(&[PRESENCE]).unwrap());
+    kit.server_says(Payload::Ack(Ack {
+        caps,
+        ..ack(SERVER, 200)
+    }));
+    let number = |known: &serde_json::Value, name: &str| known[name].as_u64().unwrap();
+    known.map(|known| (number(&known, "epoch"), number(&known, "from_seq")))
+}
+
+#[test]
+fn on_the_next_link_only_what_has_changed_is_wanted_and_shown() {
+    let mut kit = kit();
+    says(&mut kit, batch(0, 4, &["a", "b", "c"], &[]));
+    assert_eq!(relink(&mut kit), Some((1, 4)));
+    // The list is right once the changes have ended.
+    assert!(events(kit.input(Input::Command(Command::List { ticket: 1 }))).is_empty());
+    let first = Presence {
+        more: true,
+        ..batch(4, 6, &["d"], &["a"])
+    };
+    assert_eq!(says(&mut kit, first), [yes("d"), no("a")]);
+    let told = events(kit.server_says(Payload::Presence(batch(7, 8, &["b"], &[]))));
+    assert!(
+        matches!(&told[..], [Event::Listed { ticket: 1, result: Ok(all) }] if all.len() == 3),
+        "who was there is shown once: {told:?}"
+    );
+    assert_eq!(relink(&mut kit), Some((1, 8)));
+}
+
+#[test]
+fn a_server_that_has_forgotten_tells_everyone_and_who_is_not_there_is_gone() {
+    let mut kit = kit();
+    says(&mut kit, batch(0, 4, &["a", "b"], &[]));
+    relink(&mut kit);
+    let list = Presence {
+        epoch: 2,
+        ..batch(0, 1, &["b", "c"], &[])
+    };
+    assert_eq!(says(&mut kit, list), [yes("c"), no("a")]);
+}
+
+#[test]
+fn a_list_that_has_not_ended_is_wanted_whole() {
+    let mut kit = kit();
+    let page = Presence {
+        more: true,
+        ..batch(0, 4, &["a"], &[])
+    };
+    says(&mut kit, page);
+    assert_eq!(relink(&mut kit), None);
+}
+
+#[test]
+fn while_there_is_no_link_nobody_is_shown_as_there() {
+    let mut kit = kit();
+    says(&mut kit, batch(0, 4, &["a"], &[]));
+    assert!(kit.client.people.get(&user("a")).is_some());
+    let reason = "gone".to_owned();
+    kit.input(Input::Disconnected { reason });
+    assert!(kit.client.people.get(&user("a")).is_none());
+}

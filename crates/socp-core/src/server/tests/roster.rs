@@ -1,11 +1,12 @@
 //! Presence in batches (PROTOCOL II.8), read as a client of ours reads it.
 
 use super::super::*;
+use super::challenge::enter_with;
 use super::world::*;
 use crate::client::{Batches, Step};
-use socp_proto::Capabilities;
 use socp_proto::limits::{PRESENCE_CHANGES_COUNT_MAX, PRESENCE_INTERVAL_MS, PRESENCE_LOG_COUNT_MAX};
 use socp_proto::payload::{PRESENCE, Presence, PresenceRequest, UserHello};
+use socp_proto::{Capabilities, PROOF};
 
 /// Somebody who takes batches, and whom it thinks to be there.
 struct Reader {
@@ -17,19 +18,20 @@ struct Reader {
 
 impl Reader {
     fn join(world: &mut World, id: &'static str, node: &'static str) -> Self {
-        let wire = world.connect(node);
-        let caps = Some(Capabilities::of(&[PRESENCE]).unwrap());
-        let hello = UserHello {
-            caps,
-            ..plain_hello(id)
-        };
-        world.hello(wire, id, hello);
+        let wire = hello(world, id, node, None);
         Self {
             user: User { id, wire },
             batches: Batches::default(),
             online: BTreeMap::new(),
             frames: Vec::new(),
         }
+    }
+
+    /// On a new link, with what it knows from the last one.
+    fn comes_back(&mut self, world: &mut World, node: &'static str) {
+        self.user.wire = hello(world, self.user.id, node, self.batches.resume());
+        self.batches.on_new_link();
+        self.frames.clear();
     }
 
     /// Reads what has come; nothing else may have come than batches, and none may be missing.
@@ -68,6 +70,18 @@ impl Reader {
         };
         world.say(self.user, "a", &Payload::PresenceRequest(request));
     }
+}
+
+fn hello(world: &mut World, id: &'static str, node: &'static str, presence: Option<PresenceRequest>) -> Wire {
+    let wire = world.connect(node);
+    let caps = Some(Capabilities::of(&[PRESENCE]).unwrap());
+    let hello = UserHello {
+        caps,
+        presence,
+        ..plain_hello(id)
+    };
+    world.hello(wire, id, hello);
+    wire
 }
 
 /// So many users come to `x`.
@@ -210,22 +224,139 @@ fn changes_that_are_forgotten_bring_everyone_again() {
 }
 
 #[test]
-fn nothing_is_kept_while_nobody_takes_batches() {
+fn nothing_is_kept_until_somebody_takes_batches() {
     let mut world = World::one("a");
-    let mut reader = Reader::join(&mut world, "r", "a");
-    reader.read(&mut world);
-    let known = reader.frames[0].clone();
-    world.hang_up(reader.user.wire);
     let x = world.peer("x", "a");
     crowd(&mut world, x, 10);
     world.wait(PRESENCE_INTERVAL_MS);
     let mut reader = Reader::join(&mut world, "r", "a");
     assert_eq!(reader.read(&mut world).len(), 11);
+    let known = reader.frames[0].clone();
     // So whoever asks for it is told everyone.
-    reader.asks(&mut world, known.epoch, known.seq + 1);
+    reader.asks(&mut world, known.epoch, 5);
     world.wait(PRESENCE_INTERVAL_MS);
     assert_eq!(reader.read(&mut world).len(), 11);
     assert_eq!(reader.frames.last().unwrap().from_seq, 0);
+}
+
+#[test]
+fn whoever_comes_back_is_told_what_has_changed_and_nothing_else() {
+    let mut world = World::one("a");
+    let x = world.peer("x", "a");
+    let names = crowd(&mut world, x, 2 * PRESENCE_CHANGES_COUNT_MAX);
+    let mut reader = Reader::join(&mut world, "r", "a");
+    world.wait(20 * PRESENCE_INTERVAL_MS);
+    assert_eq!(reader.read(&mut world).len(), names.len() + 1);
+    // Nobody else is there who is told: what changes meanwhile is kept all the same.
+    world.hang_up(reader.user.wire);
+    world.peer_says(x, "x", "*", &remove(&names[3], "x"));
+    world.peer_says(x, "x", "*", &advert("a-new-one", "x"));
+    world.wait(PRESENCE_INTERVAL_MS);
+    reader.comes_back(&mut world, "a");
+    world.wait(PRESENCE_INTERVAL_MS);
+    let told = reader.read(&mut world);
+    assert_eq!(told.len(), names.len() + 1, "less one, more one, and the reader");
+    assert!(told.contains(&"a-new-one") && !told.contains(&names[3].as_str()));
+    let told: usize = reader
+        .frames
+        .iter()
+        .map(|batch| batch.add.len() + batch.remove.len())
+        .sum();
+    assert!(told <= 4, "{:?}", reader.frames);
+    // And what comes next follows on that.
+    world.user("z", "a");
+    world.wait(PRESENCE_INTERVAL_MS);
+    assert!(reader.read(&mut world).contains(&"z"));
+}
+
+/// Beside a session that stays: so not even the user has come.
+#[test]
+fn whoever_comes_back_to_no_change_is_told_so() {
+    let mut world = World::one("a");
+    let hello = |presence| UserHello {
+        caps: Some(Capabilities::of(&[PRESENCE, PROOF]).unwrap()),
+        presence,
+        ..plain_hello("r")
+    };
+    let batches_of = |world: &mut World, (wire, frames): (Wire, Vec<Frame>)| {
+        world.wait(PRESENCE_INTERVAL_MS);
+        let frames = frames.into_iter().chain(world.take(wire));
+        let batches = frames.filter_map(|frame| match frame.payload {
+            Payload::Presence(batch) => Some(batch),
+            _ => None,
+        });
+        batches.collect::<Vec<_>>()
+    };
+    let came = enter_with(&mut world, "a", "r", "r", hello(None));
+    let mut known = Batches::default();
+    for batch in batches_of(&mut world, came) {
+        assert_eq!(known.take(&batch), Step::Use);
+    }
+    let came = enter_with(&mut world, "a", "r", "r", hello(known.resume()));
+    let told = batches_of(&mut world, came);
+    assert!(
+        matches!(&told[..], [only] if only.from_seq > 0 && !only.more && only.seq == only.from_seq),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn much_that_has_changed_comes_in_parts_of_which_the_last_says_so() {
+    let mut world = World::one("a");
+    let x = world.peer("x", "a");
+    let mut reader = Reader::join(&mut world, "r", "a");
+    world.wait(PRESENCE_INTERVAL_MS);
+    reader.read(&mut world);
+    world.hang_up(reader.user.wire);
+    let names = crowd(&mut world, x, 2 * PRESENCE_CHANGES_COUNT_MAX + 1);
+    reader.comes_back(&mut world, "a");
+    world.wait(20 * PRESENCE_INTERVAL_MS);
+    assert_eq!(reader.read(&mut world).len(), names.len() + 1);
+    let more: Vec<bool> = reader.frames.iter().map(|batch| batch.more).collect();
+    assert!(
+        more.len() >= 3 && more.iter().rposition(|more| *more) < Some(more.len() - 1),
+        "{more:?}"
+    );
+    assert!(reader.frames.iter().all(|batch| batch.from_seq > 0));
+    assert_eq!(more.iter().filter(|more| **more).count(), more.len() - 1);
+}
+
+#[test]
+fn whoever_comes_back_with_what_is_not_known_is_told_everyone() {
+    for (epoch, from_seq) in [(0, 1), (u64::MAX, u64::MAX), (BEGIN, u64::MAX), (BEGIN, 0), (0, 0)] {
+        let mut world = World::one("a");
+        world.user("u", "a");
+        let mut reader = Reader::join(&mut world, "r", "a");
+        assert_eq!(reader.read(&mut world), ["r", "u"]);
+        let to_the_letter = epoch == 0; // Which means nothing here.
+        let known = PresenceRequest {
+            epoch,
+            from_seq,
+            to_the_letter,
+        };
+        let wire = hello(&mut world, "s", "a", Some(known));
+        world.wait(PRESENCE_INTERVAL_MS);
+        let batches = world.take(wire).into_iter().filter_map(|frame| match frame.payload {
+            Payload::Presence(batch) => Some((batch.from_seq, batch.add.len())),
+            _ => None,
+        });
+        assert_eq!(batches.collect::<Vec<_>>()[0], (0, 3), "{epoch} {from_seq}");
+    }
+}
+
+#[test]
+fn another_start_of_the_server_has_another_numbering() {
+    let mut world = World::one("a");
+    let mut reader = Reader::join(&mut world, "r", "a");
+    world.user("u", "a");
+    world.wait(PRESENCE_INTERVAL_MS);
+    assert_eq!(reader.read(&mut world), ["r", "u"]);
+    world.hang_up(reader.user.wire);
+    world.start(&["a"]);
+    reader.comes_back(&mut world, "a");
+    world.wait(PRESENCE_INTERVAL_MS);
+    assert_eq!(reader.read(&mut world), ["r"]);
+    assert_eq!(reader.frames[0].from_seq, 0);
 }
 
 #[test]

@@ -193,6 +193,7 @@ pub(super) fn plain_hello(user: &str) -> UserHello {
         server_id: None,
         ts: None,
         history: None,
+        presence: None,
     }
 }
 

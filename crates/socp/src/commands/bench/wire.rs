@@ -143,6 +143,7 @@ pub(super) async fn hello(server_id: Option<ServerId>, user: UserId, manner: Man
             server_id,
             ts: Some(ts),
             history: None,
+            presence: None,
         });
         let draft = Draft::new(user, to, ts, &payload);
         let sig = manner.key.sign(draft.signed_text().as_bytes())?;
