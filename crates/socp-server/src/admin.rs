@@ -1,7 +1,7 @@
 //! What an operator may ask a running server, over a Unix socket in its data directory.
 //!
-//! One JSON object per line. A request is `{"ask":"status"}`, `links`, `users`, `pins`, or
-//! `{"ask":"unpin","server":"ID"}`; the answer is one line per row, and `{"end":{"rows":N}}` or `{"refused":{…}}` as the
+//! One JSON object per line. A request is `{"ask":"status"}`, `links`, `users`, `pins`,
+//! `{"ask":"unpin","server":"ID"}` or `{"ask":"backup","to":"/DIR"}`; the answer is one line per row, and `{"end":{"rows":N}}` or `{"refused":{…}}` as the
 //! last. Whoever may open the socket, its owner and root, may ask; everything is bounded in size, number and time.
 
 mod ask;
@@ -12,9 +12,11 @@ pub use ask::{AdminError, ask, pins_of_stopped, unpin_of_stopped};
 
 pub(crate) use desk::{Desk, open};
 
+use crate::backup::Manifest;
 use serde::{Deserialize, Serialize};
 use socp_core::server::{ServerPin, UserStatus};
 use socp_proto::ServerId;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Bytes of a request.
@@ -43,6 +45,11 @@ pub enum Ask {
         /// Its whole id.
         server: String,
     },
+    /// Make a backup.
+    Backup {
+        /// The directory that it shall be, from the root.
+        to: PathBuf,
+    },
 }
 
 /// One line of an answer.
@@ -53,7 +60,15 @@ enum Line {
     Link(LinkRow),
     User(UserRow),
     Pin(PinRow),
-    End { rows: u64 },
+    /// A backup is being made.
+    Copied {
+        pages: u64,
+        of: u64,
+    },
+    Backup(Manifest),
+    End {
+        rows: u64,
+    },
     Refused(Refusal),
 }
 
@@ -69,6 +84,8 @@ pub enum Row {
     User(UserRow),
     /// Of `pins`, and what `unpin` removed.
     Pin(PinRow),
+    /// Of `backup`.
+    Backup(Manifest),
 }
 
 /// A server in numbers.

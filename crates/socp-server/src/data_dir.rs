@@ -27,6 +27,9 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
+/// The database's name.
+pub(crate) const DATABASE: &str = "server.db";
+
 /// A data directory that is locked, read and ready.
 pub(crate) struct Opened {
     pub(crate) server_id: ServerId,
@@ -55,7 +58,7 @@ fn open_blocking(settings: &Settings) -> Result<Opened, ServerError> {
     let dir = &settings.data;
     make_dir(dir)?;
     let lock = lock(dir)?;
-    let database_path = dir.join("server.db");
+    let database_path = dir.join(DATABASE);
     let database = Database::open(&database_path)?;
     let remembered = database.read(&database_path)?;
     let passphrase = settings.passphrase.as_ref();

@@ -11,6 +11,7 @@
 //! Every queue is bounded. A link that does not read fills its own outbox and is closed; nobody waits for it.
 
 pub mod admin;
+pub mod backup;
 mod data_dir;
 mod dial;
 mod error;
@@ -137,6 +138,8 @@ pub async fn start(settings: Settings) -> Result<Running, ServerError> {
         hub: hub_sender.clone(),
         metrics: Arc::clone(&metrics),
         health: health.clone(),
+        data: settings.data.clone(),
+        backups: tokio::sync::Semaphore::new(1),
     };
     let admin_task = open_admin(&settings, desk, stopped.clone());
     let router = http::router(&settings, &ready, Arc::clone(&wiring), health);

@@ -5,10 +5,13 @@
 //! waits, are held together for a moment before that: under load there is one for each message, and what a sync costs is
 //! theirs alone.
 
+mod copy;
 mod migrations;
 mod tables;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use copy::{CopyJob, Copying};
 
 use crate::error::ServerError;
 use crate::hub::HubMessage;
@@ -20,8 +23,9 @@ use socp_proto::payload::KeptIdentity;
 use socp_proto::{KeyHistory, KeyText, ServerId, UserId};
 use std::fs::File;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -48,6 +52,9 @@ const PRUNE_PAUSE: Duration = Duration::from_millis(100);
 /// Most records that wait for the disk, some megabytes; what comes then is refused.
 pub(crate) const QUEUE_COUNT_MAX: usize = 65_536;
 
+/// Orders that have their turn between two steps of a copy, so that one under load comes to its end.
+const ORDERS_PER_STEP: usize = 16;
+
 /// Statements that are kept ready; there are fewer.
 const STATEMENTS_KEPT_MAX: usize = 32;
 
@@ -72,6 +79,7 @@ enum Order {
     CountWith(Arc<Metrics>),
     Save(Vec<(SaveId, Record)>),
     Fetch(UserId, oneshot::Sender<Option<KeptIdentity>>),
+    Copy(CopyJob),
 }
 
 /// Whether somebody waits for the record to be on disk.
@@ -112,6 +120,14 @@ pub(crate) struct Remembered {
     pub(crate) memory: Memory,
 }
 
+/// What a look into a database tells.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) identity: Option<(ServerId, KeyText)>,
+    pub(crate) users: usize,
+    pub(crate) pins: usize,
+}
+
 /// A database that is open and up to date, before its writer thread starts.
 pub(crate) struct Database {
     connection: Connection,
@@ -129,6 +145,27 @@ impl Database {
         connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT_MAX);
         migrations::run(&mut connection, path)?;
         Ok(Self { connection })
+    }
+
+    /// Looks whether a database that nobody writes to is consistent, and reads it; of an older version only what all of them
+    /// have. Nothing is written.
+    pub(crate) fn check(path: &Path) -> Result<Found, ServerError> {
+        let failed = |reason: String| ServerError::Database {
+            path: path.to_owned(),
+            reason,
+        };
+        let connection = copy::open_unchanging(path).map_err(|error| failed(error.to_string()))?;
+        let is_newest = migrations::is_newest(&connection, path)?;
+        let found = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get::<_, String>(0));
+        match found.map_err(|error| failed(error.to_string()))?.as_str() {
+            "ok" => {}
+            fault => return Err(failed(format!("it is damaged: {fault}"))),
+        }
+        if is_newest {
+            // Every row can be read.
+            tables::read(&connection).map_err(|error| failed(error.to_string()))?;
+        }
+        tables::look(&connection).map_err(|error| failed(error.to_string()))
     }
 
     /// Reads everything.
@@ -162,10 +199,18 @@ impl Database {
     }
 
     /// Writes records in one transaction, where no server runs.
-    pub(crate) fn write(&mut self, path: &Path, records: &[(SaveId, Record)]) -> Result<(), ServerError> {
-        tables::commit(&mut self.connection, records).map_err(|error| ServerError::Database {
+    pub(crate) fn write(&self, path: &Path, records: &[(SaveId, Record)]) -> Result<(), ServerError> {
+        tables::commit(&self.connection, records).map_err(|error| ServerError::Database {
             path: path.to_owned(),
             reason: error.to_string(),
+        })
+    }
+
+    /// Copies the database, where no server runs; when, ms since the Unix epoch.
+    pub(crate) fn copy(&self, path: &Path, to: &Path) -> Result<u64, ServerError> {
+        copy::copy(&self.connection, to, |_| Ok(())).map_err(|reason| ServerError::Database {
+            path: path.to_owned(),
+            reason: format!("it could not be copied: {reason}"),
         })
     }
 
@@ -174,10 +219,10 @@ impl Database {
         let (orders, queue) = channel();
         let health = StoreHealth::default();
         let waiting = Arc::<AtomicUsize>::default();
-        let writer = Writer::new(self.connection, health.clone(), Arc::clone(&waiting));
+        let (connection, kept, counted) = (self.connection, health.clone(), Arc::clone(&waiting));
         let writer = std::thread::Builder::new()
             .name("store".to_owned())
-            .spawn(move || writer.run(&queue, lock))
+            .spawn(move || Writer::new(connection, kept, counted).run(&queue, lock))
             .map_err(|error| ServerError::Part {
                 part: "store",
                 reason: error.to_string(),
@@ -252,6 +297,12 @@ impl Store {
         answer
     }
 
+    /// Copies the database, with everything that is acknowledged before the copy ends.
+    pub(crate) fn copy(&mut self, job: CopyJob) {
+        self.flush();
+        let _never = self.orders.send(Order::Copy(job));
+    }
+
     /// Writes what is queued and ends.
     pub(crate) fn close(mut self) {
         self.flush();
@@ -264,7 +315,9 @@ impl Store {
 
 /// The thread that writes.
 struct Writer {
-    connection: Connection,
+    // Shared with a copy that is being made by the same thread.
+    connection: Rc<Connection>,
+    is_copying: bool,
     health: StoreHealth,
     waiting: Arc<AtomicUsize>,
     hub: Option<mpsc::Sender<HubMessage>>,
@@ -280,7 +333,8 @@ struct Writer {
 impl Writer {
     fn new(connection: Connection, health: StoreHealth, waiting: Arc<AtomicUsize>) -> Self {
         Self {
-            connection,
+            connection: Rc::new(connection),
+            is_copying: false,
             health,
             waiting,
             hub: None,
@@ -311,7 +365,7 @@ impl Writer {
 
     /// Writes the records of an order, and of those behind it that are there already.
     fn take(&mut self, first: Order, queue: &Receiver<Order>) {
-        let (mut group, mut wanted) = (Vec::new(), Vec::new());
+        let (mut group, mut wanted, mut copies) = (Vec::new(), Vec::new(), Vec::new());
         let mut next = Some(first);
         while let Some(order) = next {
             match order {
@@ -320,6 +374,7 @@ impl Writer {
                 Order::Save(records) if group.is_empty() => group = records,
                 Order::Save(mut records) => group.append(&mut records),
                 Order::Fetch(user, reply) => wanted.push((user, reply)),
+                Order::Copy(job) => copies.push(job),
             }
             next = (group.len() < GROUP_COUNT_MAX).then(|| queue.try_recv().ok()).flatten();
         }
@@ -330,6 +385,40 @@ impl Writer {
             // Whoever asked may be gone.
             let _gone = reply.send(self.fetch(&user));
         }
+        for job in copies {
+            self.copy(&job, queue);
+        }
+    }
+
+    /// Copies the database; what is queued meanwhile is written between its steps.
+    fn copy(&mut self, job: &CopyJob, queue: &Receiver<Order>) {
+        let ended = if std::mem::replace(&mut self.is_copying, true) {
+            Err("another copy is being made".to_owned())
+        } else {
+            let source = Rc::clone(&self.connection);
+            let copied = copy::copy(&source, &job.to, |goes| {
+                if job.answer.is_closed() {
+                    return Err("nobody waits for it any more".to_owned());
+                }
+                // Whoever has not read the last one needs no other.
+                let _is_full = job.answer.try_send(goes);
+                for _ in 0..ORDERS_PER_STEP {
+                    match queue.try_recv() {
+                        Ok(order) => self.take(order, queue),
+                        Err(TryRecvError::Empty) => break,
+                        Err(TryRecvError::Disconnected) => return Err("the server stops".to_owned()),
+                    }
+                }
+                Ok(())
+            });
+            self.is_copying = false;
+            copied
+        };
+        if let Err(reason) = &ended {
+            tracing::warn!(reason, to = %job.to.display(), "the database was not copied");
+        }
+        // Whoever asked may be gone.
+        let _gone = job.answer.blocking_send(Copying::Ended(ended));
     }
 
     fn fetch(&self, user: &UserId) -> Option<KeptIdentity> {
@@ -355,7 +444,7 @@ impl Writer {
     /// for each sync of the disk.
     fn commit(&mut self, group: &[(SaveId, Record)]) {
         let begun = Instant::now();
-        let outcome = tables::commit(&mut self.connection, group).map_err(|error| error.to_string());
+        let outcome = tables::commit(&self.connection, group).map_err(|error| error.to_string());
         self.waiting.fetch_sub(group.len(), Ordering::Relaxed);
         if let Some(metrics) = &self.metrics {
             metrics.committed(group.len(), begun.elapsed(), outcome.is_ok());

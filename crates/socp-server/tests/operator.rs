@@ -280,7 +280,7 @@ fn pins(rows: Vec<Row>) -> Vec<PinRow> {
     rows.into_iter()
         .map(|row| match row {
             Row::Pin(pin) => pin,
-            Row::Status(_) | Row::Link(_) | Row::User(_) => panic!("{row:?} is no pin"),
+            Row::Status(_) | Row::Link(_) | Row::User(_) | Row::Backup(_) => panic!("{row:?} is no pin"),
         })
         .collect()
 }

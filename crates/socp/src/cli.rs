@@ -116,4 +116,6 @@ pub(crate) enum Command {
     Demo(commands::demo::DemoArgs),
     Bench(commands::bench::BenchArgs),
     Admin(commands::admin::AdminArgs),
+    Backup(commands::backup::BackupArgs),
+    Restore(commands::backup::RestoreArgs),
 }

@@ -116,6 +116,8 @@ fn read_rows(dir: &Path, mut reading: BufReader<UnixStream>) -> Result<Vec<Row>,
             Line::Link(row) => rows.push(Row::Link(row)),
             Line::User(row) => rows.push(Row::User(row)),
             Line::Pin(row) => rows.push(Row::Pin(row)),
+            Line::Backup(row) => rows.push(Row::Backup(row)),
+            Line::Copied { .. } => {} // It goes on.
             Line::End { .. } => return Ok(rows),
             Line::Refused(refusal) => return Err(AdminError::Refused(refusal)),
         }
@@ -137,7 +139,7 @@ pub fn pins_of_stopped(dir: &Path) -> Result<Vec<PinRow>, AdminError> {
 /// # Errors
 /// [`AdminError`], also if a server runs on it or the pin is not there.
 pub fn unpin_of_stopped(dir: &Path, server: &str) -> Result<PinRow, AdminError> {
-    let (_lock, mut database, path) = open_stopped(dir)?;
+    let (_lock, database, path) = open_stopped(dir)?;
     let id = ServerId::try_from(server)
         .map_err(|error| AdminError::Refused(Refusal::new("bad_request", format!("{server:?} {error}"))))?;
     let pins = database.read(&path)?.memory.pins;

@@ -4,16 +4,17 @@ use super::{
     Ask, CONNECTIONS_COUNT_MAX, Line, LinkRow, PinRow, REQUEST_BYTES_MAX, Refusal, StatusRow, UserRow, WAIT_MAX, path,
 };
 use crate::Ready;
+use crate::backup::Unfinished;
 use crate::hub::HubMessage;
 use crate::hub::answers::Question;
 use crate::metrics::Metrics;
-use crate::store::StoreHealth;
+use crate::store::{CopyJob, Copying, StoreHealth};
 use socp_proto::ServerId;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
@@ -22,6 +23,12 @@ use tokio::task::JoinSet;
 
 /// A pause after a failed accept, so that a full machine is not made busier.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// News of a copy that wait to be told.
+const COPY_NEWS_COUNT_MAX: usize = 4;
+
+/// How often whoever waits for a backup is told how far it is.
+const COPY_NEWS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Rows that are written at once.
 const WRITE_BYTES: usize = 64 * 1024;
@@ -34,6 +41,10 @@ pub(crate) struct Desk {
     pub(crate) hub: mpsc::Sender<HubMessage>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) health: StoreHealth,
+    /// The data directory.
+    pub(crate) data: PathBuf,
+    /// One backup at a time.
+    pub(crate) backups: Semaphore,
 }
 
 /// A socket that listens; gone from the directory when dropped.
@@ -153,7 +164,11 @@ impl Desk {
                     return write_lines(&mut writing, [Line::Refused(Refusal::new("too_slow", why))]).await;
                 }
             };
-            let lines = match self.answer(request).await {
+            let answer = match request {
+                Ask::Backup { to } => self.back_up(&to, &mut writing).await?,
+                other => self.answer(other).await,
+            };
+            let lines = match answer {
                 Ok(lines) => lines,
                 Err(refusal) => vec![Line::Refused(refusal)],
             };
@@ -176,6 +191,7 @@ impl Desk {
                 let rows: Vec<PinRow> = self.ask(Question::Pins).await?;
                 rows.into_iter().map(Line::Pin).collect()
             }
+            Ask::Backup { .. } => return Err(Refusal::new("bad_request", "a backup is not answered in rows")),
             Ask::Unpin { server } => {
                 let id = ServerId::try_from(server.as_str())
                     .map_err(|error| Refusal::new("bad_request", format!("`server`: {error}")))?;
@@ -185,6 +201,54 @@ impl Desk {
         let rows = u64::try_from(lines.len()).unwrap_or(u64::MAX);
         lines.push(Line::End { rows });
         Ok(lines)
+    }
+
+    /// Makes a backup, and says how far it is meanwhile. The outer error is the connection's.
+    async fn back_up(&self, to: &Path, writing: &mut OwnedWriteHalf) -> io::Result<Result<Vec<Line>, Refusal>> {
+        if !to.is_absolute() {
+            let why = format!("`to`: {} does not begin at the root", to.display());
+            return Ok(Err(Refusal::new("bad_request", why)));
+        }
+        let Ok(_only) = self.backups.try_acquire() else {
+            return Ok(Err(Refusal::new("busy", "another backup is being made; try again")));
+        };
+        let (data, place) = (self.data.clone(), to.to_owned());
+        let begun = tokio::task::spawn_blocking(move || Unfinished::begin(&data, &place)).await?;
+        let unfinished = match begun {
+            Ok(unfinished) => unfinished,
+            Err(error) => return Ok(Err(Refusal::new("no_backup", error.to_string()))),
+        };
+        let (answer, mut copying) = mpsc::channel(COPY_NEWS_COUNT_MAX);
+        let job = CopyJob {
+            to: unfinished.database(),
+            answer,
+        };
+        if self.hub.send(HubMessage::Asked(Question::Copy(job))).await.is_err() {
+            return Ok(Err(Refusal::stopping()));
+        }
+        let made_at = match follow(&mut copying, writing).await? {
+            Ok(made_at) => made_at,
+            Err(reason) => {
+                let why = format!("the database could not be copied to {}: {reason}", to.display());
+                return Ok(Err(Refusal::new("no_backup", why)));
+            }
+        };
+        let (data, server_id) = (self.data.clone(), self.ready.server_id.clone());
+        let mut finishing = tokio::task::spawn_blocking(move || unfinished.finish(&data, server_id, made_at));
+        let finished = loop {
+            match tokio::time::timeout(COPY_NEWS_INTERVAL, &mut finishing).await {
+                Ok(finished) => break finished?,
+                // A large copy takes its time to be read once more and to be on disk.
+                Err(_) => write_lines(writing, [Line::Copied { pages: 0, of: 0 }]).await?,
+            }
+        };
+        Ok(match finished {
+            Ok(manifest) => {
+                tracing::info!(to = %to.display(), bytes = manifest.bytes(), "a backup was made");
+                Ok(vec![Line::Backup(manifest), Line::End { rows: 1 }])
+            }
+            Err(error) => Err(Refusal::new("no_backup", error.to_string())),
+        })
     }
 
     async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Question) -> Result<T, Refusal> {
@@ -222,6 +286,25 @@ impl Desk {
             pool_queue: self.metrics.pool_queue.get(),
             store_failure: self.health.failure(),
         })
+    }
+}
+
+/// Waits for a copy, and says how far it is meanwhile; why there is none. The outer error is the connection's.
+async fn follow(
+    copying: &mut mpsc::Receiver<Copying>,
+    writing: &mut OwnedWriteHalf,
+) -> io::Result<Result<u64, String>> {
+    let mut told_at = Instant::now();
+    loop {
+        match copying.recv().await {
+            Some(Copying::Goes { pages, of }) if told_at.elapsed() >= COPY_NEWS_INTERVAL => {
+                told_at = Instant::now();
+                write_lines(writing, [Line::Copied { pages, of }]).await?;
+            }
+            Some(Copying::Goes { .. }) => {}
+            Some(Copying::Ended(ended)) => return Ok(ended),
+            None => return Ok(Err("the server stops".to_owned())),
+        }
     }
 }
 

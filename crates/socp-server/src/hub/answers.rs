@@ -3,6 +3,7 @@
 use super::Hub;
 use crate::admin::{LinkRow, PinRow, Refusal, UserRow};
 use crate::link::LinkHandle;
+use crate::store::CopyJob;
 use socp_core::server::{Input, LinkStatus, LinkWho, SaveId, Status};
 use socp_proto::ServerId;
 use socp_proto::limits::{OUTBOUND_BYTES_MAX, OUTBOUND_FRAMES_COUNT_MAX};
@@ -31,6 +32,8 @@ pub(crate) enum Question {
     Pins(oneshot::Sender<Vec<PinRow>>),
     /// Forget a pin; answered once that is on disk.
     Unpin(ServerId, oneshot::Sender<Result<PinRow, Refusal>>),
+    /// Copy the database.
+    Copy(CopyJob),
 }
 
 /// The server in numbers.
@@ -71,6 +74,7 @@ impl Hub {
             }
             Question::Pins(answer) => answer.send(self.pin_rows()).is_err(),
             Question::Unpin(server, answer) => return self.unpin(server, answer),
+            Question::Copy(job) => return self.store.copy(job),
         };
     }
 

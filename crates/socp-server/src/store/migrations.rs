@@ -117,6 +117,20 @@ pub(super) fn run(connection: &mut Connection, path: &Path) -> std::result::Resu
     Ok(())
 }
 
+/// Whether a database has our version; an older one would be brought to it at the next start, a newer one is refused.
+pub(super) fn is_newest(connection: &Connection, path: &Path) -> std::result::Result<bool, ServerError> {
+    let known = i64::try_from(STEPS.len()).unwrap_or(i64::MAX);
+    let path = path.to_owned();
+    match connection.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0)) {
+        Ok(found) if found > known => Err(ServerError::NewerDatabase { path, found, known }),
+        Ok(found) => Ok(found == known),
+        Err(error) => Err(ServerError::Database {
+            path,
+            reason: error.to_string(),
+        }),
+    }
+}
+
 fn configure(connection: &Connection) -> Result<()> {
     connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
     connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;")

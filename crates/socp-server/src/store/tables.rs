@@ -1,6 +1,6 @@
 //! Rows to records and back. What does not parse was not written by us: the database is refused whole.
 
-use super::Remembered;
+use super::{Found, Remembered};
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension as _, Params, Result, Row, params};
 use socp_core::server::{Delivered, Memory, PasswordSet, Record, SaveId, ServerPin, UserRecord};
@@ -10,12 +10,28 @@ use socp_proto::payload::{KeptIdentity, PasswordRecord};
 use socp_proto::{Base64Url, KeyHistory, KeyText, Meta, PublicPair, ServerId, UserId};
 use std::collections::BTreeMap;
 
+/// What databases of all versions have.
+pub(super) fn look(connection: &Connection) -> Result<Found> {
+    let count = |sql: &str| {
+        let rows: i64 = connection.query_row(sql, [], |row| row.get(0))?;
+        usize::try_from(rows).map_err(|error| invalid(0, error))
+    };
+    Ok(Found {
+        identity: read_identity(connection)?,
+        users: count("SELECT count(*) FROM users")?,
+        pins: count("SELECT count(*) FROM server_pins")?,
+    })
+}
+
+fn read_identity(connection: &Connection) -> Result<Option<(ServerId, KeyText)>> {
+    let read = connection.query_row("SELECT server_id, pubkey FROM identity", [], |row| {
+        Ok((text(row, 0)?, text(row, 1)?))
+    });
+    read.optional()
+}
+
 pub(super) fn read(connection: &Connection) -> Result<Remembered> {
-    let identity = connection
-        .query_row("SELECT server_id, pubkey FROM identity", [], |row| {
-            Ok((text(row, 0)?, text(row, 1)?))
-        })
-        .optional()?;
+    let identity = read_identity(connection)?;
     let mut pins =
         connection.prepare("SELECT server_id, pubkey, host, port, has_tls, name, has_proved FROM server_pins")?;
     let pins = pins.query_map([], read_pin)?.collect::<Result<Vec<ServerPin>>>()?;
@@ -193,8 +209,9 @@ pub(super) fn write_rotation(
 }
 
 /// Writes a group in one transaction.
-pub(super) fn commit(connection: &mut Connection, group: &[(SaveId, Record)]) -> Result<()> {
-    let transaction = connection.transaction()?;
+pub(super) fn commit(connection: &Connection, group: &[(SaveId, Record)]) -> Result<()> {
+    // No other transaction is open on it: there is one writer.
+    let transaction = connection.unchecked_transaction()?;
     for (_, record) in group {
         write(&transaction, record)?;
     }

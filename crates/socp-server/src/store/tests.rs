@@ -442,7 +442,7 @@ fn nothing_more() -> Receiver<Order> {
 fn given(queue: &Receiver<Order>) -> Vec<Vec<u64>> {
     let records = |order| match order {
         Order::Save(records) => records.into_iter().map(|(SaveId(save), _)| save).collect(),
-        Order::AnswerTo(_) | Order::CountWith(_) | Order::Fetch(..) => panic!("no record"),
+        Order::AnswerTo(_) | Order::CountWith(_) | Order::Fetch(..) | Order::Copy(_) => panic!("no record"),
     };
     queue.try_iter().map(records).collect()
 }

@@ -127,7 +127,7 @@ fn perform(command: AdminCommand, json: bool) -> Result<()> {
     let rows = admin::ask(&place.data, &ask)?;
     let none = match ask {
         Ask::Users => "nobody is online",
-        Ask::Status | Ask::Links | Ask::Pins | Ask::Unpin { .. } => "nobody is connected",
+        Ask::Status | Ask::Links | Ask::Pins | Ask::Unpin { .. } | Ask::Backup { .. } => "nobody is connected",
     };
     show(&rows, none, json)
 }
@@ -204,7 +204,7 @@ fn pins(data: &Path) -> Result<(Vec<PinRow>, State)> {
 fn as_pin(row: Row) -> Option<PinRow> {
     match row {
         Row::Pin(pin) => Some(pin),
-        Row::Status(_) | Row::Link(_) | Row::User(_) => None,
+        Row::Status(_) | Row::Link(_) | Row::User(_) | Row::Backup(_) => None,
     }
 }
 
@@ -302,13 +302,13 @@ fn show(rows: &[Row], none: &str, json: bool) -> Result<()> {
         Some(Row::Link(_)) => &LINK_HEAD,
         Some(Row::User(_)) => &USER_HEAD,
         Some(Row::Pin(_)) => &PIN_HEAD,
-        Some(Row::Status(_)) | None => &[],
+        Some(Row::Status(_) | Row::Backup(_)) | None => &[],
     };
     let cells = rows.iter().map(|row| match row {
         Row::Link(link) => link_cells(link),
         Row::User(user) => user_cells(user),
         Row::Pin(pin) => pin_cells(pin),
-        Row::Status(_) => Vec::new(),
+        Row::Status(_) | Row::Backup(_) => Vec::new(),
     });
     Ok(out::raw(&table(head, cells.collect()))?)
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod admin;
 pub(crate) mod all;
+pub(crate) mod backup;
 pub(crate) mod bench;
 pub(crate) mod chat;
 pub(crate) mod demo;
@@ -48,6 +49,8 @@ async fn perform(cli: Cli) -> Result<()> {
         Command::Demo(args) => demo::run(&args).await,
         Command::Bench(args) => bench::run(args, common).await,
         Command::Admin(args) => admin::run(args, common).await,
+        Command::Backup(args) => backup::run(args, common).await,
+        Command::Restore(args) => backup::restore(args, common).await,
     }
 }
 
@@ -80,7 +83,9 @@ fn log_format(cli: &Cli) -> LogFormat {
         | Command::Key(_)
         | Command::Demo(_)
         | Command::Bench(_)
-        | Command::Admin(_) => None,
+        | Command::Admin(_)
+        | Command::Backup(_)
+        | Command::Restore(_) => None,
     };
     cli.common.log_format.or(from_file).unwrap_or(LogFormat::Text)
 }
@@ -92,7 +97,9 @@ fn log_filter(common: &Common, command: &Command) -> Result<String> {
     match command {
         // These have no profile, so no file of one speaks for them; a server has one of its own.
         Command::Serve(args) => Ok(args.log_settings().log.unwrap_or_else(|| "info".to_owned())),
-        Command::Demo(_) | Command::Bench(_) | Command::Admin(_) => Ok("warn".to_owned()),
+        Command::Demo(_) | Command::Bench(_) | Command::Admin(_) | Command::Backup(_) | Command::Restore(_) => {
+            Ok("warn".to_owned())
+        }
         Command::Register(_)
         | Command::Login(_)
         | Command::List(_)

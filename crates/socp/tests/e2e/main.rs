@@ -13,6 +13,7 @@
 
 mod accounts;
 mod admin;
+mod backups;
 mod bad_input;
 mod bench;
 mod channel;
