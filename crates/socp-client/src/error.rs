@@ -10,7 +10,7 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// The directory holds no identity.
-    #[error("there is no identity in {}; make one with `socp register`", dir.display())]
+    #[error("there is no identity in {}; make one with `socp register`, or fetch yours with `socp login NAME`", dir.display())]
     NoIdentity {
         /// The profile directory.
         dir: PathBuf,

@@ -42,6 +42,7 @@ mod safety;
 mod secrets;
 mod settings;
 mod sites;
+mod terminal;
 mod tls;
 mod trust;
 mod vanished;

@@ -25,9 +25,16 @@ pub(super) async fn change(is_here_only: bool, common: &Common) -> Result<()> {
             format!("the password here is as it was, and no other is known to be set at {server}; to change it here alone add --here")
         })?;
     }
+    keep_here(&profile, present, new).await?;
+    tell(server.as_ref(), common.json)
+}
+
+/// The profile's password; the server has it already.
+pub(crate) async fn keep_here(profile: &Profile, present: Option<Password>, new: Password) -> Result<()> {
+    let profile = profile.clone();
     let changed = spawn_blocking(move || profile.change_password(present.as_ref(), &new)).await?;
     changed.wrap_err("the profile keeps its old password")?;
-    tell(server.as_ref(), common.json)
+    Ok(())
 }
 
 fn tell(server: Option<&ServerUrl>, json: bool) -> Result<()> {
