@@ -60,6 +60,14 @@ pub enum ClientError {
     /// The password does not open the key.
     #[error("wrong password, or the key file was altered")]
     WrongPassword,
+    /// The platform's keyring is of no use.
+    #[error("cannot {what} the keyring of this machine: {why}")]
+    Keyring {
+        /// What was tried.
+        what: &'static str,
+        /// Why not, and what to do.
+        why: String,
+    },
     /// No password where one is wanted.
     #[error("the new password is empty; nothing was changed")]
     EmptyPassword,

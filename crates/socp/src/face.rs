@@ -167,6 +167,11 @@ pub(crate) fn server_without_profile(common: &Common) -> Result<ServerUrl> {
     Ok(ServerUrl::parse(&url)?)
 }
 
+/// Whether a server is named, where there is no profile yet.
+pub(crate) fn is_server_chosen(common: &Common) -> Result<bool> {
+    Ok(chosen_server(common)?.is_some())
+}
+
 fn chosen_server(common: &Common) -> Result<Option<String>> {
     match common.server.clone() {
         Some(url) => Ok(Some(url)),

@@ -41,12 +41,12 @@ pub(crate) fn good(output: Output) -> String {
 }
 
 /// What a command that must fail says.
-fn bad(output: Output) -> String {
+pub(crate) fn bad(output: Output) -> String {
     assert!(!output.status.success(), "{}", text(&output.stdout));
     text(&output.stderr)
 }
 
-fn socp_with(profile: &Path, args: &[&str]) -> Command {
+pub(crate) fn socp_with(profile: &Path, args: &[&str]) -> Command {
     let mut command = socp();
     command.arg("--profile").arg(profile).args(args);
     command

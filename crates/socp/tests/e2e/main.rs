@@ -25,6 +25,7 @@ mod demo;
 mod files;
 mod hostile_peer;
 mod hostile_stage;
+mod keyring;
 mod keys;
 mod leaving;
 mod letter;

@@ -31,7 +31,9 @@ pub(super) async fn register(client: Client, profile: Profile, asker: Asker) -> 
     drop(asker);
     let text = identity.to_text().map_err(ClientError::from)?;
     client.set_password(new.clone(), text).await?;
-    password::keep_here(&profile, present, new).await?;
+    if !password::stays_in_keyring(&profile) {
+        password::keep_here(&profile, present, new).await?;
+    }
     let name = name_of(profile.identity());
     let server = profile.last_server()?.unwrap_or_default();
     Ok(format!(
