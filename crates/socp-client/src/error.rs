@@ -10,7 +10,7 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// The directory holds no identity.
-    #[error("there is no identity in {}; make one with `socp register`", dir.display())]
+    #[error("there is no identity in {}; make one with `socp register`, or fetch yours with `socp login NAME`", dir.display())]
     NoIdentity {
         /// The profile directory.
         dir: PathBuf,
@@ -60,6 +60,14 @@ pub enum ClientError {
     /// The password does not open the key.
     #[error("wrong password, or the key file was altered")]
     WrongPassword,
+    /// The platform's keyring is of no use.
+    #[error("cannot {what} the keyring of this machine: {why}")]
+    Keyring {
+        /// What was tried.
+        what: &'static str,
+        /// Why not, and what to do.
+        why: String,
+    },
     /// No password where one is wanted.
     #[error("the new password is empty; nothing was changed")]
     EmptyPassword,

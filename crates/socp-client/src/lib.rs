@@ -42,7 +42,7 @@ pub use error::ClientError;
 pub use files::OutgoingFile;
 pub use link::{ServerUrl, connect};
 pub use login::log_in;
-pub use profile::{CardOutcome, Identity, Profile, ServerAlarm, Verdict};
+pub use profile::{AtRest, CardOutcome, Identity, Profile, Protection, ServerAlarm, Verdict};
 pub use rotation::{NewKeys, Replaced};
 pub use safe_text::is_hostile;
 pub use socp_core::client::channel::CHANNEL_ID;

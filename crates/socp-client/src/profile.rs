@@ -1,12 +1,13 @@
 //! A profile: one identity, the keys of everyone met, the servers used.
 //!
-//! A directory with mode 0700 holds `profile.db` and, where no password protects the keys, `unlock.key`: 32 random bytes
-//! with mode 0600 that open them. The database never holds a secret in the clear. Several programs may use one profile at
+//! A directory with mode 0700 holds `profile.db`. What opens the keys in it is a password, or 32 random bytes: in the
+//! platform's keyring, or beside it in `unlock.key` with mode 0600. The database never holds a secret in the clear. Several programs may use one profile at
 //! once.
 
 mod alarms;
 mod cards;
 mod identity;
+mod keyring;
 mod schema;
 mod tls;
 mod trust;
@@ -16,12 +17,12 @@ pub use alarms::{ServerAlarm, Verdict};
 pub use cards::CardOutcome;
 pub use identity::Identity;
 pub(crate) use identity::generate_key;
+pub use unlock::{AtRest, Protection};
 
 use crate::error::ClientError;
 use identity::SealedKeys;
 use rusqlite::{Connection, OptionalExtension as _, Row, TransactionBehavior, params};
 use socp_core::client::{ServerPin, UserPin};
-use socp_crypto::Password;
 use socp_proto::{KeyText, ServerId};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -56,14 +57,14 @@ impl Profile {
     ///
     /// # Errors
     /// As [`Profile::open`] and [`Profile::create`].
-    pub fn open_or_create(
+    pub fn open_or_create<'a>(
         dir: &Path,
         name: Option<&str>,
         display_name: Option<&str>,
-        password: Option<&Password>,
+        protection: impl Into<Protection<'a>>,
     ) -> Result<Self, ClientError> {
         match Self::open(dir) {
-            Err(ClientError::NoIdentity { .. }) => Self::create(dir, name, display_name, password),
+            Err(ClientError::NoIdentity { .. }) => Self::create(dir, name, display_name, protection),
             opened => opened,
         }
     }

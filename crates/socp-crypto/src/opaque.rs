@@ -55,7 +55,13 @@ impl CipherSuite for Suite {
 
 /// Argon2id as the table above has it.
 #[derive(Default)]
-struct Stretching;
+struct Stretching {
+    kept: Cell<Stretched>,
+}
+
+/// What the password of one account was stretched to, for whoever logs in with it again and again.
+#[derive(Default)]
+pub struct Stretched(Option<[Zeroizing<Vec<u8>>; 2]>);
 
 thread_local! {
     static STRETCHED_COUNT: Cell<u64> = const { Cell::new(0) };
@@ -69,11 +75,21 @@ pub fn stretched_count() -> u64 {
 
 impl opaque_ke::ksf::Ksf for Stretching {
     fn hash<L: ArrayLength<u8>>(&self, input: GenericArray<u8, L>) -> Result<GenericArray<u8, L>, InternalError> {
-        STRETCHED_COUNT.set(STRETCHED_COUNT.get().saturating_add(1));
         let input = Zeroizing::new(input.to_vec());
         let mut output = GenericArray::default();
-        argon2id(&input, &[0; STRETCHING_SALT_BYTES], STRETCHING, output.as_mut_slice())
-            .map_err(|_| InternalError::KsfError)?;
+        let kept = self.kept.take();
+        match &kept.0 {
+            Some([before, stretched]) if *before == input && stretched.len() == output.len() => {
+                output.copy_from_slice(stretched);
+                self.kept.set(kept);
+            }
+            Some(_) | None => {
+                STRETCHED_COUNT.set(STRETCHED_COUNT.get().saturating_add(1));
+                argon2id(&input, &[0; STRETCHING_SALT_BYTES], STRETCHING, output.as_mut_slice())
+                    .map_err(|_| InternalError::KsfError)?;
+                self.kept.set(Stretched(Some([input, Zeroizing::new(output.to_vec())])));
+            }
+        }
         Ok(output)
     }
 }
@@ -257,7 +273,8 @@ impl Registration {
     ) -> Result<(payload::PasswordRecord, ExportKey), CryptoError> {
         let response = RegistrationResponse::deserialize(&response.bytes()).map_err(fault)?;
         let named = server_identity(server);
-        let parameters = ClientRegistrationFinishParameters::new(identifiers(&named), Some(&Stretching));
+        let stretching = Stretching::default();
+        let parameters = ClientRegistrationFinishParameters::new(identifiers(&named), Some(&stretching));
         let finished = self
             .state
             .finish(
@@ -304,13 +321,30 @@ impl Login {
         server: &ServerId,
         response: &payload::CredentialResponse,
     ) -> Result<(payload::CredentialFinalization, ExportKey), CryptoError> {
+        self.finish_again(server, response, &mut Stretched::default())
+    }
+
+    /// The same, without stretching a password that was stretched for the same account before.
+    ///
+    /// # Errors
+    /// As [`Login::finish`].
+    pub fn finish_again(
+        self,
+        server: &ServerId,
+        response: &payload::CredentialResponse,
+        kept: &mut Stretched,
+    ) -> Result<(payload::CredentialFinalization, ExportKey), CryptoError> {
         let response = CredentialResponse::deserialize(&response.bytes()).map_err(fault)?;
         let named = server_identity(server);
-        let parameters = ClientLoginFinishParameters::new(None, identifiers(&named), Some(&Stretching));
+        let stretching = Stretching {
+            kept: Cell::new(std::mem::take(kept)),
+        };
+        let parameters = ClientLoginFinishParameters::new(None, identifiers(&named), Some(&stretching));
         // 3DH draws nothing in its last step.
         let mut rng = ChaCha20Rng::from_seed([0; 32]);
         let password = self.password.expose().as_bytes();
         let finished = self.state.finish(&mut rng, password, response, parameters);
+        *kept = stretching.kept.take();
         let finished = finished.map_err(login_fault)?;
         let export = ExportKey(SecretBytes::new(finished.export_key.to_vec()));
         Ok((message(&finished.message.serialize())?, export))

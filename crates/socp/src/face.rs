@@ -11,9 +11,7 @@ use tokio::task::spawn_blocking;
 
 /// Connects as the profile's user until the user leaves, takes files, and remembers the server.
 pub(crate) async fn connect(common: &Common, downloads: Downloads) -> Result<(Client, EventStream)> {
-    let unlocked = unlock(common).await?;
-    let options = Options::lasting(unlocked.server.clone()).keeping_files(downloads);
-    unlocked.connect(options).await
+    unlock(common).await?.stay(downloads).await
 }
 
 /// A profile that is ready to connect.
@@ -42,6 +40,12 @@ impl Unlocked {
     /// The profile, for what needs no connection.
     pub(crate) fn profile(&self) -> Profile {
         self.profile.clone()
+    }
+
+    /// Connects until the user leaves, and takes files.
+    pub(crate) async fn stay(self, downloads: Downloads) -> Result<(Client, EventStream)> {
+        let options = Options::lasting(self.server.clone()).keeping_files(downloads);
+        self.connect(options).await
     }
 
     async fn connect(self, options: Options) -> Result<(Client, EventStream)> {
@@ -161,6 +165,11 @@ pub(crate) fn server_if_any(common: &Common, profile: &Profile) -> Result<Option
 pub(crate) fn server_without_profile(common: &Common) -> Result<ServerUrl> {
     let url = chosen_server(common)?.ok_or_else(no_server)?;
     Ok(ServerUrl::parse(&url)?)
+}
+
+/// Whether a server is named, where there is no profile yet.
+pub(crate) fn is_server_chosen(common: &Common) -> Result<bool> {
+    Ok(chosen_server(common)?.is_some())
 }
 
 fn chosen_server(common: &Common) -> Result<Option<String>> {

@@ -1,6 +1,7 @@
 //! Who a profile is: two sealed private keys, their history, and how the whole of it leaves and enters (PROTOCOL II.13).
 
-use super::unlock::Lock;
+use super::keyring::Entry;
+use super::unlock::{AtRest, Lock, Protection};
 use super::{Profile, damaged, schema};
 use crate::error::ClientError;
 use crate::safe_text::{is_hostile, is_joiner};
@@ -71,11 +72,25 @@ pub(super) struct SealedKeys {
     enc: Option<SealedKey>,
     /// Newest first.
     old_enc: Vec<SealedKey>,
+    /// Where in the platform's keyring the secret is that opens them, if there.
+    entry: Option<Entry>,
 }
 
 impl SealedKeys {
     pub(super) fn needs_password(&self) -> bool {
         self.sign.needs_password()
+    }
+
+    pub(super) fn entry(&self) -> Option<&Entry> {
+        self.entry.as_ref()
+    }
+
+    fn at_rest(&self) -> AtRest {
+        match (self.needs_password(), &self.entry) {
+            (true, _) => AtRest::Password,
+            (false, Some(_)) => AtRest::Keyring,
+            (false, None) => AtRest::File,
+        }
     }
 
     fn seal(keys: &UserKeys, lock: &Lock<'_>) -> Result<Self, ClientError> {
@@ -88,6 +103,7 @@ impl SealedKeys {
                 .iter()
                 .map(|key| lock.seal(key))
                 .collect::<Result<_, _>>()?,
+            entry: lock.entry().cloned(),
         })
     }
 
@@ -111,15 +127,15 @@ impl Profile {
     /// signing key, so that nobody else can keep it from its owner (PROTOCOL I.6).
     ///
     /// # Errors
-    /// [`ClientError::AlreadyRegistered`] if there is one; whatever is wrong with the names or the directory.
-    pub fn create(
+    /// [`ClientError::AlreadyRegistered`] if there is one; whatever is wrong with the names, the directory or the keyring.
+    pub fn create<'a>(
         dir: &Path,
         name: Option<&str>,
         display_name: Option<&str>,
-        password: Option<&Password>,
+        protection: impl Into<Protection<'a>>,
     ) -> Result<Self, ClientError> {
         check_names(name, display_name)?;
-        Self::add(dir, password, || {
+        Self::add(dir, protection.into(), || {
             let keys = generate_keys()?;
             Ok(FullIdentity {
                 user_id: UserId::made_from(Fingerprint::of(keys.sign.public_key().spki_der())),
@@ -131,18 +147,22 @@ impl Profile {
         })
     }
 
-    /// Makes a profile of an identity that comes from elsewhere. `password` is the new profile's; an empty one is none.
+    /// Makes a profile of an identity that comes from elsewhere. A password is the new profile's; an empty one is none.
     ///
     /// # Errors
     /// As [`Profile::create`].
-    pub fn import(dir: &Path, identity: FullIdentity, password: Option<&Password>) -> Result<Self, ClientError> {
+    pub fn import<'a>(
+        dir: &Path,
+        identity: FullIdentity,
+        protection: impl Into<Protection<'a>>,
+    ) -> Result<Self, ClientError> {
         check_names(identity.name.as_deref(), identity.display_name.as_deref())?;
-        Self::add(dir, password, || Ok(identity))
+        Self::add(dir, protection.into(), || Ok(identity))
     }
 
     fn add(
         dir: &Path,
-        password: Option<&Password>,
+        protection: Protection<'_>,
         make: impl FnOnce() -> Result<FullIdentity, ClientError>,
     ) -> Result<Self, ClientError> {
         schema::make_dir(dir)?;
@@ -150,13 +170,28 @@ impl Profile {
         refuse_second(dir, &database)?;
         let full = make()?;
         let identity = Identity::of(&full);
-        // Held until the identity is stored, so that of two programs only one makes one.
-        let transaction = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        refuse_second(dir, &transaction)?;
-        let sealed = SealedKeys::seal(&full.keys, &Lock::make(dir, password)?)?;
-        write(&transaction, &identity, &sealed)?;
-        transaction.commit()?;
-        Ok(Self::with(dir, database, identity, sealed))
+        // A keyring may wait for a person, and nothing is locked meanwhile.
+        let in_keyring = match protection {
+            Protection::Keyring => Some(Lock::make(dir, protection, &identity.user_id)?),
+            Protection::Password(_) | Protection::File => None,
+        };
+        let stored = store_first(
+            dir,
+            &mut database,
+            &full.keys,
+            &identity,
+            (protection, in_keyring.as_ref()),
+        );
+        if let (Err(_), Some(lock)) = (&stored, &in_keyring) {
+            lock.take_back();
+        }
+        Ok(Self::with(dir, database, identity, stored?))
+    }
+
+    /// What protects the private keys.
+    #[must_use]
+    pub fn at_rest(&self) -> AtRest {
+        self.sealed.at_rest()
     }
 
     /// Whether [`Profile::unlock`] wants a password.
@@ -170,7 +205,7 @@ impl Profile {
     /// # Errors
     /// [`ClientError::PasswordNeeded`], [`ClientError::WrongPassword`], or whatever is wrong with the files.
     pub fn unlock(&self, password: Option<&Password>) -> Result<UserKeys, ClientError> {
-        let lock = Lock::of(&self.dir, &self.sealed.sign, password)?;
+        let lock = Lock::of(&self.dir, &self.sealed, password)?;
         let keys = self.sealed.open(&lock)?;
         if keys.public_pair() != self.identity.pair() {
             return Err(damaged(&self.dir, "the private keys do not belong to the public ones"));
@@ -201,31 +236,40 @@ impl Profile {
             return Err(ClientError::EmptyPassword);
         }
         let keys = self.unlock(present)?;
-        let sealed = SealedKeys::seal(&keys, &Lock::make(&self.dir, Some(new))?)?;
+        let sealed = SealedKeys::seal(&keys, &Lock::Password(new))?;
         let mut database = self.lock();
         let transaction = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let stored = read(&self.dir, &transaction)?.map(|(stored, _)| stored);
         if stored.as_ref() != Some(&self.identity) {
             return Err(ClientError::KeysChangedMeanwhile);
         }
-        transaction.execute_batch("DELETE FROM identity; DELETE FROM old_enc_keys;")?;
+        erase(&transaction)?;
         write(&transaction, &self.identity, &sealed)?;
         transaction.commit()?;
         drop(database);
-        Lock::forget_secret(&self.dir)?;
+        self.forget_secret()?;
         Ok(Self { sealed, ..self.clone() })
+    }
+
+    /// Nothing is sealed with the stored secret any more, and what was is not to be opened again.
+    fn forget_secret(&self) -> Result<(), ClientError> {
+        match self.sealed.entry() {
+            Some(entry) => entry.forget(),
+            None => Lock::forget_secret(&self.dir),
+        }
     }
 
     /// Removes the identity and everything else that this profile knows; the directory stays, and what is not ours in it.
     ///
     /// # Errors
-    /// [`ClientError::File`] if a file cannot be removed.
+    /// [`ClientError::File`] if a file cannot be removed; [`ClientError::Keyring`].
     pub fn remove(self) -> Result<(), ClientError> {
         let dir = self.dir.clone();
+        self.forget_secret()?;
         // The last handle closes the database.
         drop(self);
         let database = ["", "-wal", "-shm"].map(|end| format!("{}{end}", schema::FILE));
-        for name in database.into_iter().chain([super::unlock::FILE.to_owned()]) {
+        for name in database {
             let path = dir.join(name);
             match std::fs::remove_file(&path) {
                 Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
@@ -252,7 +296,7 @@ impl Profile {
         history: KeyHistory,
         password: Option<&Password>,
     ) -> Result<Self, ClientError> {
-        let lock = Lock::of(&self.dir, &self.sealed.sign, password)?;
+        let lock = Lock::of(&self.dir, &self.sealed, password)?;
         keys.old_enc.truncate(OLD_ENC_KEYS_COUNT_MAX);
         let PublicPair { pubkey, enc_pubkey } = keys.public_pair();
         let identity = Identity {
@@ -268,7 +312,7 @@ impl Profile {
         if present.as_ref() != Some(&self.identity) {
             return Err(ClientError::KeysChangedMeanwhile);
         }
-        transaction.execute_batch("DELETE FROM identity; DELETE FROM old_enc_keys;")?;
+        erase(&transaction)?;
         write(&transaction, &identity, &sealed)?;
         transaction.commit()?;
         drop(database);
@@ -341,6 +385,36 @@ fn refuse_second(dir: &Path, database: &Connection) -> Result<(), ClientError> {
     }
 }
 
+/// Stores an identity where there is none.
+fn store_first(
+    dir: &Path,
+    database: &mut Connection,
+    keys: &UserKeys,
+    identity: &Identity,
+    (protection, in_keyring): (Protection<'_>, Option<&Lock<'_>>),
+) -> Result<SealedKeys, ClientError> {
+    // Held until the identity is stored, so that of two programs only one makes one.
+    let transaction = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    refuse_second(dir, &transaction)?;
+    let sealed = match in_keyring {
+        Some(lock) => SealedKeys::seal(keys, lock)?,
+        None => SealedKeys::seal(keys, &Lock::make(dir, protection, &identity.user_id)?)?,
+    };
+    write(&transaction, identity, &sealed)?;
+    transaction.commit()?;
+    Ok(sealed)
+}
+
+/// Makes room for another identity, or the same under another lock.
+fn erase(database: &Transaction<'_>) -> Result<(), ClientError> {
+    database.execute_batch("DELETE FROM identity; DELETE FROM old_enc_keys;")?;
+    database.execute("DELETE FROM settings WHERE name = ?1", [ENTRY_SETTING])?;
+    Ok(())
+}
+
+/// The setting that names the entry of the keyring.
+const ENTRY_SETTING: &str = "keyring_entry";
+
 fn write(database: &Transaction<'_>, identity: &Identity, sealed: &SealedKeys) -> Result<(), ClientError> {
     let history = identity.history.as_ref().map(serde_json::to_string).transpose();
     database.execute(
@@ -357,6 +431,10 @@ fn write(database: &Transaction<'_>, identity: &Identity, sealed: &SealedKeys) -
             history.map_err(|error| ClientError::Unwritable(error.to_string()))?,
         ],
     )?;
+    if let Some(entry) = sealed.entry() {
+        let statement = "INSERT INTO settings(name, value) VALUES (?1, ?2)";
+        database.execute(statement, [ENTRY_SETTING, entry.as_str()])?;
+    }
     for old in &sealed.old_enc {
         database.execute("INSERT INTO old_enc_keys(sealed_key) VALUES (?1)", [old.to_json()?])?;
     }
@@ -373,7 +451,13 @@ pub(super) fn read(dir: &Path, database: &Connection) -> Result<Option<(Identity
     let mut query = database.prepare("SELECT sealed_key FROM old_enc_keys ORDER BY number")?;
     let old = query.query_map([], |row| row.get::<_, String>(0))?;
     let old_enc = old.map(|text| Ok(SealedKey::from_json(&text?)?));
+    let mut query = database.prepare("SELECT value FROM settings WHERE name = ?1")?;
+    let entry = query
+        .query_row([ENTRY_SETTING], |row| row.get::<_, String>(0))
+        .optional()?;
+    let entry = entry.map(Entry::parse).transpose();
     let sealed = SealedKeys {
+        entry: entry.map_err(|what| damaged(dir, &what))?,
         sign: SealedKey::from_json(&sign)?,
         enc: enc.as_deref().map(SealedKey::from_json).transpose()?,
         old_enc: old_enc.collect::<Result<_, ClientError>>()?,

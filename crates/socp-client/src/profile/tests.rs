@@ -2,7 +2,7 @@
 
 use super::*;
 use socp_core::client::{Alarm, Teller, TrustNews};
-use socp_crypto::FullIdentity;
+use socp_crypto::{FullIdentity, Password};
 use socp_proto::{Card, CardFingerprint, KeyHistory, KeyText, UserId};
 
 /// What undoes each migration but the first.

@@ -256,6 +256,22 @@ fn what_is_drawn_from_these_seeds_is_what_the_vectors_say() {
 }
 
 #[test]
+fn what_was_stretched_serves_the_same_account_again_and_no_other() {
+    let (setup, server) = (setup(1), server("a"));
+    let (record, _) = register(&setup, "a", "id:u", "right");
+    let (other, _) = register(&setup, "a", "id:v", "right");
+    let mut kept = Stretched::default();
+    for (account, record, expected) in [("id:u", &record, 1), ("id:u", &record, 0), ("id:v", &other, 1)] {
+        let (login, request) = Login::begin(password("right")).unwrap();
+        let (response, state) = setup.begin_login(&server, account, Some(record), &request).unwrap();
+        let before = stretched_count();
+        let (finalization, _) = login.finish_again(&server, &response, &mut kept).unwrap();
+        assert_eq!(stretched_count() - before, expected, "{account}");
+        finish_login(&state, &finalization).unwrap();
+    }
+}
+
+#[test]
 #[ignore = "writes vectors/opaque.json"]
 fn write_the_vectors() {
     let about = "OPAQUE with this protocol's parameters: what client and server keep and say, and what comes of it.";

@@ -10,7 +10,7 @@
 //! | `machine` | how fast this machine signs now |
 //! | `content` | users, and messages made ahead |
 //! | `wire`, `link`, `flight` | one link; what runs on it; messages under way |
-//! | `stage`, `messages`, `crowd` | what scenarios share, and the scenarios |
+//! | `stage`, `messages`, `crowd`, `login` | what scenarios share, and the scenarios |
 //! | `figures` | what came of it |
 
 mod content;
@@ -18,6 +18,7 @@ mod crowd;
 mod figures;
 mod flight;
 mod link;
+mod login;
 mod machine;
 mod messages;
 mod proc;
@@ -50,7 +51,7 @@ const NATIVE_CAPS: [&str; 2] = ["delegate/1", "presence/1"];
 ///
 /// Server and generator run as processes of their own; processor time is reported for each. `dm`: pairs of an author and
 /// a reader at one server. `mesh`: the same across two or three servers. `channel`: one author, whose messages go to all
-/// clients. `idle`: connections that say nothing. `storm`: users who all come back at once.
+/// clients. `idle`: connections that say nothing. `storm`: users who all come back at once. `login`: logins with a password.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct BenchArgs {
@@ -65,7 +66,7 @@ pub(crate) struct BenchArgs {
     /// Whether the servers check content signatures; those are then made ahead, five milliseconds each, and kept
     #[arg(long, default_value = "on")]
     verify_content: Switch,
-    /// dm, mesh: pairs [default: 4]; else clients [default: 100]
+    /// dm, mesh: pairs [default: 4]; login: accounts [default: 16]; else clients [default: 100]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     clients: Option<u32>,
     /// Speak TLS, with certificates that the servers make themselves
@@ -97,6 +98,7 @@ const EXAMPLES: &str = "Example:
   socp bench dm --verify-content off --rate 500
   socp bench channel --clients 1000 --json
   socp bench idle --clients 1000
+  socp bench login --seconds 60
   socp bench dm --server ws://127.0.0.1:8765 --pid 4711";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -106,6 +108,7 @@ enum Scenario {
     Channel,
     Idle,
     Storm,
+    Login,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -135,6 +138,7 @@ impl BenchArgs {
         let default = match self.scenario {
             Scenario::Dm | Scenario::Mesh => 4,
             Scenario::Channel | Scenario::Idle | Scenario::Storm => 100,
+            Scenario::Login => 16,
         };
         usize::try_from(self.clients.unwrap_or(default)).unwrap_or(usize::MAX)
     }
@@ -168,6 +172,9 @@ impl BenchArgs {
             (Scenario::Mesh, _) => bail!("a mesh has 2 or 3 servers"),
             (_, None | Some(1)) => {}
             (_, Some(_)) => bail!("only mesh has several servers; leave --servers out"),
+        }
+        if self.tls && self.scenario == Scenario::Login {
+            bail!("login measures without TLS; leave --tls out");
         }
         if self.tls && server.is_some() {
             bail!("--tls is for servers that are started here; with --server say wss://…#PIN");
@@ -224,6 +231,10 @@ async fn perform(args: &BenchArgs, server: Option<ServerUrl>) -> Result<Figures>
             let manner = ServerManner {
                 verify_content: verifies,
                 has_tls: args.tls,
+                accept: match args.scenario {
+                    Scenario::Login => "proof",
+                    Scenario::Dm | Scenario::Mesh | Scenario::Channel | Scenario::Idle | Scenario::Storm => "signed",
+                },
             };
             tokio::task::spawn_blocking(move || start(&dir, count, manner)).await??
         }
@@ -254,13 +265,14 @@ async fn measure(stage: &Stage, args: &BenchArgs) -> Result<Figures> {
         Scenario::Channel => messages::channel(stage, args).await,
         Scenario::Idle => crowd::idle(stage, args).await,
         Scenario::Storm => crowd::storm(stage, args).await,
+        Scenario::Login => login::login(stage, args).await,
     }
 }
 
 fn server_count(args: &BenchArgs) -> u8 {
     match args.scenario {
         Scenario::Mesh => args.servers.unwrap_or(2),
-        Scenario::Dm | Scenario::Channel | Scenario::Idle | Scenario::Storm => 1,
+        Scenario::Dm | Scenario::Channel | Scenario::Idle | Scenario::Storm | Scenario::Login => 1,
     }
 }
 

@@ -1,22 +1,26 @@
 //! `socp chat`: a conversation, line by line.
 
+mod account;
+mod ask;
 mod edit;
 mod input;
 mod screen;
 
 use crate::cli::Common;
 use crate::commands::file::{self, Quarters};
-use crate::face::{asked_to_stop, connect};
+use crate::commands::serve::stop_signal;
+use crate::face::unlock;
 use crate::show;
 use crate::transfer::Receiving;
+use ask::Asker;
 use clap::Args;
 use color_eyre::eyre::{Result, bail};
 use edit::Terminal;
 use input::{Line, Typed, parse};
 use screen::Screen;
 use socp_client::{
-    ChannelReport, Client, ClientError, Event, EventStream, FileProgress, FileReport, OutgoingFile, Person, Receipt,
-    Source,
+    ChannelReport, Client, ClientError, Event, EventStream, FileProgress, FileReport, OutgoingFile, Person, Profile,
+    Receipt, Source,
 };
 use std::io;
 use std::path::PathBuf;
@@ -40,24 +44,30 @@ pub(crate) struct ChatArgs {
 /// News of files on their way out that may wait to be shown.
 const NEWS_COUNT_MAX: usize = 16;
 
-const HELP: &str = "/list  /tell <user> <text> (or /msg)  /all <text>  /file <user|all> <path>  /help  /quit; a line without a slash goes to whom you told last";
+const HELP: &str = "/list  /tell <user> <text> (or /msg)  /all <text>  /file <user|all> <path>  /register  /login <name>  /help  /quit; a line without a slash goes to whom you told last";
 
 pub(crate) async fn run(args: ChatArgs, common: &Common) -> Result<()> {
     // Lines are all there is for now, with or without `--plain`.
     tracing::debug!(plain = args.plain, "chat");
     let size_max = args.receiving.size_max(common)?;
-    let (client, mut events) = connect(common, args.receiving.downloads(common)?).await?;
+    let downloads = args.receiving.downloads(common)?;
+    let unlocked = unlock(common).await?;
+    let profile = unlocked.profile();
+    let (client, mut events) = unlocked.stay(downloads).await?;
+    // Before the editor begins, which puts back what it has found when a line is done.
+    let stopping = stop_signal()?;
     let (lines, terminal) = typed_lines(common.json);
     let (news, transfers) = mpsc::channel(NEWS_COUNT_MAX);
     let mut chat = Chat {
         client: client.clone(),
+        profile,
         size_max,
         news,
         screen: Screen::new(common.json, terminal),
         sending: JoinSet::new(),
         partner: None,
     };
-    let talked = chat.talk(&mut events, lines, transfers).await;
+    let talked = chat.talk(&mut events, lines, transfers, stopping).await;
     // Whatever ended it: what arrived in part is removed, and its author is told.
     client.close().await;
     talked?;
@@ -102,6 +112,8 @@ enum Sending {
         result: Result<ChannelReport, ClientError>,
     },
     File(Result<(Source, FileReport)>),
+    /// A password was set, or not.
+    Password(Result<String>),
 }
 
 /// Something about a file on its way out.
@@ -112,6 +124,7 @@ enum News {
 
 struct Chat {
     client: Client,
+    profile: Profile,
     screen: Screen,
     /// Largest file to send in bytes.
     size_max: u64,
@@ -128,10 +141,10 @@ impl Chat {
         events: &mut EventStream,
         mut lines: Lines,
         mut transfers: mpsc::Receiver<News>,
+        stopping: impl Future<Output = ()>,
     ) -> Result<()> {
         self.screen.prompt()?;
         let mut is_ending = false;
-        let stopping = asked_to_stop();
         tokio::pin!(stopping);
         while !is_ending || !self.sending.is_empty() {
             tokio::select! {
@@ -168,6 +181,10 @@ impl Chat {
                 self.screen.remark("NOT_SENT", why)?;
                 Ok(false)
             }
+            Typed::Register(asker) => {
+                self.register(asker);
+                Ok(false)
+            }
             Typed::Interrupt => Ok(true),
         }
     }
@@ -188,6 +205,12 @@ impl Chat {
             Line::Tell { user, text } => self.tell(user, text).await?,
             Line::All(text) => self.tell_all(text).await?,
             Line::File { user, path } => self.send_file(user, path),
+            Line::Register => self.screen.remark("NO_TERMINAL", account::ONLY_WHERE_NOBODY_SEES_IT)?,
+            Line::RegisterWith => self.screen.remark("USAGE", account::ALONE)?,
+            Line::Login(name) => {
+                let why = account::no_login(name, &self.profile)?;
+                self.screen.remark("LOGGED_IN", &why)?;
+            }
             Line::Text(text) => match self.partner.clone() {
                 Some(partner) => self.send(partner, text).await?,
                 None => self.screen.remark("USAGE", "to whom? say /tell <user> <text> first")?,
@@ -271,6 +294,13 @@ impl Chat {
         });
     }
 
+    /// Whoever is asked takes their time, while the conversation goes on.
+    fn register(&mut self, asker: Asker) {
+        let (client, profile) = (self.client.clone(), self.profile.clone());
+        self.sending
+            .spawn(async move { Sending::Password(account::register(client, profile, asker).await) });
+    }
+
     fn on_news(&self, news: News) -> Result<()> {
         match news {
             News::Hint(text) => self.screen.hint(&text),
@@ -289,6 +319,10 @@ impl Chat {
             },
             Sending::File(Ok((source, report))) => self.screen.file_sent(&source, &report),
             Sending::File(Err(error)) => self.screen.remark("NOT_SENT", &format!("file not sent: {error:#}")),
+            Sending::Password(Ok(said)) => self.screen.hint(&said),
+            Sending::Password(Err(error)) => self
+                .screen
+                .remark("PASSWORD", &format!("no password was set: {error:#}")),
             Sending::Channel { text, result } => match result {
                 Ok(report) => self.screen.sent_to_all(&text, &report),
                 Err(error) => self

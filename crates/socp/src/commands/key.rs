@@ -13,7 +13,7 @@ use crate::{face, out};
 use clap::{Args, Subcommand};
 use color_eyre::eyre::{Result, eyre};
 use serde_json::json;
-use socp_client::{Alarm, Person, Profile, Replaced, ServerUrl, Standing, UserPin, resolve};
+use socp_client::{Alarm, AtRest, Person, Profile, Replaced, ServerUrl, Standing, UserPin, resolve};
 use socp_proto::{Fingerprint, UserId};
 use std::path::PathBuf;
 
@@ -116,6 +116,9 @@ enum KeyCommand {
         /// Protect the new profile by no password; whoever can read its directory then has the keys
         #[arg(long)]
         no_password: bool,
+        /// Protect the new profile by the platform's keyring
+        #[arg(long, conflicts_with = "no_password")]
+        keyring: bool,
     },
     /// Your contact card: whoever adds it needs no server to know your key
     #[command(after_help = "Example:\n  socp key card --qr")]
@@ -211,7 +214,11 @@ pub(crate) async fn run(args: KeyArgs, common: &Common) -> Result<()> {
         KeyCommand::Revoke { yes } => change::revoke(yes, common).await,
         KeyCommand::Delete { yes, and_profile } => change::delete(yes, and_profile, common).await,
         KeyCommand::Export { file } => transfer::export(&file, common),
-        KeyCommand::Import { file, no_password } => transfer::import(&file, no_password, common),
+        KeyCommand::Import {
+            file,
+            no_password,
+            keyring,
+        } => transfer::import(&file, no_password, keyring, common),
         KeyCommand::Verify { user, told, undo } => {
             let profile = open()?;
             let pin = find(&user, profile.pins()?)?;
@@ -261,6 +268,7 @@ fn show(profile: &Profile, json: bool) -> Result<()> {
             "enc_fingerprint": identity.enc_pubkey.fingerprint().to_string(),
             "version": identity.version(),
             "revoked": identity.is_revoked(),
+            "at_rest": name_of(profile.at_rest()),
         }))?);
     }
     out::line(&format!("user id      {}", identity.user_id))?;
@@ -274,7 +282,21 @@ fn show(profile: &Profile, json: bool) -> Result<()> {
     }
     let state = if identity.is_revoked() { " (withdrawn)" } else { "" };
     out::line(&format!("version      {}{state}", identity.version()))?;
+    let at_rest = match profile.at_rest() {
+        AtRest::Password => "a password",
+        AtRest::File => "nothing but the profile directory",
+        AtRest::Keyring => "this machine's keyring",
+    };
+    out::line(&format!("protected by {at_rest}"))?;
     alarm::lines(profile)?.iter().try_for_each(|line| Ok(out::line(line)?))
+}
+
+fn name_of(at_rest: AtRest) -> &'static str {
+    match at_rest {
+        AtRest::Password => "password",
+        AtRest::File => "file",
+        AtRest::Keyring => "keyring",
+    }
 }
 
 fn find(text: &str, pins: Vec<UserPin>) -> Result<UserPin> {

@@ -1,5 +1,6 @@
 //! `socp login`: one's identity, fetched from the server with a password.
 
+use super::register::protection;
 use crate::cli::Common;
 use crate::{face, out, password};
 use clap::Args;
@@ -14,10 +15,13 @@ use tokio::task::spawn_blocking;
   socp login alice --server ws://127.0.0.1:8765
   echo 'the password' | socp login alice --server ws://127.0.0.1:8765 --password-stdin
 
-The profile that this makes is protected by the same password. Where one exists already, nothing is changed.")]
+The profile that this makes is protected by the same password, or by the platform's keyring with --keyring. Where one exists already, nothing is changed.")]
 pub(crate) struct LoginArgs {
     /// Your name at that server, or your user id
     user: String,
+    /// Protect the profile by the platform's keyring instead of the password
+    #[arg(long)]
+    keyring: bool,
 }
 
 pub(crate) async fn run(args: LoginArgs, common: &Common) -> Result<()> {
@@ -26,7 +30,8 @@ pub(crate) async fn run(args: LoginArgs, common: &Common) -> Result<()> {
     let server = face::server_without_profile(common)?;
     let password = password::for_login(common)?;
     let identity = log_in(&server, &args.user, password.clone()).await?;
-    let profile = spawn_blocking(move || Profile::import(&dir, identity, Some(&password))).await??;
+    let profile =
+        spawn_blocking(move || Profile::import(&dir, identity, protection(args.keyring, Some(&password)))).await??;
     profile.remember_server(&server)?;
     let identity = profile.identity();
     if common.json {

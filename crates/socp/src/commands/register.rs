@@ -7,7 +7,7 @@ use crate::{face, out, password};
 use clap::Args;
 use color_eyre::eyre::Result;
 use serde_json::json;
-use socp_client::{Profile, ServerUrl};
+use socp_client::{Profile, Protection, ServerUrl};
 use socp_crypto::Password;
 use tokio::task::spawn_blocking;
 
@@ -15,6 +15,7 @@ use tokio::task::spawn_blocking;
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
   socp register --name alice --display 'Alice L.' --server ws://127.0.0.1:8765
+  socp register --name alice --keyring
 
 With a password and a server, the server keeps your identity, sealed so that only the password opens it: \
 `socp login alice` fetches it onto another machine. The server never sees the password.")]
@@ -28,6 +29,9 @@ pub(crate) struct RegisterArgs {
     /// Do not ask for a password; whoever can read the profile directory then has the key
     #[arg(long, conflicts_with = "password_stdin")]
     no_password: bool,
+    /// Protect the profile by the platform's keyring; a password is then the server's alone
+    #[arg(long, conflicts_with = "no_password")]
+    keyring: bool,
 }
 
 pub(crate) async fn run(args: RegisterArgs, common: &Common) -> Result<()> {
@@ -35,7 +39,9 @@ pub(crate) async fn run(args: RegisterArgs, common: &Common) -> Result<()> {
     // An address that is none is found before anything is made.
     let server = common.server.as_deref().map(ServerUrl::parse).transpose()?;
     refuse_second(&dir)?;
-    let password = if args.no_password {
+    // With a keyring a password is for a server only.
+    let has_use = !args.keyring || common.password_stdin || face::is_server_chosen(common)?;
+    let password = if args.no_password || !has_use {
         None
     } else {
         password::for_new_key(common)?
@@ -44,7 +50,7 @@ pub(crate) async fn run(args: RegisterArgs, common: &Common) -> Result<()> {
     let own = password.clone();
     let profile = spawn_blocking(move || {
         let (name, display) = (args.name.as_deref(), args.display.as_deref());
-        Profile::create(&dir, name, display, own.as_ref())
+        Profile::create(&dir, name, display, protection(args.keyring, own.as_ref()))
     })
     .await??;
     if let Some(server) = server {
@@ -55,6 +61,14 @@ pub(crate) async fn run(args: RegisterArgs, common: &Common) -> Result<()> {
         None => None,
     };
     tell(&profile, registered.as_ref(), common.json)
+}
+
+/// What is to protect a new profile.
+pub(super) fn protection(in_keyring: bool, password: Option<&Password>) -> Protection<'_> {
+    match in_keyring {
+        true => Protection::Keyring,
+        false => password.into(),
+    }
 }
 
 /// Sets the password at the server, if one is known; at which, or why not. The identity is there whatever comes of it.

@@ -14,10 +14,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use tokio_tungstenite::tungstenite::Message;
 
-const PASSWORD: &str = "correct horse battery staple";
+pub(crate) const PASSWORD: &str = "correct horse battery staple";
 
 /// Runs a command with these lines as its input.
-fn with_input(command: &mut Command, lines: &[&str]) -> Output {
+pub(crate) fn with_input(command: &mut Command, lines: &[&str]) -> Output {
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -35,18 +35,18 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-fn good(output: Output) -> String {
+pub(crate) fn good(output: Output) -> String {
     assert!(output.status.success(), "{}", text(&output.stderr));
     text(&output.stdout).trim().to_owned()
 }
 
 /// What a command that must fail says.
-fn bad(output: Output) -> String {
+pub(crate) fn bad(output: Output) -> String {
     assert!(!output.status.success(), "{}", text(&output.stdout));
     text(&output.stderr)
 }
 
-fn socp_with(profile: &Path, args: &[&str]) -> Command {
+pub(crate) fn socp_with(profile: &Path, args: &[&str]) -> Command {
     let mut command = socp();
     command.arg("--profile").arg(profile).args(args);
     command
@@ -67,7 +67,7 @@ fn register(dir: &Path, name: &str, server: &str) -> (PathBuf, serde_json::Value
     (profile, json(&said))
 }
 
-fn login(profile: &Path, server: &str, name: &str, password: &str) -> Output {
+pub(crate) fn login(profile: &Path, server: &str, name: &str, password: &str) -> Output {
     let args = ["--server", server, "--json", "login", name, "--password-stdin"];
     with_input(&mut socp_with(profile, &args), &[password])
 }

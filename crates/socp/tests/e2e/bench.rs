@@ -30,6 +30,21 @@ fn a_short_benchmark_delivers_everything_and_prints_one_object() {
 }
 
 #[test]
+fn logins_are_counted_and_what_a_clock_tells_is_measured() {
+    let line = stdout_of(&mut bench(&["login", "--seconds", "1", "--clients", "2", "--json"]));
+    let figures = json(line.trim_end());
+    assert!(figures["delivered"].as_u64().unwrap() > 0, "{line}");
+    for time in [
+        "challenge_account_ms",
+        "challenge_nobody_ms",
+        "refusal_account_ms",
+        "refusal_nobody_ms",
+    ] {
+        assert!(figures[time].as_f64().is_some_and(|ms| ms > 0.0), "{time} in {line}");
+    }
+}
+
+#[test]
 fn a_running_server_is_measured_and_left_running() {
     let dir = tempfile::tempdir().unwrap();
     let mut server = Served::start(dir.path(), "srv-a", &["--rate-limit", "off", "--accept", "signed"]);
@@ -57,7 +72,13 @@ fn a_running_server_is_measured_and_left_running() {
 
 #[test]
 fn what_cannot_be_measured_is_refused_in_one_line() {
-    let table: [(&[&str], i32, &str); 6] = [
+    let table: [(&[&str], i32, &str); 8] = [
+        (&["login", "--tls"], 1, "login measures without TLS"),
+        (
+            &["login", "--server", "ws://192.0.2.1:1"],
+            1,
+            "login measures a server at 127.0.0.1 only",
+        ),
         (&["nonsense"], 2, "invalid value 'nonsense'"),
         (&["dm", "--clients", "0"], 2, "0 is not in 1..=10000"),
         (&["dm", "--size", "70000"], 2, "a message has 1 to 65536 bytes"),

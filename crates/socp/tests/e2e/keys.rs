@@ -64,8 +64,19 @@ fn an_identity_goes_from_one_profile_to_another_in_one_encrypted_file() {
         profile,
         id: net.alice.id.clone(),
     };
-    let shown = |user: &User| json(&user.run(&["--json", "key", "show"]));
-    assert_eq!(shown(&elsewhere), shown(&net.alice));
+    let shown = |user: &User| {
+        let mut shown = json(&user.run(&["--json", "key", "show"]));
+        // Each profile has its own protection.
+        let at_rest = shown.as_object_mut().unwrap().remove("at_rest");
+        (shown, at_rest)
+    };
+    let [(there, at_rest_there), (here, at_rest_here)] = [shown(&elsewhere), shown(&net.alice)];
+    assert_eq!(there, here);
+    assert_eq!(
+        (at_rest_there, at_rest_here),
+        (Some("password".into()), Some("file".into()))
+    );
+    let shown = |user: &User| shown(user).0;
     assert_ne!(shown(&elsewhere)["pubkey"], shown(&elsewhere)["enc_pubkey"]);
     let at_bob = net.bob.watch(&[]);
     let mut tell = elsewhere.socp(&[

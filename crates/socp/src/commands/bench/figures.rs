@@ -32,6 +32,14 @@ pub(super) struct Figures {
     pub(super) rss_mib: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "short")]
     pub(super) kib_per_client: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "short")]
+    pub(super) challenge_account_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "short")]
+    pub(super) challenge_nobody_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "short")]
+    pub(super) refusal_account_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "short")]
+    pub(super) refusal_nobody_ms: Option<f64>,
     #[serde(serialize_with = "short")]
     pub(super) rsa_sign_per_cpu_s: Option<f64>,
     #[serde(serialize_with = "short")]
@@ -79,6 +87,10 @@ impl Figures {
         );
         row("half arrive within", number(self.p50_ms, " ms"));
         row("99 of 100 arrive within", number(self.p99_ms, " ms"));
+        row("a wrong password: challenge", number(self.challenge_account_ms, " ms"));
+        row("  of nobody's name", number(self.challenge_nobody_ms, " ms"));
+        row("a wrong password: refusal", number(self.refusal_account_ms, " ms"));
+        row("  of nobody's name", number(self.refusal_nobody_ms, " ms"));
         row("resident memory of a server", number(self.rss_mib, " MiB"));
         row("  for each client", number(self.kib_per_client, " KiB"));
         row(

@@ -10,7 +10,9 @@ use socp_crypto::{PrivateKey, PublicKey};
 use socp_proto::limits::FRAME_BYTES_MAX;
 use socp_proto::payload::UserHello;
 use socp_proto::{Capabilities, Draft, ErrorCode, Frame, KeyText, Payload, ServerId, UserId};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
+use tokio::net::TcpSocket;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
@@ -54,6 +56,25 @@ pub(super) async fn connect(server: &Server, user: &UserId, manner: &Manner) -> 
 pub(super) async fn dial(url: &ServerUrl) -> Result<Socket> {
     let unreachable = || format!("cannot connect to {url}");
     let (stream, _binding) = socp_client::connect(url).await.wrap_err_with(unreachable)?;
+    open(url, stream).await
+}
+
+/// From one address of this machine to a server on it.
+pub(super) async fn dial_from(source: Ipv4Addr, url: &ServerUrl, server: SocketAddr) -> Result<Socket> {
+    let connecting = async {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((source, 0).into())?;
+        let stream = socket.connect(server).await?;
+        stream.set_nodelay(true)?;
+        Ok::<_, std::io::Error>(stream)
+    };
+    let stream = connecting.await;
+    let stream = stream.wrap_err_with(|| format!("cannot connect to {url} from {source}"))?;
+    open(url, socp_tls::Stream::Plain(stream)).await
+}
+
+async fn open(url: &ServerUrl, stream: socp_tls::Stream) -> Result<Socket> {
+    let unreachable = || format!("cannot connect to {url}");
     let config = WebSocketConfig::default()
         .max_message_size(Some(FRAME_BYTES_MAX))
         .max_frame_size(Some(FRAME_BYTES_MAX))
@@ -108,7 +129,7 @@ fn let_in(socket: Socket, answer: Payload) -> Result<Client> {
     })
 }
 
-async fn next_frame(socket: &mut Socket) -> Result<Frame> {
+pub(super) async fn next_frame(socket: &mut Socket) -> Result<Frame> {
     loop {
         match socket.next().await {
             Some(Ok(Message::Text(text))) => return Ok(Frame::parse(&text)?),

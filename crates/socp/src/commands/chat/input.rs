@@ -1,5 +1,6 @@
 //! What a typed line means.
 
+use super::ask::Asker;
 use std::io::{self, BufRead, ErrorKind, IsTerminal as _};
 use tokio::sync::mpsc;
 
@@ -16,9 +17,19 @@ pub(super) enum Line<'a> {
     Quit,
     Help,
     List,
-    Tell { user: &'a str, text: &'a str },
+    Tell {
+        user: &'a str,
+        text: &'a str,
+    },
     All(&'a str),
-    File { user: &'a str, path: &'a str },
+    File {
+        user: &'a str,
+        path: &'a str,
+    },
+    Register,
+    /// With something behind it, a password perhaps.
+    RegisterWith,
+    Login(&'a str),
     Text(&'a str),
     Incomplete(&'static str),
     NotYet(&'a str),
@@ -55,7 +66,11 @@ pub(super) fn parse(line: &str) -> Line<'_> {
             },
             None => Line::Incomplete("/file <user|all> <path>"),
         },
-        "register" | "login" | "dbget" | "pubget" | "gshare" | "gmsg" | "group" => Line::NotYet(name),
+        "register" if rest.trim_start().is_empty() => Line::Register,
+        "register" => Line::RegisterWith,
+        "login" if rest.trim_start().is_empty() => Line::Incomplete("/login <name>"),
+        "login" => Line::Login(rest.trim_start()),
+        "dbget" | "pubget" | "gshare" | "gmsg" | "group" => Line::NotYet(name),
         _ => Line::Unknown(name),
     }
 }
@@ -76,9 +91,11 @@ pub(super) fn lines() -> mpsc::Receiver<io::Result<Typed>> {
 }
 
 /// A line as it was read.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Typed {
     Line(String),
+    /// `/register`, where questions can be asked.
+    Register(Asker),
     /// It cannot be what was meant, and why.
     Unusable(&'static str),
     /// Ctrl-C, where it is a key and no signal.
@@ -151,6 +168,11 @@ mod tests {
                 },
             ),
             ("/file bob", Line::Incomplete("/file <user|all> <path>")),
+            ("/register", Line::Register),
+            (" /register ", Line::Register),
+            ("/register my password", Line::RegisterWith),
+            ("/login", Line::Incomplete("/login <name>")),
+            ("/login  bob", Line::Login("bob")),
             ("/nonsense x", Line::Unknown("nonsense")),
             ("/", Line::Unknown("")),
         ];

@@ -2,9 +2,9 @@
 
 use crate::cli::Common;
 use crate::{face, out, password};
-use color_eyre::eyre::{Result, WrapErr as _};
+use color_eyre::eyre::{Result, WrapErr as _, bail};
 use serde_json::json;
-use socp_client::{ClientError, Profile, ServerUrl};
+use socp_client::{AtRest, ClientError, Profile, ServerUrl};
 use socp_crypto::{FullIdentity, Password};
 use tokio::task::spawn_blocking;
 
@@ -15,6 +15,12 @@ pub(super) async fn change(is_here_only: bool, common: &Common) -> Result<()> {
         true => None,
         false => face::server_if_any(common, &profile)?,
     };
+    if stays_in_keyring(&profile) && !is_here_only && server.is_none() {
+        bail!(
+            "the keyring of this machine protects this profile, and no server is known that could have a password; with \
+             --here a password takes the keyring's place"
+        );
+    }
     let present = password::present(common, &profile)?;
     let (opened, locked) = (present.clone(), profile.clone());
     let identity = spawn_blocking(move || locked.full_identity(opened.as_ref())).await??;
@@ -25,17 +31,35 @@ pub(super) async fn change(is_here_only: bool, common: &Common) -> Result<()> {
             format!("the password here is as it was, and no other is known to be set at {server}; to change it here alone add --here")
         })?;
     }
-    let changed = spawn_blocking(move || profile.change_password(present.as_ref(), &new)).await?;
-    changed.wrap_err("the profile keeps its old password")?;
-    tell(server.as_ref(), common.json)
+    if stays_in_keyring(&profile) && !is_here_only {
+        return tell(server.as_ref(), false, common.json);
+    }
+    keep_here(&profile, present, new).await?;
+    tell(server.as_ref(), true, common.json)
 }
 
-fn tell(server: Option<&ServerUrl>, json: bool) -> Result<()> {
+/// Whoever chose the keyring does not want to type a password here.
+pub(crate) fn stays_in_keyring(profile: &Profile) -> bool {
+    profile.at_rest() == AtRest::Keyring
+}
+
+/// The profile's password; the server has it already.
+pub(crate) async fn keep_here(profile: &Profile, present: Option<Password>, new: Password) -> Result<()> {
+    let profile = profile.clone();
+    let changed = spawn_blocking(move || profile.change_password(present.as_ref(), &new)).await?;
+    changed.wrap_err("the profile keeps its old password")?;
+    Ok(())
+}
+
+fn tell(server: Option<&ServerUrl>, is_here: bool, json: bool) -> Result<()> {
     let server = server.map(ServerUrl::as_str);
     if json {
-        return Ok(out::json(&json!({ "changed": true, "server": server }))?);
+        return Ok(out::json(
+            &json!({ "changed": true, "here": is_here, "server": server }),
+        )?);
     }
     Ok(out::line(&match server {
+        Some(url) if !is_here => format!("changed at {url}; here the keyring opens the profile, as before"),
         Some(url) => format!("changed, here and at {url}"),
         None => "changed here; no server has it".to_owned(),
     })?)

@@ -1,6 +1,7 @@
 //! An identity in one encrypted file: out of a profile, and into another.
 
 use crate::cli::Common;
+use crate::commands::register::protection;
 use crate::{out, password};
 use color_eyre::eyre::{Result, WrapErr as _, bail, eyre};
 use serde_json::json;
@@ -32,7 +33,7 @@ pub(super) fn export(file: &Path, common: &Common) -> Result<()> {
 }
 
 /// Makes a profile of the identity in a file.
-pub(super) fn import(file: &Path, no_password: bool, common: &Common) -> Result<()> {
+pub(super) fn import(file: &Path, no_password: bool, keyring: bool, common: &Common) -> Result<()> {
     let dir = common.profile_dir()?;
     refuse_second(&dir)?;
     let text = read(file)?;
@@ -40,12 +41,12 @@ pub(super) fn import(file: &Path, no_password: bool, common: &Common) -> Result<
     let opening = password::of_export(common)?;
     let text = sealed.open(&opening).wrap_err_with(|| cannot("open", file))?;
     let identity = FullIdentity::from_text(&text).wrap_err_with(|| cannot("import", file))?;
-    let password = if no_password {
+    let password = if no_password || keyring {
         None
     } else {
         password::for_new_key(common)?
     };
-    let profile = Profile::import(&dir, identity.clone(), password.as_ref())?;
+    let profile = Profile::import(&dir, identity.clone(), protection(keyring, password.as_ref()))?;
     let place = profile.dir().display().to_string();
     tell(&identity, common.json, &format!("{place} now holds this identity"))
 }
