@@ -166,7 +166,7 @@ impl Desk {
             };
             let answer = match request {
                 Ask::Backup { to } => self.back_up(&to, &mut writing).await?,
-                other => self.answer(other).await,
+                ask @ (Ask::Status | Ask::Links | Ask::Users | Ask::Pins | Ask::Unpin { .. }) => self.answer(ask).await,
             };
             let lines = match answer {
                 Ok(lines) => lines,

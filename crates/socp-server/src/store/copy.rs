@@ -76,7 +76,7 @@ fn step(backup: &Backup<'_, '_>) -> Result<bool> {
             std::thread::sleep(BUSY_PAUSE);
             Ok(false)
         }
-        _ => Ok(false),
+        StepResult::More | _ => Ok(false),
     }
 }
 
@@ -196,11 +196,10 @@ mod tests {
         drop(ask("unwanted.db"));
         let (one, other) = (ask("one.db"), ask("other.db"));
         assert!(ended(one).is_ok());
-        let other = ended(other);
-        assert!(
-            matches!(&other, Ok(_)) || other.as_ref().is_err_and(|why| why.contains("another copy")),
-            "{other:?}"
-        );
+        // Unless the first had ended before it was looked at.
+        if let Err(why) = ended(other) {
+            assert!(why.contains("another copy"), "{why}");
+        }
         let there = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(there.path(), "something else").unwrap();
         let (answer, copying) = mpsc::channel(8);
