@@ -117,6 +117,9 @@ pub const CLOCK_BEHIND_MAX_MS: u64 = 5 * 60_000;
 pub const CLOCK_AHEAD_MAX_MS: u64 = 2 * 60_000;
 /// How far `ts` inside a signed hello may lie from our clock, either way (PROTOCOL I.6).
 pub const HELLO_AGE_MAX_MS: u64 = 2 * 60_000;
+/// How far the time of a user's word that its account is no more may lie from our clock, either way (PROTOCOL II.13): it is
+/// the user's, and comes by way of servers.
+pub const DELETION_AGE_MAX_MS: u64 = HELLO_AGE_MAX_MS + CLOCK_BEHIND_MAX_MS;
 /// How long a frame is remembered as seen (PROTOCOL I.7).
 pub const SEEN_TTL_MS: u64 = 10 * 60_000;
 /// How many frames are remembered as seen (PROTOCOL I.7).

@@ -397,7 +397,7 @@ impl Server {
     }
 
     fn apply_departure(&mut self, now: Now, link: LinkId, said: Said, remove: UserRemove) {
-        let (user, origin, is_for_good) = (remove.user_id, remove.server_id, remove.deleted);
+        let (user, origin, deletion) = (remove.user_id, remove.server_id, remove.deletion);
         let was_online = self.people.get(&user).is_some_and(Person::is_online);
         // SOCP §8.2: only if the mapping still points there. One that points elsewhere is not touched.
         let ended = if self.is_mutated(Mutation::RemoveWithoutMapping) {
@@ -412,9 +412,8 @@ impl Server {
             if was_online {
                 self.show_end(now, ended, &user, &origin, now.unix);
             }
-            if is_for_good && ended == Ended::Gone {
-                self.people.forget_former(&user);
-                self.tell_users_of_deletion(now, &user, &origin);
+            if let Some(deletion) = deletion.filter(|_| ended == Ended::Gone) {
+                self.on_deleted_elsewhere(now, &user, &origin, deletion);
             }
         } else if self.departed.left(&user, &origin) != Some(ts) {
             return;

@@ -6,7 +6,7 @@ use super::fault::{CloseCode, Fault};
 use super::opaque::{OpaqueDone, OpaqueWork};
 use crate::verified::Verified;
 use socp_proto::limits::{CLOCK_AHEAD_MAX_MS, CLOCK_BEHIND_MAX_MS};
-use socp_proto::payload::{ErrorCode, KeptIdentity, PasswordRecord};
+use socp_proto::payload::{Deletion, ErrorCode, KeptIdentity, PasswordRecord};
 use socp_proto::{
     Base64Url, Bytes32, Delegation, Draft, Envelope, Fingerprint, Frame, FrameKind, KeyHistory, KeyText, Meta, Object,
     ServerId, TlsPin, UserId,
@@ -490,6 +490,8 @@ pub(super) enum AfterSave {
     Forget {
         link: LinkId,
         user: UserId,
+        /// What others are shown of that.
+        deletion: Box<Deletion>,
     },
     Answer {
         link: LinkId,

@@ -1177,6 +1177,6 @@ pub(super) fn remove(user: &str, server: &str) -> Payload {
     Payload::UserRemove(socp_proto::payload::UserRemove {
         user_id: user_id(user),
         server_id: server_id(server),
-        deleted: false,
+        deletion: None,
     })
 }
