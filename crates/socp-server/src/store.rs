@@ -14,9 +14,8 @@ use crate::error::ServerError;
 use crate::hub::HubMessage;
 use crate::metrics::Metrics;
 use rusqlite::Connection;
-use socp_core::server::{Memory, Record, SaveId, UserRecord};
+use socp_core::server::{KeptPassword, Memory, Record, SaveId, UserRecord};
 use socp_proto::limits::DELIVERED_COUNT_MAX;
-use socp_proto::payload::KeptIdentity;
 use socp_proto::{KeyHistory, KeyText, ServerId, UserId};
 use std::fs::File;
 use std::path::Path;
@@ -71,7 +70,7 @@ enum Order {
     AnswerTo(mpsc::Sender<HubMessage>),
     CountWith(Arc<Metrics>),
     Save(Vec<(SaveId, Record)>),
-    Fetch(UserId, oneshot::Sender<Option<KeptIdentity>>),
+    Fetch(UserId, oneshot::Sender<Option<KeptPassword>>),
 }
 
 /// Whether somebody waits for the record to be on disk.
@@ -245,7 +244,7 @@ impl Store {
     }
 
     /// Reads what a user's password opens, behind everything that is queued.
-    pub(crate) fn fetch(&mut self, user: UserId) -> oneshot::Receiver<Option<KeptIdentity>> {
+    pub(crate) fn fetch(&mut self, user: UserId) -> oneshot::Receiver<Option<KeptPassword>> {
         self.flush();
         let (reply, answer) = oneshot::channel();
         let _never = self.orders.send(Order::Fetch(user, reply));
@@ -332,7 +331,7 @@ impl Writer {
         }
     }
 
-    fn fetch(&self, user: &UserId) -> Option<KeptIdentity> {
+    fn fetch(&self, user: &UserId) -> Option<KeptPassword> {
         let fetched = tables::fetch(&self.connection, user);
         fetched.unwrap_or_else(|error| {
             tracing::warn!(%error, "what a password opens could not be read; the login is refused");

@@ -48,7 +48,7 @@ mod timers;
 #[cfg(test)]
 mod tests;
 
-pub use accounts::PasswordSet;
+pub use accounts::{KeptPassword, PasswordSet};
 pub use delegate::seal_of;
 pub use fault::{CloseCode, Fault};
 pub use io::{
@@ -244,7 +244,7 @@ impl Server {
             Input::Closed { link } => self.on_closed(now, link),
             Input::Endorsed { user, sig } => self.on_endorsed(now, &user, sig),
             Input::Opaque { link, done } => self.on_opaque_done(now, link, done),
-            Input::Fetched { link, sealed } => self.on_fetched(now, link, sealed),
+            Input::Fetched { link, kept } => self.on_fetched(now, link, kept),
             Input::Saved { save } => self.on_saved(now, save),
             Input::SaveFailed { save, reason } => self.on_save_failed(now, save, reason),
             Input::Delegated { delegation } => self.on_delegated(now, delegation),
