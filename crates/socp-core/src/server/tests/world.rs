@@ -404,6 +404,11 @@ impl World {
             let reason = "one end speaks TLS".to_owned();
             return self.handle(from, Input::DialFailed { dial, reason });
         }
+        // The driver takes any certificate only where it is told which key must be proved instead.
+        if session.is_some_and(|(near, _)| !near.is_certified) && key.is_none() {
+            let reason = "nobody vouches for the certificate".to_owned();
+            return self.handle(from, Input::DialFailed { dial, reason });
+        }
         let (tls, far_tls) = (session.map(|(near, _)| near), session.map(|(_, far)| far));
         let target = self
             .nodes
