@@ -119,6 +119,8 @@ pub enum Input {
         user: UserId,
         /// The keys for signatures and for encryption.
         keys: (KeyText, KeyText),
+        /// How they came about, if they ever changed; the driver has checked every signature.
+        history: Option<KeyHistory>,
         /// The server's address.
         by: String,
     },

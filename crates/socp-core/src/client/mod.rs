@@ -191,7 +191,12 @@ impl Client {
                     self.on_card(now, &author, card);
                 }
             }
-            Input::Vouched { user, keys, by } => self.on_vouched(now, &user, keys, by),
+            Input::Vouched {
+                user,
+                keys,
+                history,
+                by,
+            } => self.on_vouched(now, &user, (keys, history), by),
             Input::Decided { trust, pins } => self.on_decided(trust, pins),
             Input::File(done) => self.in_files(now, |files, around| files.on_done(done, around)),
         }
