@@ -176,7 +176,7 @@ impl Client {
     /// The user has other keys, or none, signed by those that were pinned.
     fn on_followed(&mut self, now: Now, pin: UserPin, before: CardFingerprint) -> Option<TellFault> {
         let user = pin.user.clone();
-        let name = self.people.describe(&user, &self.pins).label().to_owned();
+        let name = self.people.describe(&user, &self.pins).label().into_owned();
         let (is_revoked, key) = (pin.revoked, pin.pubkey.fingerprint().short());
         self.likenesses.add(&pin);
         let seen = before;

@@ -424,7 +424,10 @@ fn a_refusal_that_comes_back_late_names_whom_the_message_did_not_reach() {
     let [Event::Error { about: Some(about), .. }] = &told[..] else {
         panic!("{told:?}")
     };
-    assert_eq!((about.msg_ref.as_str(), about.to.label()), (msg_ref.as_str(), "alice"));
+    assert_eq!(
+        (about.msg_ref.as_str(), about.to.label().as_ref()),
+        (msg_ref.as_str(), "alice")
+    );
     let again = events(kit.server_says(late()));
     assert!(matches!(&again[..], [Event::Error { about: None, .. }]), "{again:?}");
 }
