@@ -503,8 +503,7 @@ impl Server {
         let is_full = self.people.count_behind(&server_id) >= PEER_USERS_COUNT_MAX
             || self.people.remote_count() >= REMOTE_USERS_COUNT_MAX
             || self.people.is_claimed_by_many(&user_id, &server_id);
-        let has_room = self.people.has_room_for(&user_id, &server_id, history.as_ref());
-        if (!is_here && is_full) || !has_room {
+        if (!is_here && is_full) || !self.people.has_room_for(&user_id, &server_id, history.as_ref()) {
             self.warn_over_budget(now, &server_id);
             return None;
         }

@@ -117,13 +117,13 @@ mod tests {
         let (hub, mut told) = mpsc::channel(4);
         let mut computing = Computing::default();
         let (gone, staying) = (LinkId(1), LinkId(2));
-        let mut begin = |computing: &mut Computing, link| {
+        let begin = |computing: &mut Computing, link| {
             let (done, result) = oneshot::channel();
             computing.wait(link, result, hub.clone());
             done
         };
         let mut first = begin(&mut computing, gone);
-        let mut other = begin(&mut computing, staying);
+        let other = begin(&mut computing, staying);
         let mut second = begin(&mut computing, gone);
         first.closed().await;
         computing.forget_link(gone);
