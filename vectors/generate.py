@@ -1067,6 +1067,42 @@ def check_history(cases, publics):
         assert good == case["valid"], case["name"]
 
 
+# --- deletion.json ---------------------------------------------------------------------------------------------------
+
+DELETE_DOMAIN = b"socp-account-delete-v1\0"
+
+
+def deletion_cases(keys):
+    cases = []
+    text = {name: b64u(spki_of(key.public_key())) for name, key in keys.items()}
+    user, server = made_from(keys["alice"].public_key()), "srv-1"
+
+    def add(name, valid, signer="alice", domain=DELETE_DOMAIN, salt=32, change=None, **other):
+        rest = {"user_id": user, "server_id": server, "ts": TS}
+        sig = sign(keys[signer], domain + canonical_bytes({**rest, **other}), salt)
+        deletion = {"pubkey": text["alice"], "sig": b64u(sig), "ts": TS, **(change or {})}
+        cases.append({"name": name, "user_id": user, "server_id": server, "deletion": deletion, "valid": valid})
+
+    add("by the user", True)
+    add("signed with the longest salt", True, salt=SALT_MAX)
+    add("signed by another key", False, signer="bob")
+    add("naming another key", False, change={"pubkey": text["bob"]})
+    add("of another user", False, user_id=BOB)
+    add("of another server", False, server_id="srv")
+    add("of another time", False, ts=TS + 1)
+    add("another domain", False, domain=b"socp-account-delete-v1")
+    return cases
+
+
+def check_deletion(cases, publics):
+    by_text = {b64u(spki_of(key)): key for key in publics.values()}
+    for case in cases:
+        said = case["deletion"]
+        rest = {"user_id": case["user_id"], "server_id": case["server_id"], "ts": said["ts"]}
+        good = verifies(by_text[said["pubkey"]], unb64u(said["sig"]), DELETE_DOMAIN + canonical_bytes(rest))
+        assert good == case["valid"], case["name"]
+
+
 def write(name, about, cases):
     names = [case["name"] for case in cases]
     assert len(set(names)) == len(names), sorted(name for name in names if names.count(name) > 1)
@@ -1112,6 +1148,7 @@ def main():
     write("safety.json", "What two people compare to know each other's keys.", safety_cases(keys))
 
     write("history.json", "Histories of a user's keys.", history_cases(keys))
+    write("deletion.json", "Users' words that their accounts are no more.", deletion_cases(keys))
 
     publics, privates = check_keys(read("keys.json"))
     checks = [("canonical.json", check_canonical, None), ("transport.json", check_transport, publics),
@@ -1119,7 +1156,7 @@ def main():
               ("oaep.json", check_oaep, privates), ("content.json", check_content, publics),
               ("channel.json", checker(channel_preimage), publics), ("files.json", checker(files_preimage), publics),
               ("refs.json", check_refs, publics), ("safety.json", check_safety, None),
-              ("history.json", check_history, publics)]
+              ("history.json", check_history, publics), ("deletion.json", check_deletion, publics)]
     for name, check, known in checks:
         check(read(name), known)
     total = 0

@@ -7,10 +7,11 @@ use crate::error::ClientError;
 use crate::link::{ServerUrl, dial};
 use crate::seal::{self, SealCheck};
 use futures_util::{SinkExt as _, StreamExt as _};
-use socp_core::client::ServerPin;
-use socp_crypto::PublicKey;
-use socp_proto::payload::PubkeyRequest;
-use socp_proto::{Address, Draft, Fingerprint, Frame, Id, KeyText, Payload, UserId};
+use socp_core::client::{ServerPin, UserPin};
+use socp_crypto::{PublicKey, check_history};
+use socp_proto::payload::{PubkeyRequest, PubkeyResponse};
+use socp_proto::{Address, Draft, Fingerprint, Frame, Id, KeyHistory, KeyText, Payload, PublicPair, UserId};
+use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message;
@@ -29,14 +30,32 @@ const STRANGER: &str = "stranger";
 pub struct Word {
     /// The keys for signatures and for encryption; none if it does not know the user.
     pub keys: Option<(KeyText, KeyText)>,
+    /// How they came about, if they ever changed; every signature in it is good.
+    pub history: Option<KeyHistory>,
     /// Whether the answer is signed with the key that is pinned for that server.
     pub is_signed: bool,
+}
+
+impl Word {
+    /// Whether its keys come after the pinned ones, or withdraw them, signed by those.
+    #[must_use]
+    pub fn follows(&self, pin: &UserPin) -> bool {
+        let pinned = PublicPair {
+            pubkey: pin.pubkey.clone(),
+            enc_pubkey: pin.enc_pubkey.clone(),
+        };
+        self.history.as_ref().is_some_and(|history| {
+            let goes_on = history.newest() != pinned || history.is_revoked();
+            goes_on && !pin.revoked && history.contains(&pinned)
+        })
+    }
 }
 
 /// Asks a server for a user's keys, without saying who asks.
 ///
 /// # Errors
-/// [`ClientError::Unreachable`], or [`ClientError::NoWord`] where it does not answer that.
+/// [`ClientError::Unreachable`], [`ClientError::NoWitness`] where it does not sign with the key that is pinned for it, or
+/// [`ClientError::NoWord`] where it does not answer that.
 pub async fn ask_server(url: &ServerUrl, pin: Option<&ServerPin>, user: &UserId) -> Result<Word, ClientError> {
     match tokio::time::timeout(ANSWER_WAIT_MAX, ask_patiently(url, pin, user)).await {
         Ok(word) => word,
@@ -78,21 +97,42 @@ async fn ask_patiently(url: &ServerUrl, pin: Option<&ServerPin>, user: &UserId) 
         match frame.payload {
             // Else somebody in between could make us doubt, or not doubt, whomever they like.
             Payload::PubkeyResponse(_) if key.is_some() && !is_signed => {
-                return Err(no_word(
-                    url,
-                    "its answer is not signed with the key that is pinned for it",
-                ));
+                let url = url.as_str().to_owned();
+                return Err(ClientError::NoWitness { url });
             }
             Payload::PubkeyResponse(answer) if answer.user_id == *user => {
-                let keys = answer.pubkey.filter(|_| !answer.revoked);
-                let keys = keys.map(|key| (key.clone(), answer.enc_pubkey.unwrap_or(key)));
-                return Ok(Word { keys, is_signed });
+                return word_of(answer, is_signed).await;
             }
             Payload::Error(error) => return Err(no_word(url, format!("it says {} {}", error.code, error.detail))),
             _ => {}
         }
     }
     Err(no_word(url, "it says other things"))
+}
+
+/// What an answer says. That keys are withdrawn their owner alone can say, by a history.
+async fn word_of(answer: PubkeyResponse, is_signed: bool) -> Result<Word, ClientError> {
+    let history = match answer.history {
+        Some(history) => checked(&answer.user_id, history).await?,
+        None => None,
+    };
+    let keys = answer.pubkey.filter(|_| !answer.revoked || history.is_some());
+    let keys = keys.map(|key| (key.clone(), answer.enc_pubkey.unwrap_or(key)));
+    Ok(Word {
+        keys,
+        history,
+        is_signed,
+    })
+}
+
+/// A history, if it is this user's and every signature in it is good.
+async fn checked(user: &UserId, history: KeyHistory) -> Result<Option<KeyHistory>, ClientError> {
+    if !history.is_of(user) {
+        return Ok(None);
+    }
+    let check = move || check_history(&history).is_ok().then_some(history);
+    let checked = tokio::task::spawn_blocking(check).await;
+    checked.map_err(|_panic| ClientError::Ended)
 }
 
 fn parse(key: &KeyText) -> Result<(PublicKey, Fingerprint), ClientError> {
@@ -110,9 +150,39 @@ pub(crate) enum Told {
     Keys {
         user: UserId,
         keys: (KeyText, KeyText),
+        history: Option<KeyHistory>,
         by: String,
     },
+    /// A server is no witness, for people; once for each server.
+    NoWitness(String),
     Done,
+}
+
+fn told_of(
+    user: &UserId,
+    url: &ServerUrl,
+    word: Result<Word, ClientError>,
+    no_witnesses: &mut BTreeSet<String>,
+) -> Option<Told> {
+    let by = url.as_str().to_owned();
+    match word {
+        Ok(Word { keys, history, .. }) => {
+            let user = user.clone();
+            keys.map(|keys| Told::Keys {
+                user,
+                keys,
+                history,
+                by,
+            })
+        }
+        Err(error @ ClientError::NoWitness { .. }) => {
+            no_witnesses.insert(by).then(|| Told::NoWitness(error.to_string()))
+        }
+        Err(error) => {
+            tracing::debug!(%error, "no second word on a key");
+            None
+        }
+    }
 }
 
 /// Questions to other servers under way, one after the other.
@@ -129,20 +199,14 @@ impl Elsewhere {
         let (questions, mut queue) = mpsc::channel::<UserId>(QUESTIONS_COUNT_MAX);
         let (answers, told) = mpsc::channel(QUESTIONS_COUNT_MAX);
         tokio::spawn(async move {
+            let mut no_witnesses = BTreeSet::new();
             while let Some(user) = queue.recv().await {
                 let asked = servers.iter().map(|(url, pin)| ask_server(url, Some(pin), &user));
                 let words = futures_util::future::join_all(asked).await;
                 for ((url, _), word) in servers.iter().zip(words) {
-                    let keys = match word {
-                        Ok(word) => word.keys,
-                        Err(error) => {
-                            tracing::debug!(%error, "no second word on a key");
-                            None
-                        }
-                    };
-                    let (user, by) = (user.clone(), url.as_str().to_owned());
-                    if let Some(keys) = keys
-                        && answers.send(Told::Keys { user, keys, by }).await.is_err()
+                    let told = told_of(&user, url, word, &mut no_witnesses);
+                    if let Some(told) = told
+                        && answers.send(told).await.is_err()
                     {
                         return;
                     }
@@ -171,9 +235,9 @@ impl Elsewhere {
     }
 
     /// What another server said; none when a question is through.
-    pub(crate) async fn next(&mut self) -> Option<(UserId, (KeyText, KeyText), String)> {
+    pub(crate) async fn next(&mut self) -> Option<Told> {
         match self.told.recv().await {
-            Some(Told::Keys { user, keys, by }) => Some((user, keys, by)),
+            Some(told @ (Told::Keys { .. } | Told::NoWitness(_))) => Some(told),
             Some(Told::Done) => {
                 self.under_way = self.under_way.saturating_sub(1);
                 None

@@ -94,6 +94,16 @@ pub enum ClientError {
         /// Why not.
         why: String,
     },
+    /// Another server does not sign with the key that is pinned for it.
+    #[error(
+        "the server {url} does not sign with the key that this profile knows for it, so what it says of keys does not \
+         count: its key was changed, or somebody stands between. `socp list --server {url}` follows a change that the \
+         server proves, and shows you any other"
+    )]
+    NoWitness {
+        /// The address.
+        url: String,
+    },
     /// A key operation failed.
     #[error("a key operation failed: {0}")]
     Crypto(CryptoError),

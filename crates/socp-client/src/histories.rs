@@ -1,6 +1,7 @@
 //! The key histories that a server shows us (PROTOCOL II.13): what does not prove itself is taken out before it counts.
 
-use socp_crypto::check_history;
+use socp_crypto::{check_deletion, check_history};
+use socp_proto::payload::{Deletion, UserRemove};
 use socp_proto::{Frame, KeyHistory, KeyText, Payload};
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
@@ -25,6 +26,7 @@ impl Histories {
         match &mut frame.payload {
             Payload::UserAdvertise(advertise) => keep_good(&mut advertise.history),
             Payload::PubkeyResponse(answer) => keep_good(&mut answer.history),
+            Payload::UserRemove(remove) => leave_out_false_end(remove),
             Payload::Challenge(challenge) => keep_good(&mut challenge.history),
             Payload::KeyNews(news) if !self.is_good(&news.history) => {
                 tracing::warn!("news of keys that do not verify are left out");
@@ -55,5 +57,13 @@ impl Histories {
             kept.insert(digest);
         }
         is_good
+    }
+}
+
+fn leave_out_false_end(remove: &mut UserRemove) {
+    let is_false = |deletion: &Deletion| check_deletion(deletion, &remove.user_id, &remove.server_id).is_err();
+    if remove.deletion.as_ref().is_some_and(is_false) {
+        tracing::warn!("the end of an account that does not verify is left out");
+        remove.deletion = None;
     }
 }

@@ -358,7 +358,7 @@ fn live(stage: &mut Stage) {
             let remove = changes.iter().filter(|change| *change % 2 == 0).map(|change| UserGone {
                 user_id: user_id(peer, user_of(change + 200)),
                 ts: stage.now.unix,
-                deleted: false,
+                deletion: None,
             });
             let batch = Batch {
                 from_seq: told + 1,

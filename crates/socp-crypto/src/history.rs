@@ -3,8 +3,8 @@
 use crate::error::CryptoError;
 use crate::private_key::PrivateKey;
 use crate::public_key::PublicKey;
-use socp_proto::payload::AccountDelete;
-use socp_proto::{Base64Url, KeyHistory, KeyStatement};
+use socp_proto::payload::{AccountDelete, Deletion};
+use socp_proto::{Base64Url, KeyHistory, KeyStatement, ServerId, UserId};
 
 /// Checks that every statement is signed by the signing key before it, and that all keys keep the rules of PROTOCOL part I, 1.
 ///
@@ -37,6 +37,17 @@ pub fn check_history(history: &KeyHistory) -> Result<(), CryptoError> {
 pub fn sign_statement(statement: KeyStatement, key: &PrivateKey) -> Result<KeyStatement, CryptoError> {
     let sig = Base64Url::encode(&key.sign(&statement.signed_text())?);
     Ok(KeyStatement { sig, ..statement })
+}
+
+/// Checks that a user's account at a server is no more by the word of the key that it brings. Whether that is the user's
+/// key is for whoever knows it to say.
+///
+/// # Errors
+///
+/// [`CryptoError::BadKey`] or [`CryptoError::BadSignature`].
+pub fn check_deletion(deletion: &Deletion, user: &UserId, server: &ServerId) -> Result<(), CryptoError> {
+    let key = PublicKey::from_spki_der(&deletion.pubkey.der())?;
+    key.verify(&deletion.signed_text(user, server), &deletion.sig.decode())
 }
 
 /// Signs the wish to be forgotten.

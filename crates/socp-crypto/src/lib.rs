@@ -41,7 +41,7 @@ pub use content::{ContentFamily, ContentParts, ContentScheme, sign_content, veri
 pub use delegate::{DelegateKey, DelegatePublicKey};
 pub use error::{CryptoError, IdentityFault, KeyFault, KeyFileFault};
 pub use frame_content::{ContentCheck, check_content, content_preimage_of};
-pub use history::{check_history, sign_delete, sign_statement};
+pub use history::{check_deletion, check_history, sign_delete, sign_statement};
 pub use identity::{FullIdentity, IdentityText, UserKeys};
 pub use keyfile::{IDENTITY_FILE_BYTES_MAX, SealedIdentity, SealedKey, UnlockSecret};
 pub use opaque::{ExportKey, OpaqueSetup};

@@ -18,7 +18,10 @@ use socp_crypto::content::{
     file_start_preimage, key_share_preimage, verify_content,
 };
 use socp_crypto::digest::sha256;
-use socp_crypto::{CryptoError, KeyFault, PrivateKey, PublicKey, SafetyCode, SafetyParty, check_history};
+use socp_crypto::{
+    CryptoError, KeyFault, PrivateKey, PublicKey, SafetyCode, SafetyParty, check_deletion, check_history,
+};
+use socp_proto::payload::Deletion;
 use socp_proto::{Fingerprint, Frame, KeyHistory, KeyText, Payload, UserId, hello_digest};
 
 #[test]
@@ -121,6 +124,18 @@ fn history_json() {
         assert!(history.is_of(&owner), "{name}");
         let again = serde_json::to_value(&history).unwrap();
         assert_eq!(again, case["history"], "{name}");
+    }
+}
+
+#[test]
+fn deletion_json() {
+    for case in cases("deletion.json") {
+        let name = text(&case, "name");
+        let deletion: Deletion = serde_json::from_value(case["deletion"].clone()).unwrap();
+        let (user, server) = (text(&case, "user_id"), text(&case, "server_id"));
+        let checked = check_deletion(&deletion, &user.try_into().unwrap(), &server.try_into().unwrap());
+        assert_eq!(checked.is_ok(), case["valid"] == true, "{name}");
+        assert_eq!(serde_json::to_value(&deletion).unwrap(), case["deletion"], "{name}");
     }
 }
 

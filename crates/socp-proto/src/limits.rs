@@ -117,6 +117,9 @@ pub const CLOCK_BEHIND_MAX_MS: u64 = 5 * 60_000;
 pub const CLOCK_AHEAD_MAX_MS: u64 = 2 * 60_000;
 /// How far `ts` inside a signed hello may lie from our clock, either way (PROTOCOL I.6).
 pub const HELLO_AGE_MAX_MS: u64 = 2 * 60_000;
+/// How far the time of a user's word that its account is no more may lie from our clock, either way (PROTOCOL II.13): it is
+/// the user's, and comes by way of servers.
+pub const DELETION_AGE_MAX_MS: u64 = HELLO_AGE_MAX_MS + CLOCK_BEHIND_MAX_MS;
 /// How long a frame is remembered as seen (PROTOCOL I.7).
 pub const SEEN_TTL_MS: u64 = 10 * 60_000;
 /// How many frames are remembered as seen (PROTOCOL I.7).
@@ -180,6 +183,8 @@ pub const PENDING_PER_ADDRESS_COUNT_MAX: usize = 200;
 pub const PENDING_COUNT_MAX: usize = 4_000;
 /// Users accepted from one peer (PROTOCOL I.11).
 pub const PEER_USERS_COUNT_MAX: usize = 5_000;
+/// Key histories of the users of one peer, as text: room for 8 KiB each, three changes of both keys (PROTOCOL I.5).
+pub const PEER_HISTORY_BYTES_MAX: usize = PEER_USERS_COUNT_MAX * 8 * 1024;
 /// Presence changes accepted from one peer in a second (PROTOCOL I.11).
 pub const PEER_CHANGES_PER_S_MAX: u32 = 500;
 /// Longest `detail` of an `ERROR` of ours in characters, since it may repeat what somebody sent (our choice).
@@ -235,6 +240,8 @@ pub const DEPARTED_COUNT_MAX: usize = 1 << 16;
 pub const FORMER_KEYS_COUNT_MAX: usize = 1 << 14;
 /// The same, of one server (our choice).
 pub const FORMER_KEYS_PER_SERVER_COUNT_MAX: usize = 1 << 10;
+/// Their key histories, of one server, as text (our choice).
+pub const FORMER_HISTORY_BYTES_PER_SERVER_MAX: usize = FORMER_KEYS_PER_SERVER_COUNT_MAX * 8 * 1024;
 /// Servers that may claim one user beside the one in use, since a user moves with a removal still on its way (our choice).
 pub const USER_CLAIMS_COUNT_MAX: usize = 4;
 /// Users of other servers in all; more are refused (our choice).

@@ -27,7 +27,7 @@ pub use channel::{ChannelAdd, ChannelKeyShare, ChannelMessage, ChannelShare, Cha
 pub use control::{Ack, CtrlClose, ErrorCode, ErrorNotice, Heartbeat};
 pub use direct::{DirectMessage, ServerDeliver, UserDeliver, msg_ref};
 pub use file::{FileChunk, FileEnd, FileMode, FileStart, FileStatus};
-pub use keys::{AccountDelete, KeyNews, KeyUpdate};
+pub use keys::{AccountDelete, Deletion, KeyNews, KeyUpdate};
 pub use presence::{
     Batch, OfUser, PRESENCE, Presence, PresenceRequest, ServerPresence, UserAdvertise, UserGone, UserHere, UserRemove,
 };

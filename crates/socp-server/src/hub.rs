@@ -84,6 +84,7 @@ pub(crate) struct Hub {
     wiring: Arc<Wiring>,
     signer: Signer,
     passwords: Arc<OpaqueSetup>,
+    computing: passwords::Computing,
     store: Store,
     messages: mpsc::Receiver<HubMessage>,
     // Iterated only to end every link.
@@ -161,6 +162,7 @@ impl Hub {
             wiring,
             signer,
             passwords: Arc::new(opened.passwords),
+            computing: passwords::Computing::default(),
             store: opened.store,
             messages,
             links: HashMap::new(),
@@ -248,6 +250,7 @@ impl Hub {
         self.cause = link_of(&input).map(Cause::Link);
         if let Input::Closed { link } = &input {
             self.cause = self.links.remove(link).map(|handle| Cause::State(handle.state));
+            self.computing.forget_link(*link);
         }
         let frame = frame_of(&input);
         self.handling = frame.map(|(_, unless_told)| unless_told);

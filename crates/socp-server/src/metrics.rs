@@ -74,6 +74,8 @@ pub(crate) enum Loss {
     Undeliverable,
     /// A directory signature that is not the home server's.
     DirectorySignature,
+    /// The end of an account that its user has not signed.
+    Deletion,
 }
 
 impl Loss {
@@ -86,6 +88,7 @@ impl Loss {
             Self::Pong => "unasked_pong",
             Self::Undeliverable => "undeliverable",
             Self::DirectorySignature => "directory_signature",
+            Self::Deletion => "deletion",
         }
     }
 }

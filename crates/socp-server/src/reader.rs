@@ -14,9 +14,9 @@ use in_order::InOrder;
 use socp_core::Verified;
 use socp_core::server::{Fault, FirstFrame, Input, LinkId, Seal, seal_of};
 use socp_crypto::frame_content::signature_of;
-use socp_crypto::{ContentCheck, DelegatePublicKey, PublicKey, check_content, check_history};
+use socp_crypto::{ContentCheck, DelegatePublicKey, PublicKey, check_content, check_deletion, check_history};
 use socp_proto::limits::{FIRST_FRAME_BYTES_MAX, SERVER_KEY_STATEMENTS_COUNT_MAX};
-use socp_proto::payload::{KeyUpdate, directory_statement, msg_ref};
+use socp_proto::payload::{Deletion, KeyUpdate, directory_statement, msg_ref};
 use socp_proto::{
     Base64Url, Delegation, Envelope, Fingerprint, Frame, FrameKind, KeyText, Payload, ServerId, UserId, escaped_form,
     utf8_form,
@@ -313,6 +313,7 @@ impl Reader<'_> {
                 check_gossiped_keys(&frame.payload)?;
                 histories.check(&frame.payload)?;
                 drop_false_vouchers(&mut frame, &home, &metrics);
+                drop_false_ends(&mut frame, &metrics);
                 Ok(())
             });
             if let Err(fault) = checked {
@@ -418,15 +419,21 @@ fn check_peer(mut frame: Frame, key: &PublicKey, metrics: &Metrics, histories: &
     histories.check(&frame.payload)?;
     leave_out_no_keys(&mut frame.payload);
     drop_false_vouchers(&mut frame, key, metrics);
+    drop_false_ends(&mut frame, metrics);
     Ok(frame)
 }
 
-/// How many signatures over users' keys a frame of gossip brings.
+/// How many signatures a frame of gossip brings: over users' keys, and over the ends of accounts.
 fn vouchers_in(payload: &Payload) -> u32 {
     #[expect(clippy::wildcard_enum_match_arm, reason = "only these kinds vouch for users")]
     let count = match payload {
         Payload::UserAdvertise(advertise) => usize::from(advertise.directory_sig.is_some()),
-        Payload::ServerPresence(batch) => batch.add.iter().filter(|here| here.directory_sig.is_some()).count(),
+        Payload::UserRemove(remove) => usize::from(remove.deletion.is_some()),
+        Payload::ServerPresence(batch) => {
+            let vouched = batch.add.iter().filter(|here| here.directory_sig.is_some()).count();
+            let ended = batch.remove.iter().filter(|gone| gone.deletion.is_some()).count();
+            vouched.saturating_add(ended)
+        }
         _ => 0,
     };
     u32::try_from(count).unwrap_or(u32::MAX)
@@ -470,6 +477,30 @@ fn drop_false_vouchers(frame: &mut Frame, home: &PublicKey, metrics: &Metrics) {
                     user.version,
                 );
                 drop_false(&mut user.directory_sig, vouched);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Takes the ends of accounts that nobody has signed out of what is told (PROTOCOL II.13): that the user has left counts,
+/// and is passed on as it came.
+fn drop_false_ends(frame: &mut Frame, metrics: &Metrics) {
+    let drop_false = |deletion: &mut Option<Deletion>, user: &UserId, server: &ServerId| {
+        let is_false = |deletion: &Deletion| check_deletion(deletion, user, server).is_err();
+        if deletion.as_ref().is_some_and(is_false) {
+            *deletion = None;
+            metrics.dropped(Loss::Deletion);
+            let server = server.as_str();
+            tracing::debug!(server, "the end of an account that its user has not signed is left out");
+        }
+    };
+    #[expect(clippy::wildcard_enum_match_arm, reason = "only these kinds tell who has left")]
+    match &mut frame.payload {
+        Payload::UserRemove(remove) => drop_false(&mut remove.deletion, &remove.user_id, &remove.server_id),
+        Payload::ServerPresence(batch) => {
+            for gone in &mut batch.remove {
+                drop_false(&mut gone.deletion, &gone.user_id, &batch.server_id);
             }
         }
         _ => {}

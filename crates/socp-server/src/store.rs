@@ -17,9 +17,8 @@ use crate::error::ServerError;
 use crate::hub::HubMessage;
 use crate::metrics::Metrics;
 use rusqlite::Connection;
-use socp_core::server::{Memory, Record, SaveId, UserRecord};
+use socp_core::server::{KeptPassword, Memory, Record, SaveId, UserRecord};
 use socp_proto::limits::DELIVERED_COUNT_MAX;
-use socp_proto::payload::KeptIdentity;
 use socp_proto::{KeyHistory, KeyText, ServerId, UserId};
 use std::fs::File;
 use std::path::Path;
@@ -78,7 +77,7 @@ enum Order {
     AnswerTo(mpsc::Sender<HubMessage>),
     CountWith(Arc<Metrics>),
     Save(Vec<(SaveId, Record)>),
-    Fetch(UserId, oneshot::Sender<Option<KeptIdentity>>),
+    Fetch(UserId, oneshot::Sender<Option<KeptPassword>>),
     Copy(CopyJob),
 }
 
@@ -290,7 +289,7 @@ impl Store {
     }
 
     /// Reads what a user's password opens, behind everything that is queued.
-    pub(crate) fn fetch(&mut self, user: UserId) -> oneshot::Receiver<Option<KeptIdentity>> {
+    pub(crate) fn fetch(&mut self, user: UserId) -> oneshot::Receiver<Option<KeptPassword>> {
         self.flush();
         let (reply, answer) = oneshot::channel();
         let _never = self.orders.send(Order::Fetch(user, reply));
@@ -400,8 +399,8 @@ impl Writer {
                 if job.answer.is_closed() {
                     return Err("nobody waits for it any more".to_owned());
                 }
-                // Whoever has not read the last one needs no other.
-                let _is_full = job.answer.try_send(goes);
+                // Whoever asked may be gone, which is seen at the next step.
+                let _gone = job.answer.send(goes);
                 for _ in 0..ORDERS_PER_STEP {
                     match queue.try_recv() {
                         Ok(order) => self.take(order, queue),
@@ -418,10 +417,10 @@ impl Writer {
             tracing::warn!(reason, to = %job.to.display(), "the database was not copied");
         }
         // Whoever asked may be gone.
-        let _gone = job.answer.blocking_send(Copying::Ended(ended));
+        let _gone = job.answer.send(Copying::Ended(ended));
     }
 
-    fn fetch(&self, user: &UserId) -> Option<KeptIdentity> {
+    fn fetch(&self, user: &UserId) -> Option<KeptPassword> {
         let fetched = tables::fetch(&self.connection, user);
         fetched.unwrap_or_else(|error| {
             tracing::warn!(%error, "what a password opens could not be read; the login is refused");

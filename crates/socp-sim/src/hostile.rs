@@ -499,7 +499,7 @@ impl World {
             Payload::UserRemove(UserRemove {
                 user_id,
                 server_id: server_id.clone(),
-                deleted: false,
+                deletion: None,
             })
         };
         self.lie_as(host, link, Id::from(&server_id), "*", &payload);
@@ -511,7 +511,7 @@ impl World {
         let remove = UserRemove {
             user_id: self.users[user].id.clone(),
             server_id: self.liar(host).id.clone(),
-            deleted: false,
+            deletion: None,
         };
         self.lie(host, link, "*", &Payload::UserRemove(remove));
     }

@@ -36,7 +36,7 @@ pub(crate) fn name(person: &Person) -> String {
 fn plain_name(person: &Person) -> String {
     match person.server_label() {
         Some(server) => format!("{}@{server}", person.label()),
-        None => person.label().to_owned(),
+        None => person.label().into_owned(),
     }
 }
 

@@ -1,14 +1,14 @@
 //! One link, from its opening to its end.
 
 use super::{Driver, EVENTS_COUNT_MAX, JOBS_COUNT_MAX, Socket, send_next};
+use crate::elsewhere::Told;
 use crate::error::ClientError;
 use crate::worker::Done;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
-use socp_core::client::Input;
+use socp_core::client::{Event, Input};
 use socp_proto::Bytes32;
 use socp_proto::limits::{PING_INTERVAL_MS, PING_UNANSWERED_COUNT_MAX};
-use socp_proto::{KeyText, UserId};
 use std::time::{Duration, Instant};
 use tokio_tungstenite::tungstenite::{self, Message};
 
@@ -46,7 +46,7 @@ enum Happening {
     Message(Option<Result<Message, tungstenite::Error>>),
     Done(Option<Done>),
     FileDone(Option<Option<Done>>),
-    Told(Option<(UserId, (KeyText, KeyText), String)>),
+    Told(Option<Told>),
     Request(Option<super::Request>),
     EventGone,
     Timeout,
@@ -123,7 +123,7 @@ impl Driver {
                 }
                 Happening::Done(None) => return Err(ClientError::Ended.into()),
                 Happening::FileDone(done) => self.on_file_done(done)?,
-                Happening::Told(Some((user, keys, by))) => self.input(Input::Vouched { user, keys, by }),
+                Happening::Told(Some(told)) => self.on_told(told),
                 Happening::Request(request) => {
                     self.read_decisions().await?;
                     self.on_maybe_request(request);
@@ -171,6 +171,26 @@ impl Driver {
             () = until(pins_due) => Happening::PinsDue,
             _ = ping.tick() => Happening::Ping,
             () = until(leave_by) => Happening::LeaveDue,
+        }
+    }
+
+    /// What another server says, or that it cannot be asked.
+    fn on_told(&mut self, told: Told) {
+        match told {
+            Told::Keys {
+                user,
+                keys,
+                history,
+                by,
+            } => self.input(Input::Vouched {
+                user,
+                keys,
+                history,
+                by,
+            }),
+            Told::NoWitness(text) => self.pending.push_back(Event::Notice { from: None, text }),
+            // Not told to anybody.
+            Told::Done => {}
         }
     }
 

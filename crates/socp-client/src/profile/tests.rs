@@ -384,6 +384,7 @@ fn who_else_says_the_same_key_counts_for_that_key_only() {
     let url = crate::ServerUrl::parse("ws://other:1").unwrap();
     let word = |number: u8, is_signed| crate::Word {
         keys: alarm("bob-id", number).keys,
+        history: None,
         is_signed,
     };
     assert_eq!(profile.judge_word(&bob, &url, &word(1, false)).unwrap(), Verdict::Same);

@@ -1,10 +1,10 @@
 //! A server that swaps keys, and what finds it out: another server, a contact, a card (PROTOCOL II.11).
 
 use crate::puppet::*;
-use socp_client::{CardOutcome, Client, ClientError, Event, Options, Profile, TellFault, Teller, Trust};
+use socp_client::{CardOutcome, Client, ClientError, Event, Options, Profile, TellFault, Teller, Trust, UserPin};
 use socp_crypto::{PrivateKey, UserKeys};
 use socp_proto::payload::PubkeyResponse;
-use socp_proto::{Card, CardFingerprint, FrameKind, KeyText, Payload, UserId};
+use socp_proto::{Card, CardFingerprint, FrameKind, KeyHistory, KeyText, Payload, PublicPair, UserId};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio_tungstenite::tungstenite::Message;
@@ -145,6 +145,108 @@ async fn who_says_the_same_key_is_remembered_even_by_a_program_that_leaves_at_on
     drop(first.await.unwrap());
 }
 
+/// The question is answered by a server with another key, for each of two first contacts; it is told of once.
+#[tokio::test]
+async fn a_server_whose_key_has_changed_is_named_once_as_no_witness() {
+    let dir = tempfile::tempdir().unwrap();
+    let (profile, key) = profile(dir.path());
+    let me = profile.identity().user_id.clone();
+    let ((home, options), (elsewhere, others)) = (listen().await, listen().await);
+    let (server, other, changed, alice) = tokio::join!(generate(), generate(), generate(), generate());
+    use_once(&profile, &key, &elsewhere, &others, &other).await;
+    let (alices, users) = (alice.clone(), [ALICE, "carol-id"]);
+    let second = tokio::spawn(async move {
+        for user in users {
+            let mut puppet = Puppet::accept(&elsewhere, &changed).await;
+            puppet.next_unsigned().await;
+            let stranger = UserId::try_from("stranger").unwrap();
+            puppet.say(&stranger, &key_of(user, Some(&alices))).await;
+        }
+    });
+    let first = tokio::spawn(async move {
+        let mut puppet = Puppet::accept(&home, &server).await;
+        puppet.welcome(&me).await;
+        for user in users {
+            for kind in [FrameKind::PubkeyRequest, FrameKind::MsgDirect, FrameKind::PubkeyRequest] {
+                puppet.expect(kind).await;
+                if kind == FrameKind::PubkeyRequest {
+                    puppet.say(&me, &key_of(user, Some(&alice))).await;
+                }
+            }
+        }
+        puppet
+    });
+    let (client, mut events) = Client::connect(profile.clone(), key, options).await.unwrap();
+    for user in users {
+        let to = UserId::try_from(user).unwrap();
+        client.tell(to, "hello".to_owned()).await.unwrap();
+    }
+    second.await.unwrap();
+    client.close().await;
+    let mut told = Vec::new();
+    while let Some(event) = events.next().await {
+        if let Event::Notice { text, .. } = event {
+            told.push(text);
+        }
+    }
+    told.retain(|text| text.contains("does not sign with the key"));
+    assert!(
+        matches!(&told[..], [text] if text.contains(others.server.as_str()) && text.contains("socp list --server")),
+        "{told:?}"
+    );
+    assert!(profile.alarms().unwrap().is_empty() && profile.confirmations().unwrap().is_empty());
+    drop(first.await.unwrap());
+}
+
+/// Also what a newer key looks like to whoever asks by hand.
+#[tokio::test]
+async fn a_history_that_another_server_shows_is_followed_if_it_is_signed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (profile, key) = profile(dir.path());
+    let (elsewhere, others) = listen().await;
+    let (other, old, new) = tokio::join!(generate(), generate(), generate());
+    use_once(&profile, &key, &elsewhere, &others, &other).await;
+    let server_pin = profile.server(others.server.as_str()).unwrap();
+    let pair = |key: &PrivateKey| {
+        let pubkey = KeyText::from_der(key.public_key().spki_der());
+        PublicPair {
+            enc_pubkey: pubkey.clone(),
+            pubkey,
+        }
+    };
+    let pin = UserPin {
+        user: bob(),
+        pubkey: pair(&old).pubkey,
+        enc_pubkey: pair(&old).enc_pubkey,
+        name: None,
+        server_id: None,
+        server_name: None,
+        version: 1,
+        revoked: false,
+    };
+    let statement = KeyHistory::next(&bob(), &pair(&old), None, pair(&new), 7);
+    for (signer, is_good) in [(&old, true), (&new, false)] {
+        let statement = socp_crypto::sign_statement(statement.clone(), signer).unwrap();
+        let Payload::PubkeyResponse(mut shown) = key_of(ALICE, Some(&new)) else {
+            panic!("it is one");
+        };
+        shown.history = Some(KeyHistory::begin(pair(&old), statement).unwrap());
+        let puppet = async {
+            let mut puppet = Puppet::accept(&elsewhere, &other).await;
+            puppet.next_unsigned().await;
+            let stranger = UserId::try_from("stranger").unwrap();
+            puppet.say(&stranger, &Payload::PubkeyResponse(shown)).await;
+            puppet
+        };
+        let user = bob();
+        let asked = socp_client::ask_server(&others.server, server_pin.as_ref(), &user);
+        let (_puppet, word) = tokio::join!(puppet, asked);
+        let word = word.unwrap();
+        assert_eq!((word.follows(&pin), word.history.is_some()), (is_good, is_good));
+        assert_eq!(word.keys, Some((pair(&new).pubkey, pair(&new).enc_pubkey)));
+    }
+}
+
 /// Somebody in between can keep the other server silent, and no more.
 #[tokio::test]
 async fn a_word_that_the_other_server_did_not_sign_counts_for_nothing() {
@@ -158,7 +260,10 @@ async fn a_word_that_the_other_server_did_not_sign_counts_for_nothing() {
     let refused = socp_client::ask_server(&others.server, pin.as_ref(), &bob())
         .await
         .unwrap_err();
-    assert!(refused.to_string().contains("not signed with the key"), "{refused}");
+    assert!(
+        matches!(&refused, ClientError::NoWitness { url } if url == others.server.as_str()),
+        "{refused}"
+    );
     second.await.unwrap();
 }
 

@@ -168,6 +168,10 @@ impl Alarms {
     pub(super) fn forget_word(&mut self, user: &UserId, before: CardFingerprint) {
         self.verified.remove(user);
         self.confirmed.remove(user);
+        self.note_replaced(user, before);
+    }
+
+    pub(super) fn note_replaced(&mut self, user: &UserId, before: CardFingerprint) {
         self.refused.insert((user.clone(), before));
     }
 

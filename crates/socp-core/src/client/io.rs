@@ -6,12 +6,14 @@ use super::fault::{AccountFault, OpenFault, PasswordFault, ResolveError, Stop, T
 use super::file_io::{FileDone, FileNews, FileProgress, FileReport, FileWork, SendFault, Source, Target};
 use super::trust::Standing;
 use crate::clock::Unix;
+use crate::names::shown;
 use crate::verified::Verified;
 use socp_proto::payload::{AccountDelete, RegisterFinish, RegistrationRequest, RegistrationResponse};
 use socp_proto::{
     Base64Url, Bytes32, CardFingerprint, Draft, ErrorCode, Frame, KeyHistory, KeyStatement, KeyText, Meta, PublicPair,
     ServerId, UserId,
 };
+use std::borrow::Cow;
 
 /// Names one thing under way. The driver chooses those of commands; [`Output::Open`] counts its own.
 pub type Ticket = u64;
@@ -119,6 +121,8 @@ pub enum Input {
         user: UserId,
         /// The keys for signatures and for encryption.
         keys: (KeyText, KeyText),
+        /// How they came about, if they ever changed; the driver has checked every signature.
+        history: Option<KeyHistory>,
         /// The server's address.
         by: String,
     },
@@ -335,10 +339,10 @@ pub struct Person {
 }
 
 impl Person {
-    /// The name to show: the handle, else the id (SOCP §15.2).
+    /// The name to show: the handle, else the id (SOCP §15.2). What cannot be seen in it is written out.
     #[must_use]
-    pub fn label(&self) -> &str {
-        self.name.as_deref().unwrap_or(self.user_id.as_str())
+    pub fn label(&self) -> Cow<'_, str> {
+        self.name.as_deref().map_or(self.user_id.as_str().into(), shown)
     }
 
     /// The server to show: its name, else its id.

@@ -191,7 +191,12 @@ impl Client {
                     self.on_card(now, &author, card);
                 }
             }
-            Input::Vouched { user, keys, by } => self.on_vouched(now, &user, keys, by),
+            Input::Vouched {
+                user,
+                keys,
+                history,
+                by,
+            } => self.on_vouched(now, &user, (keys, history), by),
             Input::Decided { trust, pins } => self.on_decided(trust, pins),
             Input::File(done) => self.in_files(now, |files, around| files.on_done(done, around)),
         }
@@ -394,7 +399,7 @@ impl Client {
                 self.people.on_page(now, page, &self.pins, &mut self.out);
             }
             Payload::UserAdvertise(advert) => self.on_advertise(now, advert),
-            Payload::UserRemove(remove) => self.on_remove(&remove),
+            Payload::UserRemove(remove) => self.on_remove(now, &remove),
             Payload::Presence(presence) => {
                 self.note_versions(now, &presence.add);
                 self.people.on_presence(now, presence, &self.pins, &mut self.out);
@@ -518,8 +523,14 @@ impl Client {
         }
     }
 
-    fn on_remove(&mut self, remove: &UserRemove) {
-        if remove.deleted && self.is_known(&remove.user_id) {
+    fn on_remove(&mut self, now: Now, remove: &UserRemove) {
+        // Of whom nothing is pinned nobody knows whose word it is.
+        let pin = self.pins.get(&remove.user_id).filter(|pin| !pin.revoked);
+        let deletion = remove.deletion.as_ref();
+        let is_for_good = pin
+            .zip(deletion)
+            .is_some_and(|(pin, word)| word.holds(&pin.pubkey, now.unix));
+        if is_for_good {
             let person = self.people.describe(&remove.user_id, &self.pins);
             let text = format!("{} deleted their account", person.label());
             self.out.notice(Some(remove.user_id.clone()), text);

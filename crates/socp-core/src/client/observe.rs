@@ -6,7 +6,7 @@ use super::fault::TellFault;
 use super::io::{Event, Output, Person, UserPin};
 use super::pins::{Seen, Shown};
 use crate::clock::Now;
-use socp_proto::{Card, CardFingerprint, KeyText, UserId};
+use socp_proto::{Card, CardFingerprint, KeyHistory, KeyText, UserId};
 
 impl Client {
     /// Compares keys that the network shows with the pinned ones, which stay unless a history leads from them to the new
@@ -26,8 +26,10 @@ impl Client {
             return Some(self.on_other_key(now, user, keys));
         }
         let person = self.people.get(user).or(shown);
+        let before = if is_new { shown_keys.before(user) } else { Vec::new() };
         match self.pins.observe(user, shown_keys, person) {
             Seen::New(pin) => {
+                self.note_replaced(user, before);
                 let is_revoked = pin.revoked;
                 self.likenesses.add(&pin);
                 self.out.push(Output::SaveUser(pin.clone()));
@@ -57,6 +59,15 @@ impl Client {
         }
     }
 
+    /// Who has not heard that these keys were replaced is not to be alarmed about, though we never saw them ourselves.
+    fn note_replaced(&mut self, user: &UserId, before: Vec<CardFingerprint>) {
+        for seen in before {
+            self.pins.alarms.note_replaced(user, seen);
+            let user = user.clone();
+            self.out.push(Output::SaveTrust(TrustNews::Replaced { user, seen }));
+        }
+    }
+
     /// The server shows another key than the known one.
     fn on_other_key(&mut self, now: Now, user: &UserId, keys: (KeyText, KeyText)) -> TellFault {
         let alarm = Alarm {
@@ -76,8 +87,25 @@ impl Client {
         fault
     }
 
-    /// Another server has answered.
-    pub(super) fn on_vouched(&mut self, now: Now, user: &UserId, keys: (KeyText, KeyText), by: String) {
+    /// Another server has answered. Where its history goes on from the pinned keys it is no disagreement: it has heard of a
+    /// change, or of an end, before our own server has.
+    pub(super) fn on_vouched(
+        &mut self,
+        now: Now,
+        user: &UserId,
+        (keys, history): ((KeyText, KeyText), Option<KeyHistory>),
+        by: String,
+    ) {
+        let (pubkey, enc_pubkey) = keys.clone();
+        let shown = Shown {
+            pubkey,
+            enc_pubkey: Some(enc_pubkey),
+            history,
+        };
+        if self.pins.is_followed_by(user, &shown) {
+            self.observe(now, user, shown, None);
+            return;
+        }
         let heard = self.pins.hear_keys(user, keys, Teller::OtherServer(by));
         self.on_heard(now, heard, None);
     }
@@ -148,7 +176,7 @@ impl Client {
     /// The user has other keys, or none, signed by those that were pinned.
     fn on_followed(&mut self, now: Now, pin: UserPin, before: CardFingerprint) -> Option<TellFault> {
         let user = pin.user.clone();
-        let name = self.people.describe(&user, &self.pins).label().to_owned();
+        let name = self.people.describe(&user, &self.pins).label().into_owned();
         let (is_revoked, key) = (pin.revoked, pin.pubkey.fingerprint().short());
         self.likenesses.add(&pin);
         let seen = before;

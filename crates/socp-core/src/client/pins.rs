@@ -39,13 +39,21 @@ impl Shown {
 
     /// Whether these are the keys with that fingerprint, or follow on them.
     pub(super) fn has_been(&self, user: &UserId, fingerprint: CardFingerprint) -> bool {
-        let is_it = |pair: &PublicPair| CardFingerprint::of(&pair.pubkey, &pair.enc_pubkey) == fingerprint;
-        let history = self.history_of(user);
-        let mut before = history.into_iter().flat_map(|history| {
+        let PublicPair { pubkey, enc_pubkey } = self.pair();
+        CardFingerprint::of(&pubkey, &enc_pubkey) == fingerprint || self.before(user).contains(&fingerprint)
+    }
+
+    /// The pairs of keys that these have replaced.
+    pub(super) fn before(&self, user: &UserId) -> Vec<CardFingerprint> {
+        let newest = self.pair();
+        let before = self.history_of(user).into_iter().flat_map(|history| {
             let versions = 1..history.version();
             versions.filter_map(|version| history.pair(version))
         });
-        is_it(&self.pair()) || before.any(|pair| is_it(&pair))
+        let before = before.filter(|pair| *pair != newest);
+        before
+            .map(|pair| CardFingerprint::of(&pair.pubkey, &pair.enc_pubkey))
+            .collect()
     }
 
     /// The history, if it is this user's and ends with these keys.
@@ -147,6 +155,13 @@ impl Pins {
             return Some(TellFault::Withdrawn(user.clone()));
         }
         self.alarms.stop(user)
+    }
+
+    /// Whether these keys are a user's newer ones, by a history that goes on from the pinned keys.
+    pub(super) fn is_followed_by(&self, user: &UserId, shown: &Shown) -> bool {
+        let pin = self.pins.get(user);
+        pin.zip(shown.history_of(user))
+            .is_some_and(|(pin, history)| leads_on(history, pin))
     }
 
     pub(super) fn observe(&mut self, user: &UserId, shown: Shown, person: Option<&Person>) -> Seen {

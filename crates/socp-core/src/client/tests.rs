@@ -13,7 +13,7 @@ mod trust;
 use super::testkit::*;
 use super::*;
 use socp_proto::limits::{DIRECT_TEXT_BYTES_MAX, HELLO_WAIT_MAX_MS};
-use socp_proto::payload::{Ack, ListResponse};
+use socp_proto::payload::{Ack, Deletion, ListResponse};
 use socp_proto::{Base64Url, FrameKind};
 
 fn hello_names(outputs: &[Output]) -> Option<Option<String>> {
@@ -394,7 +394,7 @@ fn unsigned_and_misplaced_presence_changes_nothing() {
         Payload::UserRemove(UserRemove {
             user_id: user(ALICE),
             server_id: server(home),
-            deleted: false,
+            deletion: None,
         })
     };
     kit.input(Input::Unverified(frame_to(SERVER, ME, remove(SERVER))));
@@ -424,7 +424,10 @@ fn a_refusal_that_comes_back_late_names_whom_the_message_did_not_reach() {
     let [Event::Error { about: Some(about), .. }] = &told[..] else {
         panic!("{told:?}")
     };
-    assert_eq!((about.msg_ref.as_str(), about.to.label()), (msg_ref.as_str(), "alice"));
+    assert_eq!(
+        (about.msg_ref.as_str(), about.to.label().as_ref()),
+        (msg_ref.as_str(), "alice")
+    );
     let again = events(kit.server_says(late()));
     assert!(matches!(&again[..], [Event::Error { about: None, .. }]), "{again:?}");
 }
@@ -443,4 +446,32 @@ fn a_refused_key_of_somebody_we_know_is_a_warning_and_casts_no_doubt() {
     assert!(matches!(&sent[..], [Event::Sent { ticket: 1, .. }]), "{sent:?}");
     let unknown = events(kit.server_says(error(ErrorCode::BadKey, "somebody", None)));
     assert!(matches!(&unknown[..], [Event::Error { .. }]), "{unknown:?}");
+}
+
+#[test]
+fn the_end_of_an_account_is_told_where_the_pinned_key_says_so() {
+    let told = |key_number: Option<u8>, age_ms: u64| {
+        let mut kit = Kit::with_alice();
+        kit.server_says(pubkey(ALICE, Some(2)));
+        let deletion = key_number.map(|number| Deletion {
+            pubkey: key(number),
+            sig: Base64Url::encode(&[1]),
+            ts: kit.now.unix.saturating_sub(age_ms),
+        });
+        let outputs = kit.server_says(Payload::UserRemove(UserRemove {
+            user_id: user(ALICE),
+            server_id: server(SERVER),
+            deletion,
+        }));
+        let told = events(outputs);
+        let offline = |event: &Event| matches!(event, Event::Presence(person) if !person.online);
+        assert!(told.iter().any(offline), "{told:?}");
+        let notice =
+            |event: &Event| matches!(event, Event::Notice { text, .. } if text.contains("deleted their account"));
+        told.iter().any(notice)
+    };
+    assert!(told(Some(2), 0));
+    assert!(!told(None, 0), "nobody said so");
+    assert!(!told(Some(3), 0), "another key said so");
+    assert!(!told(Some(2), 60 * 60_000), "it was said before");
 }

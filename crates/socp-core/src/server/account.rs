@@ -10,10 +10,10 @@ use super::keys::Shown;
 use super::link::Link;
 use crate::clock::Now;
 use socp_proto::limits::HELLO_AGE_MAX_MS;
-use socp_proto::payload::{AccountDelete, Ack, KeyNews, UserRemove, directory_statement};
+use socp_proto::payload::{AccountDelete, Ack, Deletion, KeyNews, UserRemove, directory_statement};
 use socp_proto::{
     Address, Base64Url, ErrorCode, Fingerprint, FrameKind, HISTORY, KeyHistory, KeyStatement, Payload, PublicPair,
-    UserId,
+    ServerId, UserId,
 };
 
 /// A record with newer keys, until it is signed and on disk.
@@ -225,7 +225,7 @@ impl Server {
         &mut self,
         now: Now,
         link: LinkId,
-        delete: &AccountDelete,
+        delete: AccountDelete,
         signer: Option<Fingerprint>,
     ) {
         let kind = FrameKind::AccountDelete;
@@ -247,15 +247,20 @@ impl Server {
         if let Some((_, reason)) = table.into_iter().find(|(is_right, _)| !is_right) {
             return self.refuse_account(now, link, kind, (ErrorCode::InvalidSig, reason));
         }
+        let pubkey = record.pubkey.clone();
         let used: crate::seen::SeenKey = socp_proto::sha256(&[b"delete\n", delete.sig.decode().as_slice()].concat());
         if !self.seen.insert(now.mono, used) {
             return self.refuse_account(now, link, kind, (ErrorCode::InvalidSig, "it was used before"));
         }
-        self.save(Record::Deleted(user.clone()), AfterSave::Forget { link, user });
+        let deletion = Box::new(delete.into_deletion(pubkey));
+        self.save(
+            Record::Deleted(user.clone()),
+            AfterSave::Forget { link, user, deletion },
+        );
     }
 
     /// Nothing of a user of ours is on disk any more.
-    pub(super) fn on_deleted(&mut self, now: Now, link: LinkId, user: &UserId) {
+    pub(super) fn on_deleted(&mut self, now: Now, link: LinkId, user: &UserId, deletion: Deletion) {
         self.send_account_ack(now, link, FrameKind::AccountDelete);
         self.records.remove(user);
         self.accounts.forget_user(user);
@@ -263,7 +268,7 @@ impl Server {
         self.forget_what_is_under_way(now, user);
         self.leave_channel(user);
         self.note(Note::Deleted { user: user.clone() });
-        self.departing_for_good.insert(user.clone());
+        self.departing_for_good.insert(user.clone(), deletion.clone());
         let is_theirs = |link: &Link| matches!(link, Link::User(link) if link.user == *user);
         let theirs = self.links.iter().filter(|(_, link)| is_theirs(link));
         for link in theirs.map(|(link, _)| *link).collect::<Vec<LinkId>>() {
@@ -271,7 +276,7 @@ impl Server {
         }
         self.tell_peers_the_rest(now);
         self.departing_for_good.remove(user);
-        self.tell_users_of_deletion(now, user, &self.config.server_id.clone());
+        self.tell_users_of_deletion(now, user, &self.config.server_id.clone(), deletion);
     }
 
     /// Hellos and changes of somebody whose account is gone end. What of them waits for the disk is removed behind it.
@@ -288,15 +293,27 @@ impl Server {
         }
     }
 
+    /// A user who has just left another server says that it was for good. A server's word would not do: whoever is taken
+    /// for a peer could make us forget the keys of anybody who is away.
+    pub(super) fn on_deleted_elsewhere(&mut self, now: Now, user: &UserId, server: &ServerId, deletion: Deletion) {
+        // Whoever stole keys that were withdrawn must not have that forgotten.
+        let former = self.people.former(user).filter(|keys| !keys.revoked);
+        let key = former.and_then(|keys| keys.pubkey.as_ref());
+        if key.is_some_and(|key| deletion.holds(key, now.unix)) {
+            self.people.forget_former(user);
+            self.tell_users_of_deletion(now, user, server, deletion);
+        }
+    }
+
     /// Tells our programs that somebody will not come back.
-    pub(super) fn tell_users_of_deletion(&mut self, now: Now, user: &UserId, server: &socp_proto::ServerId) {
+    fn tell_users_of_deletion(&mut self, now: Now, user: &UserId, server: &ServerId, deletion: Deletion) {
         if !self.key_news.try_take(now.mono) {
             return;
         }
         let remove = UserRemove {
             user_id: user.clone(),
             server_id: server.clone(),
-            deleted: true,
+            deletion: Some(deletion),
         };
         let links: Vec<LinkId> = self.people.local_links();
         let links = links.into_iter().filter(|link| self.takes_histories(*link));

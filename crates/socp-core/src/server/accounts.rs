@@ -30,6 +30,15 @@ pub struct PasswordSet {
     pub sealed: KeptIdentity,
 }
 
+/// What is on disk for a password, both as they were set together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptPassword {
+    /// What logins are checked with.
+    pub record: PasswordRecord,
+    /// What they get.
+    pub sealed: KeptIdentity,
+}
+
 /// How far a registration on a link has come.
 #[derive(Debug)]
 enum Registering {

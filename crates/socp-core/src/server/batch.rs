@@ -52,7 +52,7 @@ impl Server {
                 let gone = |change: Changed| UserGone {
                     user_id: change.user.clone(),
                     ts: not_ahead(now, change.ts),
-                    deleted: self.departing_for_good.contains(&change.user),
+                    deletion: self.departing_for_good.get(&change.user).cloned(),
                 };
                 let (batch, reached) = self.changes(audience, (since, until), here, gone);
                 (Payload::ServerPresence(batch), reached)

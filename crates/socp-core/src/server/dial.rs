@@ -65,10 +65,13 @@ impl Dials {
     }
 
     /// Whether a bootstrap entry has this address, and no other key. An address that another server had before is
-    /// another matter.
+    /// another matter, and so is one where an entry without a key has failed: it may want another certificate than is there.
     fn is_wanted(&self, at: (&str, u16, bool), key: &KeyText) -> bool {
         let is_it = |target: &Target| target.is_at(at);
-        let is_open_to = |target: &Target| target.key.as_ref().is_none_or(|told| told == key);
+        let is_open_to = |target: &Target| match &target.key {
+            Some(told) => told == key,
+            None => target.tls.is_none() || target.attempts == 0,
+        };
         self.targets
             .values()
             .any(|target| target.is_introducer && is_it(target) && is_open_to(target))
@@ -234,8 +237,7 @@ impl Server {
             return;
         }
         target.is_active = true;
-        let (host, port, tls) = (target.host.clone(), target.port, target.tls);
-        let key = target.key.clone().or_else(|| self.key_at((&host, port, tls.is_some())));
+        let (host, port, tls, key) = (target.host.clone(), target.port, target.tls, target.key.clone());
         self.outputs.push_back(Output::Dial {
             dial,
             host,
@@ -245,13 +247,6 @@ impl Server {
         });
     }
 
-    /// The key of the server that was met at an address: where TLS is spoken, that may be shown instead of a certificate.
-    fn key_at(&self, (host, port, has_tls): (&str, u16, bool)) -> Option<KeyText> {
-        let is_there = |pin: &&ServerPin| pin.host == host && pin.port == port && pin.has_tls;
-        let met = self.pins.values().find(is_there).filter(|_| has_tls);
-        met.map(|pin| pin.key.clone())
-    }
-
     pub(super) fn on_dialled(&mut self, now: Now, dial: DialId, link: LinkId, tls: Option<TlsSession>) {
         self.open_link(now, link, Some(dial), tls);
         self.introduce_ourselves(now, dial, link);
@@ -259,6 +254,7 @@ impl Server {
 
     pub(super) fn on_dial_failed(&mut self, now: Now, dial: DialId, reason: String) {
         let retry_ms = self.schedule_redial(now, dial);
+        self.dial_pinned_instead(now, dial);
         if let Some(target) = self.dials.get(dial) {
             let address = target.address();
             self.note(Note::DialFailed {
@@ -266,6 +262,20 @@ impl Server {
                 reason,
                 retry_ms,
             });
+        }
+    }
+
+    /// Where TLS is spoken, and an entry without a key has failed: a server that says it is there is dialled beside the
+    /// entry, as itself and by its pinned key. Its word must not make the entry itself do without a good certificate.
+    fn dial_pinned_instead(&mut self, now: Now, dial: DialId) {
+        let Some(target) = self.dials.get(dial) else { return };
+        if !target.is_introducer || target.key.is_some() || target.tls.is_none() {
+            return;
+        }
+        let is_there = |pin: &ServerPin| target.is_at((&pin.host, pin.port, pin.has_tls));
+        let there = self.pins.values().filter(|pin| is_there(pin));
+        for server in there.map(|pin| pin.server_id.clone()).collect::<Vec<_>>() {
+            self.want_link(now, &server);
         }
     }
 

@@ -1,7 +1,9 @@
 //! Keys of users of other servers who have left: whoever got a last message of theirs asks for them (PROTOCOL I.6).
 
-use super::people::{Home, Person};
-use socp_proto::limits::{FORMER_KEYS_COUNT_MAX, FORMER_KEYS_PER_SERVER_COUNT_MAX};
+use super::people::{Home, Person, history_bytes};
+use socp_proto::limits::{
+    FORMER_HISTORY_BYTES_PER_SERVER_MAX, FORMER_KEYS_COUNT_MAX, FORMER_KEYS_PER_SERVER_COUNT_MAX,
+};
 use socp_proto::payload::PubkeyResponse;
 use socp_proto::{Meta, ServerId, UserId};
 use std::collections::BTreeMap;
@@ -14,6 +16,8 @@ pub(super) struct Former {
     /// All of them by age, and those of each server.
     by_age: BTreeMap<u64, UserId>,
     by_server: BTreeMap<ServerId, BTreeMap<u64, UserId>>,
+    /// How long their key histories are, by server.
+    history_bytes: BTreeMap<ServerId, usize>,
     last: u64,
 }
 
@@ -45,7 +49,24 @@ impl Former {
         self.by_age.insert(self.last, user.clone());
         let of_server = self.by_server.entry(server.clone()).or_default();
         of_server.insert(self.last, user.clone());
-        let crowded = (of_server.len() > FORMER_KEYS_PER_SERVER_COUNT_MAX).then_some(&*of_server);
+        let held = self.history_bytes.entry(server.clone()).or_default();
+        *held = held.saturating_add(history_bytes(person.history.as_ref()));
+        self.make_room(server);
+    }
+
+    /// Forgets the oldest of a server that has too many, or of all.
+    fn make_room(&mut self, server: &ServerId) {
+        while self.history_bytes.get(server).copied().unwrap_or_default() > FORMER_HISTORY_BYTES_PER_SERVER_MAX {
+            let of_server = self.by_server.get(server);
+            let Some(oldest) = of_server.and_then(|all| all.values().next().cloned()) else {
+                break;
+            };
+            self.remove(&oldest);
+        }
+        let Some(of_server) = self.by_server.get(server) else {
+            return;
+        };
+        let crowded = (of_server.len() > FORMER_KEYS_PER_SERVER_COUNT_MAX).then_some(of_server);
         let full = (self.by_age.len() > FORMER_KEYS_COUNT_MAX).then_some(&self.by_age);
         let oldest = crowded.or(full).and_then(|all| all.values().next().cloned());
         if let Some(oldest) = oldest {
@@ -65,10 +86,14 @@ impl Former {
         };
         self.by_age.remove(&number);
         let Some(server) = keys.server_id else { return };
+        if let Some(held) = self.history_bytes.get_mut(&server) {
+            *held = held.saturating_sub(history_bytes(keys.history.as_ref()));
+        }
         if let Some(of_server) = self.by_server.get_mut(&server) {
             of_server.remove(&number);
             if of_server.is_empty() {
                 self.by_server.remove(&server);
+                self.history_bytes.remove(&server);
             }
         }
     }
@@ -76,7 +101,7 @@ impl Former {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::person_at;
+    use super::super::tests::{long_history, person_at};
     use super::*;
 
     fn user(n: usize) -> UserId {
@@ -103,5 +128,29 @@ mod tests {
         assert!(former.get(&user(0)).is_none());
         assert_eq!(former.keys.len(), FORMER_KEYS_COUNT_MAX);
         assert_eq!(former.by_age.len(), FORMER_KEYS_COUNT_MAX);
+    }
+
+    #[test]
+    fn long_histories_use_up_the_share_before_many_short_ones_do() {
+        let mut former = Former::default();
+        former.insert(&user(0), &person_at("y"));
+        let long = long_history("u", 40_000);
+        let bytes = long.text_bytes();
+        for n in 1..=500 {
+            let history = Some(long.clone());
+            let person = Person {
+                history,
+                ..person_at("x")
+            };
+            former.insert(&user(n), &person);
+        }
+        let kept = FORMER_HISTORY_BYTES_PER_SERVER_MAX / bytes;
+        assert!(kept < 500 && former.get(&user(0)).is_some());
+        assert!(former.get(&user(500 - kept)).is_none() && former.get(&user(501 - kept)).is_some());
+        for n in 1..=500 {
+            former.remove(&user(n));
+        }
+        let of_others = former.history_bytes.into_values().sum::<usize>();
+        assert_eq!(of_others, 0);
     }
 }

@@ -6,14 +6,14 @@ use super::io::{LinkId, Note};
 use super::keys::{Relation, Shown};
 use super::link::Link;
 use super::mutation::Mutation;
-use super::people::{Ended, Home, Person, Word};
+use super::people::{Ended, Home, Person, Word, history_bytes};
 use super::quota::Bucket;
 use super::timers::Timer;
 use crate::clock::{Mono, Now};
 use crate::seen::frame_key;
 use socp_proto::limits::{
-    DEPARTED_COUNT_MAX, GOSSIP_BYTES_MAX, PEER_CHANGES_PER_S_MAX, PEER_USERS_COUNT_MAX, REMOTE_USERS_COUNT_MAX,
-    SEEN_TTL_MS, STALE_USER_MAX_MS,
+    DEPARTED_COUNT_MAX, GOSSIP_BYTES_MAX, PEER_CHANGES_PER_S_MAX, PEER_HISTORY_BYTES_MAX, PEER_USERS_COUNT_MAX,
+    REMOTE_USERS_COUNT_MAX, SEEN_TTL_MS, STALE_USER_MAX_MS,
 };
 use socp_proto::payload::{UserAdvertise, UserRemove};
 use socp_proto::{Envelope, ErrorCode, FrameKind, KeyHistory, KeyText, Meta, ServerId, UserId, utf8_form};
@@ -59,6 +59,8 @@ pub(super) struct Budget {
     changes: Bucket,
     /// The newest change of each user that came when there was no budget.
     damped: BTreeMap<UserId, (LinkId, Said, Change)>,
+    /// How long the key histories in them are.
+    damped_bytes: usize,
     /// Those users, in the order in which they came.
     waiting: VecDeque<UserId>,
     warned_at: Option<Mono>,
@@ -70,9 +72,17 @@ impl Budget {
         Self {
             changes: Bucket::new(now, PEER_CHANGES_PER_S_MAX, burst),
             damped: BTreeMap::new(),
+            damped_bytes: 0,
             waiting: VecDeque::new(),
             warned_at: None,
         }
+    }
+}
+
+fn history_bytes_in((_, _, change): &(LinkId, Said, Change)) -> usize {
+    match change {
+        Change::Arrival(advertise) => history_bytes(advertise.history.as_ref()),
+        Change::Departure(_) => 0,
     }
 }
 
@@ -204,6 +214,7 @@ impl Server {
     pub(super) fn keep_damped(&mut self, server: &ServerId, everyone: &BTreeSet<UserId>) {
         if let Some(budget) = self.budgets.get_mut(server) {
             budget.damped.retain(|user, _| everyone.contains(user));
+            budget.damped_bytes = budget.damped.values().map(history_bytes_in).sum();
             budget.waiting.retain(|user| everyone.contains(user));
         }
     }
@@ -301,8 +312,12 @@ impl Server {
         let Some(budget) = self.budgets.get_mut(peer) else {
             return;
         };
-        let is_waiting = budget.damped.contains_key(&user);
-        if !is_waiting && budget.damped.len() >= PEER_USERS_COUNT_MAX {
+        let (is_waiting, bytes) = (budget.damped.contains_key(&user), history_bytes_in(&change));
+        let others_bytes = budget
+            .damped_bytes
+            .saturating_sub(budget.damped.get(&user).map_or(0, history_bytes_in));
+        let is_crowded = !is_waiting && budget.damped.len() >= PEER_USERS_COUNT_MAX;
+        if is_crowded || others_bytes.saturating_add(bytes) > PEER_HISTORY_BYTES_MAX {
             // Too much even to keep: it may be said again.
             if let (_, Said::Letter(envelope), _) = &change {
                 self.seen.forget(&frame_key(envelope));
@@ -314,6 +329,7 @@ impl Server {
         }
         let is_first = budget.damped.is_empty();
         budget.damped.insert(user, change);
+        budget.damped_bytes = others_bytes.saturating_add(bytes);
         if !is_first {
             return;
         }
@@ -358,9 +374,11 @@ impl Server {
             let Some(user) = budget.waiting.pop_front() else {
                 return;
             };
-            let Some((link, said, change)) = budget.damped.remove(&user) else {
+            let Some(waited) = budget.damped.remove(&user) else {
                 continue;
             };
+            budget.damped_bytes = budget.damped_bytes.saturating_sub(history_bytes_in(&waited));
+            let (link, said, change) = waited;
             // What came on a link that is gone comes again with the next; and what was passed on may have been overtaken.
             let link = self.link_in_use(link);
             let speaker = match self.links.get(&link) {
@@ -397,7 +415,7 @@ impl Server {
     }
 
     fn apply_departure(&mut self, now: Now, link: LinkId, said: Said, remove: UserRemove) {
-        let (user, origin, is_for_good) = (remove.user_id, remove.server_id, remove.deleted);
+        let (user, origin, deletion) = (remove.user_id, remove.server_id, remove.deletion);
         let was_online = self.people.get(&user).is_some_and(Person::is_online);
         // SOCP §8.2: only if the mapping still points there. One that points elsewhere is not touched.
         let ended = if self.is_mutated(Mutation::RemoveWithoutMapping) {
@@ -412,9 +430,8 @@ impl Server {
             if was_online {
                 self.show_end(now, ended, &user, &origin, now.unix);
             }
-            if is_for_good && ended == Ended::Gone {
-                self.people.forget_former(&user);
-                self.tell_users_of_deletion(now, &user, &origin);
+            if let Some(deletion) = deletion.filter(|_| ended == Ended::Gone) {
+                self.on_deleted_elsewhere(now, &user, &origin, deletion);
             }
         } else if self.departed.left(&user, &origin) != Some(ts) {
             return;
@@ -486,7 +503,7 @@ impl Server {
         let is_full = self.people.count_behind(&server_id) >= PEER_USERS_COUNT_MAX
             || self.people.remote_count() >= REMOTE_USERS_COUNT_MAX
             || self.people.is_claimed_by_many(&user_id, &server_id);
-        if !is_here && is_full {
+        if (!is_here && is_full) || !self.people.has_room_for(&user_id, &server_id, history.as_ref()) {
             self.warn_over_budget(now, &server_id);
             return None;
         }

@@ -1,10 +1,11 @@
 //! Handles: the names by which people find each other, each one user's at this server (PROTOCOL I.6).
 //!
 //! Whoever asks first has it. A second one is let in without it, and told so: a name is no reason to refuse anybody. Two
-//! texts are one handle if they are the same after compatibility composition (NFKC) in lower case.
+//! texts are one handle if they are the same after compatibility composition (NFKC) and full case folding.
 
 use super::Server;
 use super::io::{LinkId, UserRecord};
+use crate::names::folded_case;
 use socp_proto::payload::UserHello;
 use socp_proto::{Meta, UserId};
 use std::collections::BTreeMap;
@@ -93,8 +94,9 @@ impl Server {
 
 /// What two handles that are the same have in common.
 pub(super) fn folded(text: &str) -> String {
-    let lower: String = text.nfkc().flat_map(char::to_lowercase).collect();
-    lower.nfkc().collect()
+    let step = |text: &str| -> String { folded_case(text).nfkc().collect() };
+    // Folding may bring forth what is to be composed, and that what is to be folded (Unicode §3.13, D146).
+    step(&step(&text.nfkc().collect::<String>()))
 }
 
 #[cfg(test)]
@@ -112,10 +114,21 @@ mod tests {
             ("ﬁn", "FIN"),
             ("Ａｌｉｃｅ", "alice"),
             ("é", "e\u{301}"),
+            ("ΝΙΚΟΣ", "Νικος"),
+            ("Groß", "GROSS"),
         ] {
             assert_eq!(folded(one), folded(other), "{one}");
         }
         assert_ne!(folded("alice"), folded("аlice"), "another alphabet is another name");
+        for hidden in [
+            "al\u{200d}ice",
+            "alice\u{200b}",
+            "\u{202e}alice",
+            "ali\u{ad}ce",
+            "alice\u{fe0f}",
+        ] {
+            assert_ne!(folded("alice"), folded(hidden), "{}", hidden.escape_unicode());
+        }
     }
 
     #[test]

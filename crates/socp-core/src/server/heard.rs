@@ -109,12 +109,12 @@ impl Server {
             self.on_told_change(now, link, (user, server.clone()), ts, change);
         }
         for gone in batch.remove {
-            let (user, ts, deleted) = (gone.user_id, gone.ts, gone.deleted);
+            let (user, ts, deletion) = (gone.user_id, gone.ts, gone.deletion);
             let (user_id, server_id) = (user.clone(), server.clone());
             let change = Change::Departure(UserRemove {
                 user_id,
                 server_id,
-                deleted,
+                deletion,
             });
             self.on_told_change(now, link, (user, server.clone()), ts, change);
         }

@@ -1,12 +1,12 @@
 //! What enters a [`Server`](super::Server) and what leaves it.
 
-use super::accounts::PasswordSet;
+use super::accounts::{KeptPassword, PasswordSet};
 use super::directory::Greeting;
 use super::fault::{CloseCode, Fault};
 use super::opaque::{OpaqueDone, OpaqueWork};
 use crate::verified::Verified;
 use socp_proto::limits::{CLOCK_AHEAD_MAX_MS, CLOCK_BEHIND_MAX_MS};
-use socp_proto::payload::{ErrorCode, KeptIdentity, PasswordRecord};
+use socp_proto::payload::{Deletion, ErrorCode, PasswordRecord};
 use socp_proto::{
     Base64Url, Bytes32, Delegation, Draft, Envelope, Fingerprint, Frame, FrameKind, KeyHistory, KeyText, Meta, Object,
     ServerId, TlsPin, UserId,
@@ -298,7 +298,7 @@ pub enum Input {
         /// For which link.
         link: LinkId,
         /// What the account keeps; none if it could not be read.
-        sealed: Option<KeptIdentity>,
+        kept: Option<KeptPassword>,
     },
     /// An `Output::Save` is on disk.
     Saved {
@@ -490,6 +490,8 @@ pub(super) enum AfterSave {
     Forget {
         link: LinkId,
         user: UserId,
+        /// What others are shown of that.
+        deletion: Box<Deletion>,
     },
     Answer {
         link: LinkId,

@@ -5,7 +5,7 @@
 //! back to say so.
 
 use super::Server;
-use super::accounts::account_of;
+use super::accounts::{KeptPassword, account_of};
 use super::attempts::{Attempts, Patience};
 use super::fault::{CloseCode, Fault};
 use super::handles::folded;
@@ -17,7 +17,7 @@ use socp_proto::limits::{
     LOGIN_ACCOUNT_TRIES_MAX, LOGIN_ACCOUNT_WAIT_MAX_MS, LOGIN_ADDRESS_TRIES_MAX, LOGIN_ADDRESS_WAIT_MAX_MS,
 };
 use socp_proto::payload::{
-    ErrorNotice, KeptIdentity, LOGIN_REFUSED, LoginChallenge, LoginFinish, LoginResult, LoginStart,
+    ErrorNotice, LOGIN_REFUSED, LoginChallenge, LoginFinish, LoginResult, LoginStart, PasswordRecord,
 };
 use socp_proto::{Address, Capabilities, Draft, ErrorCode, Frame, FrameKind, Payload, UserId};
 use std::collections::BTreeMap;
@@ -26,8 +26,8 @@ use std::net::{IpAddr, Ipv6Addr};
 /// A login on a link.
 #[derive(Debug)]
 pub(super) struct Login {
-    /// The account, where there is one with a password, and it is free.
-    user: Option<UserId>,
+    /// The account and what is checked of it, where there is one with a password, and it is free.
+    account: Option<(UserId, PasswordRecord)>,
     /// What its tries are counted for.
     name: String,
     /// Whether frames signed by a delegated key are taken.
@@ -105,7 +105,7 @@ impl Server {
         let record = user.as_ref().and_then(|user| self.accounts.record(user)).cloned();
         let record = record.filter(|_| is_free);
         let login = Login {
-            user: user.filter(|_| record.is_some()),
+            account: user.zip(record.clone()),
             name: name.clone(),
             can_take: self.takes_delegated(caps.as_ref()),
             step: Step::Answering,
@@ -151,7 +151,7 @@ impl Server {
         match self.take_login(link) {
             Some(Login {
                 step: Step::Answered(state),
-                user,
+                account,
                 name,
                 can_take,
             }) => {
@@ -159,7 +159,7 @@ impl Server {
                 self.set_login(
                     link,
                     Login {
-                        user,
+                        account,
                         name,
                         can_take,
                         step,
@@ -181,7 +181,7 @@ impl Server {
         let Some(login) = self.take_login(link) else {
             return;
         };
-        match (&login.step, &login.user, done) {
+        match (&login.step, &login.account, done) {
             (Step::Answering, _, OpaqueDone::LoggingIn { response, state }) => {
                 let (can_take, step) = (login.can_take, Step::Answered(state));
                 self.set_login(link, Login { step, ..login });
@@ -198,7 +198,7 @@ impl Server {
                 let kind = FrameKind::LoginStart;
                 self.on_fault(now, link, &Fault::Opaque { kind, reason });
             }
-            (Step::Checking, Some(user), OpaqueDone::Good) => {
+            (Step::Checking, Some((user, _)), OpaqueDone::Good) => {
                 let user = user.clone();
                 let step = Step::Fetching;
                 self.set_login(link, Login { step, ..login });
@@ -209,13 +209,19 @@ impl Server {
     }
 
     /// The driver has looked for what the account keeps.
-    pub(super) fn on_fetched(&mut self, now: Now, link: LinkId, sealed: Option<KeptIdentity>) {
+    pub(super) fn on_fetched(&mut self, now: Now, link: LinkId, kept: Option<KeptPassword>) {
         let Some(login) = self.take_login(link) else {
             return;
         };
-        let (Step::Fetching, Some(user_id), Some(sealed)) = (login.step, login.user, sealed) else {
+        let (Step::Fetching, Some((user_id, checked)), Some(KeptPassword { record, sealed })) =
+            (login.step, login.account, kept)
+        else {
             return self.refuse_login(now, link);
         };
+        // Another password was set meanwhile: what that opens is not for who knows the one before.
+        if record != checked {
+            return self.refuse_login(now, link);
+        }
         self.logins.accounts.forget(&login.name);
         if let Some(source) = self.logins.sources.get(&link) {
             self.logins.addresses.forgive(source);

@@ -48,7 +48,7 @@ mod timers;
 #[cfg(test)]
 mod tests;
 
-pub use accounts::PasswordSet;
+pub use accounts::{KeptPassword, PasswordSet};
 pub use delegate::seal_of;
 pub use fault::{CloseCode, Fault};
 pub use io::{
@@ -80,6 +80,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
 use roster::{Audience, Rosters};
 use socp_proto::limits::{ERROR_CODE_CHARS_MAX, ERROR_DETAIL_CHARS_MAX};
+use socp_proto::payload::Deletion;
 use socp_proto::{Address, Bytes32, Draft, ErrorCode, Frame, FrameKind, Payload, ServerId, UserId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
@@ -133,7 +134,7 @@ pub struct Server {
     /// Records with newer keys that are still to be signed and stored.
     changing: BTreeMap<UserId, account::Change>,
     /// Whose account ends while peers are told that the user has left.
-    departing_for_good: BTreeSet<UserId>,
+    departing_for_good: BTreeMap<UserId, Deletion>,
     /// How often our users are told of newer keys, and of ends, without being asked.
     key_news: Bucket,
     outputs: VecDeque<Output>,
@@ -191,7 +192,7 @@ impl Server {
             last_save: 0,
             endorsing: BTreeMap::new(),
             changing: BTreeMap::new(),
-            departing_for_good: BTreeSet::new(),
+            departing_for_good: BTreeMap::new(),
             key_news: Bucket::new(now.mono, 1, 10),
             outputs: VecDeque::new(),
             unix: now.unix,
@@ -243,7 +244,7 @@ impl Server {
             Input::Closed { link } => self.on_closed(now, link),
             Input::Endorsed { user, sig } => self.on_endorsed(now, &user, sig),
             Input::Opaque { link, done } => self.on_opaque_done(now, link, done),
-            Input::Fetched { link, sealed } => self.on_fetched(now, link, sealed),
+            Input::Fetched { link, kept } => self.on_fetched(now, link, kept),
             Input::Saved { save } => self.on_saved(now, save),
             Input::SaveFailed { save, reason } => self.on_save_failed(now, save, reason),
             Input::Delegated { delegation } => self.on_delegated(now, delegation),
@@ -407,7 +408,7 @@ impl Server {
         match payload {
             Payload::MsgDirect(message) => self.on_msg_direct(now, link, &envelope, message, content),
             Payload::KeyUpdate(update) => self.on_key_update(now, link, update.statement, content),
-            Payload::AccountDelete(delete) => self.on_account_delete(now, link, &delete, content),
+            Payload::AccountDelete(delete) => self.on_account_delete(now, link, delete, content),
             Payload::ListRequest(request) => self.on_list_request(now, link, &request),
             Payload::PubkeyRequest(request) => self.on_pubkey_request(now, link, &request.user_id),
             Payload::CtrlClose(_) => self.give_up(now, link, CloseCode::Normal, "closed at your request"),
@@ -557,7 +558,7 @@ impl Server {
         match self.after_save.remove(&save) {
             Some(AfterSave::Greet(greeting)) => self.admit_user(now, greeting),
             Some(AfterSave::Follow(user)) => self.on_change_saved(now, &user),
-            Some(AfterSave::Forget { link, user }) => self.on_deleted(now, link, &user),
+            Some(AfterSave::Forget { link, user, deletion }) => self.on_deleted(now, link, &user, *deletion),
             Some(AfterSave::Answer { link, reply, .. }) => self.answer_newcomer(now, link, reply),
             Some(AfterSave::Registered {
                 link,

@@ -7,7 +7,7 @@ use socp_proto::payload::{
 };
 use std::fmt;
 
-/// What to compute. Each is answered once.
+/// What to compute. Each is answered once, unless its link is gone or has asked for something else since.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OpaqueWork {
     /// Answer the first message of a registration, with [`OpaqueDone::Registering`].

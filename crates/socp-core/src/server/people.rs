@@ -8,7 +8,7 @@ use super::former::Former;
 use super::io::{Config, LinkId, ServerPin, UserRecord};
 use super::keys::{Relation, Shown};
 use crate::clock::Mono;
-use socp_proto::limits::{USER_CLAIMS_COUNT_MAX, WELCOME_CLIENTS_COUNT_MAX};
+use socp_proto::limits::{PEER_HISTORY_BYTES_MAX, USER_CLAIMS_COUNT_MAX, WELCOME_CLIENTS_COUNT_MAX};
 use socp_proto::payload::{PubkeyResponse, UserAdvertise, WelcomeClient};
 use socp_proto::{
     Address, Base64Url, Capabilities, Draft, Envelope, Frame, KeyHistory, KeyText, Meta, Payload, ServerId, UserId,
@@ -26,6 +26,8 @@ pub(super) struct People {
     behind: BTreeMap<ServerId, BTreeSet<UserId>>,
     /// How many such claims there are.
     remote_count: usize,
+    /// How long the key histories in them are, by server.
+    history_bytes: BTreeMap<ServerId, usize>,
     /// Every link of every local user.
     local_links: BTreeMap<LinkId, UserId>,
     /// Those who have left.
@@ -203,6 +205,8 @@ impl People {
         self.drop_claim(&user, server);
         self.behind.entry(server.clone()).or_default().insert(user.clone());
         self.remote_count = self.remote_count.saturating_add(1);
+        let held = self.history_bytes.entry(server.clone()).or_default();
+        *held = held.saturating_add(history_bytes(person.history.as_ref()));
         let is_here = self.known.get(&user).is_some_and(Person::is_local);
         if is_here && !beats_local {
             return self.stand_by(&user, person);
@@ -277,10 +281,14 @@ impl People {
             return;
         };
         self.remote_count = self.remote_count.saturating_sub(1);
+        if let Some(held) = self.history_bytes.get_mut(server) {
+            *held = held.saturating_sub(history_bytes(person.history.as_ref()));
+        }
         if let Some(users) = self.behind.get_mut(server) {
             users.remove(user);
             if users.is_empty() {
                 self.behind.remove(server);
+                self.history_bytes.remove(server);
             }
         }
     }
@@ -434,6 +442,14 @@ impl People {
         self.behind.get(server).map_or(0, BTreeSet::len)
     }
 
+    /// Whether a server may tell this history of a user's keys beside those of its other users.
+    pub(super) fn has_room_for(&self, user: &UserId, server: &ServerId, history: Option<&KeyHistory>) -> bool {
+        let held = self.history_bytes.get(server).copied().unwrap_or_default();
+        let before = self.at(user, server).and_then(|person| person.history.as_ref());
+        let others = held.saturating_sub(history_bytes(before));
+        history.is_none() || others.saturating_add(history_bytes(history)) <= PEER_HISTORY_BYTES_MAX
+    }
+
     /// A peer's gossip comes on another link from now on, its own and what it passes on; not that of `except`.
     pub(super) fn move_link(&mut self, dropped: LinkId, kept: LinkId, except: Option<&ServerId>) {
         let all = self.known.values_mut().chain(self.standing.values_mut().flatten());
@@ -563,6 +579,11 @@ impl People {
             .map(client)
             .collect()
     }
+}
+
+/// About how long a history is as text.
+pub(super) fn history_bytes(history: Option<&KeyHistory>) -> usize {
+    history.map_or(0, KeyHistory::text_bytes)
 }
 
 /// What a home server says of its user.

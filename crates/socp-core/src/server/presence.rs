@@ -104,7 +104,7 @@ impl Server {
         let remove = UserRemove {
             user_id: user.clone(),
             server_id: self.config.server_id.clone(),
-            deleted: self.departing_for_good.contains(user),
+            deletion: self.departing_for_good.get(user).cloned(),
         };
         self.send_at(links, ts, Address::everyone(), &Payload::UserRemove(remove));
     }
@@ -171,7 +171,7 @@ impl Server {
                 let remove = UserRemove {
                     user_id: user.clone(),
                     server_id: server.clone(),
-                    deleted: false,
+                    deletion: None,
                 };
                 self.send_at(&links, ts, Address::everyone(), &Payload::UserRemove(remove));
             }

@@ -187,7 +187,7 @@ impl Server {
         is_dialled && tls.is_some_and(|session| !session.is_certified)
     }
 
-    /// Whether its key is the one that was looked for, or is pinned for it.
+    /// Whether a key was looked for, and its key is that, or is pinned for it.
     fn is_known(&self, link: LinkId, introduction: &Introduction) -> bool {
         let key = &introduction.identity.pubkey;
         let dial = self.links.get(&link).and_then(Link::dial);
@@ -197,7 +197,7 @@ impl Server {
         let pinned = self.pins.get(&introduction.server).map(|pin| &pin.key);
         let history = introduction.identity.history.as_ref();
         let fits = |known: &KeyText| known == key || leads(history, &introduction.server, known, key);
-        told.is_some_and(fits) || pinned.is_some_and(fits)
+        told.is_some_and(|told| fits(told) || pinned.is_some_and(fits))
     }
 
     /// Introduces us too, unless we dialled, and proves it.

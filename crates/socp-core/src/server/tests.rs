@@ -59,3 +59,17 @@ pub(super) fn person_at(server: &str) -> super::people::Person {
         word: None,
     }
 }
+
+/// A history of about that many bytes in one statement.
+pub(super) fn long_history(user: &str, bytes: usize) -> socp_proto::KeyHistory {
+    let pair = |number: u8| {
+        let key = socp_proto::KeyText::from_der(&vec![number; bytes / 6]);
+        socp_proto::PublicPair {
+            pubkey: key.clone(),
+            enc_pubkey: key,
+        }
+    };
+    let user = world::user_id(user);
+    let statement = socp_proto::KeyHistory::next(&user, &pair(1), None, pair(2), 7);
+    socp_proto::KeyHistory::begin(pair(1), statement).unwrap()
+}

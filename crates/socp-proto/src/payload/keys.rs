@@ -5,7 +5,8 @@ use crate::canonical::utf8_form;
 use crate::history::{KeyHistory, KeyStatement};
 use crate::id::{ServerId, UserId};
 use crate::json::Object;
-use crate::key::{Base64Url, bounded_sig};
+use crate::key::{Base64Url, KeyText, bounded_sig};
+use crate::limits::DELETION_AGE_MAX_MS;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -54,11 +55,50 @@ impl AccountDelete {
     /// The bytes that the user signs.
     #[must_use]
     pub fn signed_text(&self) -> Vec<u8> {
-        let mut object = Object::new();
-        object.insert("user_id".to_owned(), Value::from(self.user_id.as_str()));
-        object.insert("server_id".to_owned(), Value::from(self.server_id.as_str()));
-        object.insert("ts".to_owned(), Value::from(self.ts));
-        [DELETE_DOMAIN, utf8_form(&object).as_bytes()].concat()
+        delete_text(&self.user_id, &self.server_id, self.ts)
+    }
+
+    /// The same word for everybody else, with the key that it is signed with.
+    #[must_use]
+    pub fn into_deletion(self, pubkey: KeyText) -> Deletion {
+        let Self { ts, sig, .. } = self;
+        Deletion { pubkey, sig, ts }
+    }
+}
+
+fn delete_text(user: &UserId, server: &ServerId, ts: u64) -> Vec<u8> {
+    let mut object = Object::new();
+    object.insert("user_id".to_owned(), Value::from(user.as_str()));
+    object.insert("server_id".to_owned(), Value::from(server.as_str()));
+    object.insert("ts".to_owned(), Value::from(ts));
+    [DELETE_DOMAIN, utf8_form(&object).as_bytes()].concat()
+}
+
+/// The user's own word that its account is no more, beside the ids of user and home: whoever knows the user's key can
+/// check it, and nobody else can make it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Deletion {
+    /// The user's newest signing key.
+    pub pubkey: KeyText,
+    /// What the user signed its `ACCOUNT_DELETE` with.
+    #[serde(deserialize_with = "bounded_sig")]
+    pub sig: Base64Url,
+    /// The `ts` of that.
+    pub ts: u64,
+}
+
+impl Deletion {
+    /// The bytes that the user signed.
+    #[must_use]
+    pub fn signed_text(&self, user: &UserId, server: &ServerId) -> Vec<u8> {
+        delete_text(user, server, self.ts)
+    }
+
+    /// Whether it is by this key, and of now: who comes back later must not be ended by what was said before.
+    #[must_use]
+    pub fn holds(&self, key: &KeyText, unix: u64) -> bool {
+        self.pubkey == *key && self.ts.abs_diff(unix) <= DELETION_AGE_MAX_MS
     }
 }
 
@@ -83,5 +123,12 @@ mod tests {
             text,
             "socp-account-delete-v1\0{\"server_id\":\"s\",\"ts\":7,\"user_id\":\"u\"}"
         );
+        let key = KeyText::from_der(&[1]);
+        let deletion = delete.into_deletion(key.clone());
+        let signed = deletion.signed_text(&"u".try_into().unwrap(), &"s".try_into().unwrap());
+        assert_eq!(signed, text.as_bytes());
+        assert!(deletion.holds(&key, 7 + DELETION_AGE_MAX_MS));
+        assert!(!deletion.holds(&key, 8 + DELETION_AGE_MAX_MS));
+        assert!(!deletion.holds(&KeyText::from_der(&[2]), 7));
     }
 }

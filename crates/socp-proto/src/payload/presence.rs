@@ -1,6 +1,7 @@
 //! Payloads of presence gossip (SOCP §8.2, PROTOCOL I.5).
 
 use super::Shape;
+use super::keys::Deletion;
 use super::user::OnlineUser;
 use crate::caps::Capabilities;
 use crate::history::KeyHistory;
@@ -59,9 +60,9 @@ pub struct UserRemove {
     pub user_id: UserId,
     /// The server that the user was at.
     pub server_id: ServerId,
-    /// Not only left: the user's account is no more (PROTOCOL II.13).
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub deleted: bool,
+    /// Not only left: the user's account is no more, by the user's own word (PROTOCOL II.13).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion: Option<Deletion>,
 }
 
 impl Shape for UserRemove {
@@ -189,9 +190,9 @@ pub struct UserGone {
     pub user_id: UserId,
     /// The `ts` of the change.
     pub ts: u64,
-    /// Not only left: the user's account is no more (PROTOCOL II.13).
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub deleted: bool,
+    /// Not only left: the user's account is no more, by the user's own word (PROTOCOL II.13).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion: Option<Deletion>,
 }
 
 /// What is said of one user.

@@ -24,9 +24,6 @@ use tokio::task::JoinSet;
 /// A pause after a failed accept, so that a full machine is not made busier.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// News of a copy that wait to be told.
-const COPY_NEWS_COUNT_MAX: usize = 4;
-
 /// How often whoever waits for a backup is told how far it is.
 const COPY_NEWS_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -218,7 +215,7 @@ impl Desk {
             Ok(unfinished) => unfinished,
             Err(error) => return Ok(Err(Refusal::new("no_backup", error.to_string()))),
         };
-        let (answer, mut copying) = mpsc::channel(COPY_NEWS_COUNT_MAX);
+        let (answer, mut copying) = mpsc::unbounded_channel();
         let job = CopyJob {
             to: unfinished.database(),
             answer,
@@ -291,7 +288,7 @@ impl Desk {
 
 /// Waits for a copy, and says how far it is meanwhile; why there is none. The outer error is the connection's.
 async fn follow(
-    copying: &mut mpsc::Receiver<Copying>,
+    copying: &mut mpsc::UnboundedReceiver<Copying>,
     writing: &mut OwnedWriteHalf,
 ) -> io::Result<Result<u64, String>> {
     let mut told_at = Instant::now();

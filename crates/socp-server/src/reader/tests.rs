@@ -3,7 +3,7 @@
 use super::*;
 use socp_crypto::PrivateKey;
 use socp_crypto::frame_content::{Saying, content_preimage_of};
-use socp_proto::payload::{ChannelKeyShare, UserAdvertise, UserRemove};
+use socp_proto::payload::{AccountDelete, ChannelKeyShare, ServerPresence, UserAdvertise, UserGone, UserRemove};
 use socp_proto::payload::{ChannelMessage, ChannelShare, FileChunk, FileEnd, FileMode, FileStart, FileStatus};
 use socp_proto::{Base64Url, Draft, Object};
 use std::sync::LazyLock;
@@ -214,7 +214,7 @@ fn a_peers_frame_needs_the_signature_of_who_answers_for_it() {
     let remove = Payload::UserRemove(UserRemove {
         user_id: "alice".try_into().unwrap(),
         server_id: home.clone(),
-        deleted: false,
+        deletion: None,
     });
     let draft = Draft::new(&home, socp_proto::Address::everyone(), TS, &remove);
     let unsigned = Frame::parse(&draft.sign(&[]).to_text()).unwrap();
@@ -283,4 +283,74 @@ fn a_change_of_an_account_names_who_signed_it_and_acceptable_keys() {
         check_user(&frame(of_no_key), key, false, true),
         Err(Fault::Key(_))
     ));
+}
+
+#[test]
+fn the_end_of_an_account_counts_by_the_signature_of_the_key_that_it_brings() {
+    let home: ServerId = "srv-m".try_into().unwrap();
+    let wish = |user: &str, server: &str| AccountDelete {
+        user_id: user.try_into().unwrap(),
+        server_id: server.try_into().unwrap(),
+        ts: TS,
+        sig: Base64Url::encode(&[]),
+    };
+    let said = |wish: AccountDelete, by: &PrivateKey, names: &PrivateKey| {
+        socp_crypto::sign_delete(wish, by)
+            .unwrap()
+            .into_deletion(text_of(names))
+    };
+    let good = said(wish("alice", "srv-m"), &ALICE, &ALICE);
+    let table = [
+        (good.clone(), true),
+        (said(wish("alice", "srv-m"), &MALLORY, &ALICE), false),
+        (said(wish("bob", "srv-m"), &ALICE, &ALICE), false),
+        (said(wish("alice", "srv-x"), &ALICE, &ALICE), false),
+        (
+            Deletion {
+                ts: TS + 1,
+                ..good.clone()
+            },
+            false,
+        ),
+        (
+            Deletion {
+                pubkey: KeyText::from_der(b"no key"),
+                ..good
+            },
+            false,
+        ),
+    ];
+    for (deletion, is_good) in table {
+        let user_id = UserId::try_from("alice").unwrap();
+        let letter = Payload::UserRemove(UserRemove {
+            user_id: user_id.clone(),
+            server_id: home.clone(),
+            deletion: Some(deletion.clone()),
+        });
+        let batch = Payload::ServerPresence(ServerPresence {
+            server_id: home.clone(),
+            epoch: 1,
+            from_seq: 1,
+            seq: 1,
+            page: 0,
+            more: false,
+            add: Vec::new(),
+            remove: vec![UserGone {
+                user_id,
+                ts: TS,
+                deletion: Some(deletion),
+            }],
+        });
+        for payload in [letter, batch] {
+            let metrics = Metrics::new();
+            let draft = Draft::new(&home, socp_proto::Address::everyone(), TS, &payload);
+            let sig = MALLORY.sign(draft.signed_text().as_bytes()).unwrap();
+            let frame = Frame::parse(&draft.sign(&sig).to_text()).unwrap();
+            assert_eq!(vouchers_in(&frame.payload), 1);
+            let frame = check_peer(frame, MALLORY.public_key(), &metrics, &Histories::default()).unwrap();
+            assert_eq!(metrics.drops_of(Loss::Deletion), u64::from(!is_good));
+            // That the user has left counts in any case.
+            assert_eq!(frame.payload == payload, is_good);
+        }
+    }
 }

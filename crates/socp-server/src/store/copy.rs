@@ -21,8 +21,8 @@ const BUSY_PAUSE: Duration = Duration::from_millis(5);
 pub(crate) struct CopyJob {
     /// A file that is not there yet.
     pub(crate) to: PathBuf,
-    /// Who wants to know.
-    pub(crate) answer: mpsc::Sender<Copying>,
+    /// Who wants to know. The store never waits for anybody; there is one word for each MiB.
+    pub(crate) answer: mpsc::UnboundedSender<Copying>,
 }
 
 /// How far a copy is.
@@ -125,7 +125,7 @@ mod tests {
     fn copied_under_load(store: &mut Store, to: &Path, first: u64) -> (u64, Vec<(u64, u64)>) {
         let (hub, mut messages) = mpsc::channel(1_024);
         store.answer_to(hub);
-        let (answer, mut copying) = mpsc::channel(1);
+        let (answer, mut copying) = mpsc::unbounded_channel();
         store.copy(CopyJob {
             to: to.to_owned(),
             answer,
@@ -182,12 +182,12 @@ mod tests {
         database.write(&path, &records).unwrap();
         let mut store = database.start(File::create(dir.path().join("lock")).unwrap()).unwrap();
         let mut ask = |name: &str| {
-            let (answer, copying) = mpsc::channel(8);
+            let (answer, copying) = mpsc::unbounded_channel();
             let to = dir.path().join(name);
             store.copy(CopyJob { to, answer });
             copying
         };
-        let ended = |mut copying: mpsc::Receiver<Copying>| loop {
+        let ended = |mut copying: mpsc::UnboundedReceiver<Copying>| loop {
             if let Copying::Ended(ended) = copying.blocking_recv().unwrap() {
                 return ended;
             }
@@ -202,7 +202,7 @@ mod tests {
         }
         let there = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(there.path(), "something else").unwrap();
-        let (answer, copying) = mpsc::channel(8);
+        let (answer, copying) = mpsc::unbounded_channel();
         store.copy(CopyJob {
             to: there.path().to_owned(),
             answer,

@@ -3,10 +3,10 @@
 use super::{Found, Remembered};
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension as _, Params, Result, Row, params};
-use socp_core::server::{Delivered, Memory, PasswordSet, Record, SaveId, ServerPin, UserRecord};
+use socp_core::server::{Delivered, KeptPassword, Memory, PasswordSet, Record, SaveId, ServerPin, UserRecord};
 use socp_proto::json::parse_object;
 use socp_proto::limits::{CONTENT_REMEMBERED_MS, DELIVERED_COUNT_MAX};
-use socp_proto::payload::{KeptIdentity, PasswordRecord};
+use socp_proto::payload::PasswordRecord;
 use socp_proto::{Base64Url, KeyHistory, KeyText, Meta, PublicPair, ServerId, UserId};
 use std::collections::BTreeMap;
 
@@ -82,12 +82,15 @@ fn read_password(row: &Row<'_>) -> Result<PasswordRecord> {
 }
 
 /// What a user's password opens, if the user has one.
-pub(super) fn fetch(connection: &Connection, user: &UserId) -> Result<Option<KeptIdentity>> {
-    let sql = "SELECT privkey_store FROM users WHERE user_id = ?1 AND privkey_store <> ''";
+pub(super) fn fetch(connection: &Connection, user: &UserId) -> Result<Option<KeptPassword>> {
+    let sql = "SELECT privkey_store, pake_password FROM users
+         WHERE user_id = ?1 AND privkey_store <> '' AND pake_password <> ''";
     let mut statement = connection.prepare_cached(sql)?;
     let read = |row: &Row<'_>| {
         let text: String = row.get(0)?;
-        serde_json::from_str(&text).map_err(|error| invalid(0, error))
+        let sealed = serde_json::from_str(&text).map_err(|error| invalid(0, error))?;
+        let record = read_password(row)?;
+        Ok(KeptPassword { record, sealed })
     };
     statement.query_row([user.as_str()], read).optional()
 }

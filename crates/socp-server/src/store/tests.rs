@@ -4,7 +4,7 @@ use super::{Database, GROUP_COUNT_MAX, Order, QUEUE_COUNT_MAX, Store, StoreHealt
 use crate::hub::HubMessage;
 use crate::metrics::Metrics;
 use rusqlite::{Connection, StatementStatus};
-use socp_core::server::{Delivered, Memory, PasswordSet, Record, SaveId, ServerPin, UserRecord};
+use socp_core::server::{Delivered, KeptPassword, Memory, PasswordSet, Record, SaveId, ServerPin, UserRecord};
 use socp_proto::limits::CONTENT_REMEMBERED_MS;
 use socp_proto::payload::{KeptIdentity, PasswordRecord};
 use socp_proto::{Base64Url, KeyHistory, KeyText, Meta, PublicPair, UserId};
@@ -385,6 +385,11 @@ fn password(id: &str, number: u8, secret: u8) -> PasswordSet {
     }
 }
 
+fn kept_of(set: &PasswordSet) -> KeptPassword {
+    let (record, sealed) = (set.record.clone(), set.sealed.clone());
+    KeptPassword { record, sealed }
+}
+
 #[test]
 fn a_password_is_kept_through_hellos_until_another_is_set_or_the_id_is_anothers() {
     let dir = tempfile::tempdir().unwrap();
@@ -405,9 +410,9 @@ fn a_password_is_kept_through_hellos_until_another_is_set_or_the_id_is_anothers(
     assert_eq!(memory.passwords, [(first.user_id.clone(), first.record.clone())]);
     let came: Vec<&str> = memory.users.iter().map(|user| user.user_id.as_str()).collect();
     assert_eq!(came, ["bob", "alice"], "in the order in which they came");
-    assert_eq!((kept("alice"), kept("bob")), (Some(first.sealed), None));
+    assert_eq!((kept("alice"), kept("bob")), (Some(kept_of(&first)), None));
     commit(&mut database, &path, [set(&second)]);
-    assert_eq!(kept("alice"), Some(second.sealed.clone()));
+    assert_eq!(kept("alice"), Some(kept_of(&second)));
     // What was on its way for somebody whose id is another's now changes nothing.
     commit(
         &mut database,
@@ -425,13 +430,13 @@ fn a_password_is_kept_through_hellos_until_another_is_set_or_the_id_is_anothers(
 fn what_a_password_opens_is_read_behind_what_is_queued() {
     let (mut store, queue, mut writer, _dir) = store_without_writer();
     let set = password("alice", 1, 7);
-    let sealed = set.sealed.clone();
+    let kept = kept_of(&set);
     assert!(store.save(SaveId(1), user("alice", 1)));
     assert!(store.save(SaveId(2), Record::Password(Box::new(set))));
     let fetched = store.fetch("alice".try_into().unwrap());
     let first = queue.recv().unwrap();
     writer.take(first, &queue);
-    assert_eq!(fetched.blocking_recv().unwrap(), Some(sealed));
+    assert_eq!(fetched.blocking_recv().unwrap(), Some(kept));
 }
 
 fn nothing_more() -> Receiver<Order> {

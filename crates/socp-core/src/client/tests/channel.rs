@@ -150,7 +150,7 @@ fn a_refused_copy_concerns_its_member_alone() {
             kit.server_says(Payload::UserRemove(UserRemove {
                 user_id,
                 server_id,
-                deleted: false,
+                deletion: None,
             }));
         }
         report_of(kit.server_says(fence())).unwrap().unwrap()

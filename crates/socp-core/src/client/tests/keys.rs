@@ -151,6 +151,7 @@ fn who_followed_is_not_alarmed_by_whoever_has_not_heard_of_it() {
     let vouched = kit.input(Input::Vouched {
         user: user(ALICE),
         keys: (key(2), key(2)),
+        history: None,
         by: "wss://other/".to_owned(),
     });
     let mut outputs = vouched;
@@ -213,4 +214,55 @@ fn a_change_of_our_account_ends_with_the_servers_word() {
     let outputs = change(&mut old, 1);
     assert_eq!(sent(&outputs), []);
     assert_eq!(outcome(outputs), Some((1, Err(AccountFault::Unable))));
+}
+
+fn vouched(number: u8, history: Option<KeyHistory>) -> Input {
+    Input::Vouched {
+        user: user(ALICE),
+        keys: (key(number), key(number)),
+        history,
+        by: "wss://other/".to_owned(),
+    }
+}
+
+fn is_alarm(output: &Output) -> bool {
+    matches!(output, Output::Event(Event::KeyChanged { .. }))
+}
+
+#[test]
+fn newer_keys_and_an_end_that_another_server_proves_are_followed_and_a_fork_is_not() {
+    let (mut kit, _) = kit(Vec::new());
+    let outputs = kit.input(vouched(66, Some(history(ALICE, [2, 66]))));
+    assert_eq!(saved(&outputs), [(key(66), 2)]);
+    assert!(!outputs.iter().any(is_alarm));
+    assert!(notices(outputs)[0].contains("new keys"));
+
+    let (mut kit, _) = super::keys::kit(Vec::new());
+    let outputs = kit.input(vouched(2, Some(history(ALICE, [2, 2]))));
+    assert!(notices(outputs)[0].contains("withdrawn"));
+    assert!(matches!(
+        failure_of(kit.tell(1, ALICE, "hello")),
+        Some(TellFault::Withdrawn(_))
+    ));
+
+    for wrong in [history(ALICE, [5, 66]), history("bob-id", [2, 66])] {
+        let (mut kit, _) = super::keys::kit(Vec::new());
+        let outputs = kit.input(vouched(66, Some(wrong)));
+        assert!(
+            saved(&outputs).is_empty() && outputs.iter().any(is_alarm),
+            "{outputs:?}"
+        );
+    }
+}
+
+#[test]
+fn keys_that_were_replaced_before_the_first_sight_alarm_nobody() {
+    let mut kit = Kit::online();
+    kit.tell(1, ALICE, "hi");
+    let outputs = kit.server_says(answer(66, Some(history(ALICE, [2, 66]))));
+    assert_eq!(saved(&outputs), [(key(66), 2)]);
+    let is_noted = |output: &Output| matches!(output, Output::SaveTrust(TrustNews::Replaced { .. }));
+    assert!(outputs.iter().any(is_noted), "also at the next start");
+    assert!(!kit.input(vouched(2, None)).iter().any(is_alarm));
+    assert!(kit.input(vouched(7, None)).iter().any(is_alarm));
 }

@@ -513,7 +513,7 @@ fn members_of_the_channel_get_it_one_after_the_other() {
     sender.says(Payload::UserRemove(UserRemove {
         user_id: user("dora"),
         server_id: server(SERVER),
-        deleted: false,
+        deletion: None,
     }));
     sender.says(error(ErrorCode::UserNotFound, "dora", None));
     let alice_id = sender.frames[0].payload["file_id"].as_str().unwrap().to_owned();

@@ -210,6 +210,7 @@ fn another_server_confirms_or_raises_the_alarm() {
     let vouched = |number: u8, by: &str| Input::Vouched {
         user: user(ALICE),
         keys: (key(number), key(number)),
+        history: None,
         by: by.to_owned(),
     };
     for (by, count) in [("ws://b", 1), ("ws://b", 1), ("ws://c", 2)] {
@@ -227,6 +228,7 @@ fn another_server_confirms_or_raises_the_alarm() {
     let about_nobody = Input::Vouched {
         user: user(BOB),
         keys: (key(1), key(1)),
+        history: None,
         by: String::new(),
     };
     assert!(kit.input(about_nobody).is_empty());

@@ -3,9 +3,9 @@
 use super::super::*;
 use super::challenge::{enter, enter_with, proof_only};
 use super::world::*;
-use socp_proto::limits::{HELLO_AGE_MAX_MS, KEY_STATEMENTS_COUNT_MAX};
+use socp_proto::limits::{DELETION_AGE_MAX_MS, HELLO_AGE_MAX_MS, KEY_STATEMENTS_COUNT_MAX};
 use socp_proto::payload::{
-    AccountDelete, KeyUpdate, PubkeyRequest, PubkeyResponse, UserAdvertise, UserHello, UserRemove,
+    AccountDelete, Deletion, KeyUpdate, PubkeyRequest, PubkeyResponse, UserAdvertise, UserHello, UserRemove,
 };
 use socp_proto::{Base64Url, Capabilities, HISTORY, KeyHistory, KeyStatement, KeyText, PROOF, PublicPair};
 
@@ -428,7 +428,7 @@ fn gossip_goes_on_with_a_history_and_back_never() {
     let gone = UserRemove {
         user_id: user_id(&id()),
         server_id: server_id("x"),
-        deleted: false,
+        deletion: None,
     };
     world.peer_says(x, "x", "*", &Payload::UserRemove(gone));
     assert_eq!(asked(&mut world, "a").history, answer.history);
@@ -484,6 +484,11 @@ fn friends_are_told_of_newer_keys_without_asking() {
 }
 
 fn delete(world: &World, server: &str, ts: u64, by: &str) -> AccountDelete {
+    assert!(world.now.unix > 0);
+    delete_by(server, ts, by)
+}
+
+fn delete_by(server: &str, ts: u64, by: &str) -> AccountDelete {
     let mut delete = AccountDelete {
         user_id: user_id(&id()),
         server_id: server_id(server),
@@ -492,7 +497,6 @@ fn delete(world: &World, server: &str, ts: u64, by: &str) -> AccountDelete {
     };
     let text = String::from_utf8(delete.signed_text()).unwrap();
     delete.sig = Base64Url::encode(&toy_sig(&key(by), &text));
-    assert!(world.now.unix > 0);
     delete
 }
 
@@ -553,7 +557,7 @@ fn peers_and_friends_are_told_that_somebody_is_gone_for_good() {
         let good = delete(&world, "b", world.now.unix, "first");
         assert_eq!(acks(&wish(&mut world, wire, good)), ["ACCOUNT_DELETE"]);
         world.wait(5_000);
-        let is_end = |frame: &Frame| matches!(&frame.payload, Payload::UserRemove(remove) if remove.deleted);
+        let is_end = |frame: &Frame| matches!(&frame.payload, Payload::UserRemove(remove) if remove.deletion.is_some());
         assert!(world.take(friend).iter().any(is_end), "{in_batches}");
         assert_eq!(asked(&mut world, "a").pubkey, None, "{in_batches}");
     }
@@ -604,4 +608,54 @@ fn a_hello_that_waits_for_the_disk_does_not_bring_a_deleted_account_back() {
     world.answer_slow("a", 10);
     assert!(!world.node("a").users.contains_key(&user_id(&id())));
     assert!(!world.node("a").server.records.contains_key(&user_id(&id())));
+}
+
+#[test]
+fn nobody_but_the_user_can_end_an_account_elsewhere() {
+    let good = || delete_by("x", BEGIN, "second").into_deletion(key("second"));
+    let old = BEGIN - DELETION_AGE_MAX_MS - 60_000;
+    let (two, withdrawn) = (["first", "second"], ["first", "second", "second"]);
+    // What is said, what was known before, and whether it is forgotten.
+    let table: [(&str, Option<Deletion>, &[&str], bool); 6] = [
+        ("nothing said", None, &two, false),
+        ("by the user", Some(good()), &two, true),
+        (
+            "by a key that was replaced",
+            Some(delete_by("x", BEGIN, "first").into_deletion(key("first"))),
+            &two,
+            false,
+        ),
+        (
+            "by another",
+            Some(delete_by("x", BEGIN, "mallory").into_deletion(key("mallory"))),
+            &two,
+            false,
+        ),
+        (
+            "long ago",
+            Some(delete_by("x", old, "second").into_deletion(key("second"))),
+            &two,
+            false,
+        ),
+        ("with a key that was withdrawn", Some(good()), &withdrawn, false),
+    ];
+    for (what, deletion, names, is_forgotten) in table {
+        let mut world = proof_only();
+        let x = world.peer("x", "a");
+        let friend = enter_with(&mut world, "a", "friend", "friend", hello("friend", None)).0;
+        gossip(&mut world, x, "x", "second", Some(history(names)));
+        assert_eq!(known(&world), Some(key("second")), "{what}");
+        world.take(friend);
+        let gone = UserRemove {
+            user_id: user_id(&id()),
+            server_id: server_id("x"),
+            deletion,
+        };
+        world.peer_says(x, "x", "*", &Payload::UserRemove(gone));
+        assert_eq!(known(&world), None, "{what}: the user has left all the same");
+        let is_told =
+            |frame: &Frame| matches!(&frame.payload, Payload::UserRemove(remove) if remove.deletion.is_some());
+        assert_eq!(world.take(friend).iter().any(is_told), is_forgotten, "{what}");
+        assert_eq!(asked(&mut world, "a").history.is_none(), is_forgotten, "{what}");
+    }
 }

@@ -21,7 +21,7 @@ fn gone(user: &str, ts: u64) -> UserGone {
     UserGone {
         user_id,
         ts,
-        deleted: false,
+        deletion: None,
     }
 }
 

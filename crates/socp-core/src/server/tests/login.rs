@@ -7,7 +7,9 @@ use super::world::*;
 use socp_proto::limits::{
     HELLO_WAIT_MAX_MS, LOGIN_ACCOUNT_TRIES_MAX, LOGIN_ACCOUNT_WAIT_MAX_MS, LOGIN_ADDRESS_TRIES_MAX, REGISTER_TRIES_MAX,
 };
-use socp_proto::payload::{KeptIdentity, LoginFinish, LoginStart, OPAQUE, RegisterFinish, RegisterStart, UserHello};
+use socp_proto::payload::{
+    KeptIdentity, LOGIN_REFUSED, LoginFinish, LoginStart, OPAQUE, RegisterFinish, RegisterStart, UserHello,
+};
 use socp_proto::{Base64Url, Capabilities, DELEGATE, KeyHistory, Meta, PublicPair};
 
 fn world() -> World {
@@ -318,11 +320,14 @@ fn a_password_that_is_not_on_disk_is_none() {
     let mut world = world_of_alice();
     let (wire, _) = enter(&mut world, "a", "u", "u");
     say(&mut world, wire, "u", &begin_registration("newer"));
+    let before = world.node("a").kept.clone();
     world.node_mut("a").is_slow = true;
     let frames = say(&mut world, wire, "u", &end_registration("newer"));
     assert!(frames.is_empty(), "nothing is acknowledged before: {frames:?}");
     world.answer_slow("a", 1);
     assert!(world.fail_save("a"));
+    // The toy disk writes before it says that it cannot.
+    world.node_mut("a").kept = before;
     let frames = world.take(wire);
     assert!(
         matches!(&frames[..], [Frame { payload: Payload::Error(notice), .. }]
@@ -458,4 +463,32 @@ fn a_password_that_is_stored_after_its_keys_were_changed_is_none_and_its_user_is
     let is_taken = |frame: &Frame| matches!(&frame.payload, Payload::Ack(ack) if ack.msg_ref == "REGISTER_FINISH");
     assert!(!told.iter().any(is_taken), "{told:?}");
     assert!(!is_right(&log_in(&mut world, "alice", "right")));
+}
+
+#[test]
+fn a_login_begun_with_the_password_before_gets_nothing_of_the_new_one() {
+    for is_saved_late in [false, true] {
+        let mut world = world_of_alice();
+        let (owner, _) = enter(&mut world, "a", "u", "u");
+        say(&mut world, owner, "u", &begin_registration("newer"));
+        let wire = world.connect("a");
+        say(&mut world, wire, "*", &start("alice", 7));
+        // The new password is on disk, whether or not that has been said.
+        world.node_mut("a").is_slow = is_saved_late;
+        say(&mut world, owner, "u", &end_registration("newer"));
+        if is_saved_late {
+            world.answer_slow("a", 1);
+        }
+        let mut frames = say(&mut world, wire, "*", &finish("right", 7));
+        world.node_mut("a").is_slow = false;
+        world.answer_slow("a", 10);
+        frames.extend(world.take(wire));
+        assert!(
+            matches!(&frames[..], [Frame { payload: Payload::Error(notice), .. }]
+                if notice.code == ErrorCode::NotAuthenticated && notice.detail == LOGIN_REFUSED),
+            "{frames:?}"
+        );
+        assert_eq!(world.closed(wire), Some(1008));
+        assert!(is_right(&log_in(&mut world, "alice", "newer")));
+    }
 }

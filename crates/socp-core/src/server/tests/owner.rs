@@ -41,7 +41,7 @@ fn leaves(world: &mut World, wire: Wire, server: &str, id: &str) {
     let remove = UserRemove {
         user_id: user_id(id),
         server_id: server_id(server),
-        deleted: false,
+        deletion: None,
     };
     world.peer_says(wire, server, "*", &Payload::UserRemove(remove));
 }

@@ -2,6 +2,9 @@
 
 use super::super::*;
 use super::world::*;
+use super::{long_history, person_at};
+use socp_proto::limits::PEER_HISTORY_BYTES_MAX;
+use socp_proto::payload::UserAdvertise;
 
 fn flood(world: &mut World, peer: Wire, name: &str, count: usize) {
     for number in 0..count {
@@ -141,4 +144,70 @@ fn what_waits_of_one_user_does_not_replace_what_another_server_says_of_it() {
     world.peer_says(m, "y", "*", &remove("u", "y"));
     world.wait(2_000);
     assert_eq!(world.list("a"), ["u"]);
+}
+
+#[test]
+fn key_histories_of_one_peer_are_bounded_in_bytes_and_others_have_their_own() {
+    let mut people = people::People::default();
+    let long = long_history("u", 40_000);
+    let (x, y) = (server_id("x"), server_id("y"));
+    let claim = |people: &mut people::People, number: usize| {
+        let history = Some(long.clone());
+        let person = people::Person {
+            history,
+            ..person_at("x")
+        };
+        people.claim(user_id(&format!("u-{number}")), &x, person, false);
+    };
+    let kept = PEER_HISTORY_BYTES_MAX / long.text_bytes();
+    for number in 0..kept {
+        assert!(people.has_room_for(&user_id("u"), &x, Some(&long)), "{number}");
+        claim(&mut people, number);
+    }
+    assert!(!people.has_room_for(&user_id("u"), &x, Some(&long)));
+    assert!(people.has_room_for(&user_id("u"), &x, None), "who never changed keys");
+    assert!(people.has_room_for(&user_id("u-0"), &x, Some(&long)), "the same again");
+    assert!(people.has_room_for(&user_id("u"), &y, Some(&long)), "another's share");
+    claim(&mut people, 0);
+    assert!(!people.has_room_for(&user_id("u"), &x, Some(&long)), "counted once");
+    people.withdraw(&user_id("u-0"), &x);
+    assert!(people.has_room_for(&user_id("u"), &x, Some(&long)));
+}
+
+#[test]
+fn who_tells_too_long_histories_is_refused_those_and_no_more() {
+    let mut world = World::one("a");
+    let x = world.peer("x", "a");
+    // Made so large that some thousand do not fit; a real one has at most 48 KiB.
+    let count = PEER_HISTORY_BYTES_MAX / long_history("u", 2_000_000).text_bytes() + 1;
+    for number in 0..count {
+        let id = format!("x-{number}");
+        let history = long_history(&id, 2_000_000);
+        let socp_proto::PublicPair { pubkey, enc_pubkey } = history.newest();
+        let Payload::UserAdvertise(plain) = advert(&id, "x") else {
+            panic!("it is one");
+        };
+        let advertise = UserAdvertise {
+            pubkey: Some(pubkey),
+            enc_pubkey: Some(enc_pubkey),
+            version: Some(2),
+            history: Some(history),
+            ..plain
+        };
+        let (now, who) = (world.now, (user_id(&id), server_id("x")));
+        let change = gossip::Change::Arrival(advertise);
+        let server = &mut world.node_mut("a").server;
+        server.on_told_change(now, x.link, who, now.unix, change);
+    }
+    assert_eq!(users(&world), count - 1);
+    assert!(
+        world
+            .node("a")
+            .server
+            .outputs
+            .iter()
+            .any(|output| { matches!(output, Output::Note(Note::PeerOverBudget { .. })) })
+    );
+    world.peer_says(x, "x", "*", &advert("plain", "x"));
+    assert_eq!(users(&world), count);
 }

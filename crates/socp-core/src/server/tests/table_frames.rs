@@ -152,7 +152,7 @@ pub(super) fn every_kind(who: &str) -> BTreeMap<FrameKind, Said> {
         remove: vec![UserGone {
             user_id: user_id("alice"),
             ts: NOW,
-            deleted: false,
+            deletion: None,
         }],
     };
     let list = ListResponse {

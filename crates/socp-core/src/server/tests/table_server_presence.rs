@@ -31,7 +31,7 @@ fn batch() -> Said {
         remove: vec![UserGone {
             user_id: user_id("xena"),
             ts: NOW,
-            deleted: false,
+            deletion: None,
         }],
     }))
 }

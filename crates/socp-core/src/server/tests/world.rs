@@ -8,7 +8,7 @@ use super::super::*;
 use super::toy_opaque;
 use crate::clock::Now;
 use socp_proto::limits::DELEGATION_LASTS_MS;
-use socp_proto::payload::{DirectMessage, KeptIdentity, UserHello, msg_ref};
+use socp_proto::payload::{DirectMessage, UserHello, msg_ref};
 use socp_proto::{Base64Url, Delegation, Envelope, Id, KeyText, Meta, utf8_form};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -80,7 +80,7 @@ pub(super) struct Node {
     pub(super) pins: BTreeMap<ServerId, ServerPin>,
     pub(super) users: BTreeMap<UserId, UserRecord>,
     /// What passwords open.
-    sealed: BTreeMap<UserId, KeptIdentity>,
+    pub(super) kept: BTreeMap<UserId, KeptPassword>,
     /// What else is durable: the channel, what was delivered.
     pub(super) memory: Memory,
     pub(super) notes: Vec<Note>,
@@ -285,7 +285,7 @@ impl World {
             keyring: BTreeMap::new(),
             pins: BTreeMap::new(),
             users: BTreeMap::new(),
-            sealed: BTreeMap::new(),
+            kept: BTreeMap::new(),
             memory: Memory::default(),
             notes: Vec::new(),
             has_stopped: false,
@@ -402,6 +402,11 @@ impl World {
         let session = self.sessions.get(address).copied();
         if session.is_some() != wants_tls {
             let reason = "one end speaks TLS".to_owned();
+            return self.handle(from, Input::DialFailed { dial, reason });
+        }
+        // The driver takes any certificate only where it is told which key must be proved instead.
+        if session.is_some_and(|(near, _)| !near.is_certified) && key.is_none() {
+            let reason = "nobody vouches for the certificate".to_owned();
             return self.handle(from, Input::DialFailed { dial, reason });
         }
         let (tls, far_tls) = (session.map(|(near, _)| near), session.map(|(_, far)| far));
@@ -796,8 +801,8 @@ impl World {
                     answers.push(Input::Opaque { link, done });
                 }
                 Output::Fetch { link, user } => {
-                    let sealed = self.node(name).sealed.get(&user).cloned();
-                    answers.push(Input::Fetched { link, sealed });
+                    let kept = self.node(name).kept.get(&user).cloned();
+                    answers.push(Input::Fetched { link, kept });
                 }
                 Output::Save { save, record } => {
                     self.node_mut(name).write(record);
@@ -876,12 +881,13 @@ impl Node {
             Record::Ousted(user) | Record::Deleted(user) => {
                 self.users.remove(&user);
                 self.memory.passwords.retain(|(known, _)| *known != user);
-                self.sealed.remove(&user);
+                self.kept.remove(&user);
             }
             Record::Password(set) => {
                 self.memory.passwords.retain(|(user, _)| *user != set.user_id);
+                let (record, sealed) = (set.record.clone(), set.sealed);
                 self.memory.passwords.push((set.user_id.clone(), set.record));
-                self.sealed.insert(set.user_id, set.sealed);
+                self.kept.insert(set.user_id, KeptPassword { record, sealed });
             }
             Record::Unpinned(server) => {
                 self.pins.remove(&server);
@@ -1177,6 +1183,6 @@ pub(super) fn remove(user: &str, server: &str) -> Payload {
     Payload::UserRemove(socp_proto::payload::UserRemove {
         user_id: user_id(user),
         server_id: server_id(server),
-        deleted: false,
+        deletion: None,
     })
 }

@@ -22,6 +22,12 @@ pub(super) async fn run(
     for (url, server) in &servers {
         let asked = ask_server(url, server.as_ref(), &pin.user).await;
         let (says, text) = match asked {
+            // It proves itself, whoever shows it.
+            Ok(word) if word.follows(pin) => {
+                is_answered = true;
+                let says = format!("shows a change of the keys of {name}, signed with those that you know");
+                ("newer", says)
+            }
             Ok(word) => {
                 let signed = if word.is_signed {
                     ""
