@@ -12,7 +12,7 @@
 use crate::data_dir::{DATABASE, lock};
 use crate::error::ServerError;
 use crate::key_files;
-use crate::store::Database;
+use crate::store::{Database, Found};
 use serde::{Deserialize, Serialize};
 use socp_crypto::digest::Hasher;
 use socp_proto::ServerId;
@@ -53,6 +53,14 @@ pub enum BackupError {
         /// Which.
         path: PathBuf,
         /// Why.
+        reason: String,
+    },
+    /// Something is missing in the data directory.
+    #[error("no backup of {}: {reason}", path.display())]
+    Incomplete {
+        /// Which.
+        path: PathBuf,
+        /// What, and what that means.
         reason: String,
     },
     /// The data directory cannot be read.
@@ -120,12 +128,17 @@ pub fn back_up_stopped(data: &Path, to: &Path) -> Result<Manifest, BackupError> 
         return Err(ServerError::Identity(none).into());
     }
     let _lock = lock(data)?;
-    let database = Database::open(&path)?;
-    let Some((server_id, _)) = database.read(&path)?.identity else {
+    if key_files::is_change_unfinished(data) {
+        let why = "a change of this server's key was interrupted; start the server once, which finishes it, and back it up then";
+        return Err(ServerError::Identity(why.to_owned()).into());
+    }
+    let unfinished = Unfinished::begin(data, to)?;
+    // As it is: whoever makes a backup before an upgrade wants the database of the program before.
+    let database = Database::open_as_it_is(&path)?;
+    let Some((server_id, _)) = database.look(&path)?.identity else {
         let none = format!("there is no server in {}", data.display());
         return Err(ServerError::Identity(none).into());
     };
-    let unfinished = Unfinished::begin(data, to)?;
     let made_at = database.copy(&path, &unfinished.database())?;
     unfinished.finish(data, server_id, made_at)
 }
@@ -174,10 +187,14 @@ impl Unfinished {
         let Some(name) = to.file_name() else {
             return Err(failed("it has no name".to_owned()));
         };
-        if has_content(to).map_err(|error| failed(error.to_string()))? {
-            return Err(failed(
-                "something is there already; name a directory that is new".to_owned(),
-            ));
+        // An empty directory may be another user's, or a mount, and a link leads elsewhere: none can be replaced.
+        match std::fs::symlink_metadata(to) {
+            Ok(_) => {
+                let why = "something is there already; name a directory that is new";
+                return Err(failed(why.to_owned()));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed(error.to_string())),
         }
         let mut unfinished = name.to_owned();
         unfinished.push(".unfinished");
@@ -206,11 +223,18 @@ impl Unfinished {
         let database = self.database();
         let mut files = vec![sealed(&database, DATABASE).map_err(self.failed())?];
         for name in FILES {
-            let from = data.join(name);
-            if from.exists() {
-                files.push(copy(&from, &self.path.join(name), name).map_err(self.failed())?);
+            match copy(&data.join(name), &self.path.join(name), name) {
+                Ok(listed) => files.push(listed),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(self.failed()(error)),
             }
         }
+        // What nobody could start again is no backup.
+        let found = Database::check(&database)?;
+        missing(&files, &found).map_err(|reason| {
+            let path = data.to_owned();
+            BackupError::Incomplete { path, reason }
+        })?;
         let manifest = Manifest {
             v: VERSION,
             server_id,
@@ -244,12 +268,16 @@ impl Unfinished {
     }
 }
 
-/// Whether something is there; an empty directory is nothing.
-fn has_content(path: &Path) -> io::Result<bool> {
-    match std::fs::read_dir(path) {
-        Ok(mut entries) => Ok(entries.next().is_some()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
+/// Which file is not there that a server cannot do without.
+fn missing(files: &[Listed], found: &Found) -> Result<(), String> {
+    let has = |name: &str| files.iter().any(|listed| listed.name == name);
+    match (has("server.key"), has("passwords.key") || found.passwords == 0) {
+        (true, true) => Ok(()),
+        (false, _) => Err("server.key is missing: nobody could start it".to_owned()),
+        (_, false) => Err(format!(
+            "passwords.key is missing, without which {} accounts with a password could never log in",
+            found.passwords
+        )),
     }
 }
 
@@ -263,6 +291,7 @@ fn sealed(path: &Path, name: &str) -> io::Result<Listed> {
 }
 
 fn copy(from: &Path, to: &Path, name: &str) -> io::Result<Listed> {
+    std::fs::symlink_metadata(from)?; // Before anything is made.
     let mut options = OpenOptions::new();
     let mut target = options.create_new(true).write(true).mode(0o600).open(to)?;
     let listed = hashed(from, name, |portion| target.write_all(portion))?;
@@ -323,8 +352,12 @@ pub fn verify(backup: &Path) -> Result<Checked, BackupError> {
         )));
     }
     let is_key_tried = !key_files::needs_passphrase(backup).map_err(|error| damaged(error.to_string()))?;
+    missing(&manifest.files, &found).map_err(damaged)?;
     if is_key_tried {
-        key_files::load(backup, key, None).map_err(|error| damaged(error.to_string()))?;
+        let key = key_files::load(backup, key, None).map_err(|error| damaged(error.to_string()))?;
+        if found.passwords > 0 {
+            key_files::load_or_make_passwords(backup, &key, true).map_err(|error| damaged(error.to_string()))?;
+        }
     }
     Ok(Checked {
         users: found.users,
@@ -354,10 +387,8 @@ fn read_manifest(backup: &Path) -> Result<Manifest, String> {
             other.name
         ));
     }
-    for needed in [DATABASE, "server.key"] {
-        if !manifest.files.iter().any(|listed| listed.name == needed) {
-            return Err(format!("{MANIFEST} does not name {needed}"));
-        }
+    if !manifest.files.iter().any(|listed| listed.name == DATABASE) {
+        return Err(format!("{MANIFEST} does not name {DATABASE}"));
     }
     Ok(manifest)
 }

@@ -161,6 +161,11 @@ pub(crate) fn write_next(
     write_private(&dir.join(NEXT), text.as_bytes())
 }
 
+/// Whether a change of keys was interrupted.
+pub(crate) fn is_change_unfinished(dir: &Path) -> bool {
+    [NEXT, NEXT_PASSWORDS].iter().any(|name| dir.join(name).exists())
+}
+
 /// Puts it in the other's place; the key itself last, since it tells whether that is done.
 pub(crate) fn use_next(dir: &Path) -> Result<(), ServerError> {
     for (next, name) in [(NEXT_PASSWORDS, PASSWORDS), (NEXT, KEY)] {

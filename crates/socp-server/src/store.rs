@@ -16,7 +16,7 @@ pub(crate) use copy::{CopyJob, Copying};
 use crate::error::ServerError;
 use crate::hub::HubMessage;
 use crate::metrics::Metrics;
-use rusqlite::Connection;
+use rusqlite::{Connection, OpenFlags};
 use socp_core::server::{KeptPassword, Memory, Record, SaveId, UserRecord};
 use socp_proto::limits::DELIVERED_COUNT_MAX;
 use socp_proto::{KeyHistory, KeyText, ServerId, UserId};
@@ -124,6 +124,8 @@ pub(crate) struct Remembered {
 pub(crate) struct Found {
     pub(crate) identity: Option<(ServerId, KeyText)>,
     pub(crate) users: usize,
+    /// How many of those have a password.
+    pub(crate) passwords: usize,
     pub(crate) pins: usize,
 }
 
@@ -144,6 +146,27 @@ impl Database {
         connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT_MAX);
         migrations::run(&mut connection, path)?;
         Ok(Self { connection })
+    }
+
+    /// Opens a database that is there, of whatever version up to ours, and leaves it so.
+    pub(crate) fn open_as_it_is(path: &Path) -> Result<Self, ServerError> {
+        let failed = |error: rusqlite::Error| ServerError::Database {
+            path: path.to_owned(),
+            reason: format!("{error}; restore it from a backup if it is damaged"),
+        };
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+        connection.busy_timeout(Duration::from_secs(5)).map_err(failed)?;
+        migrations::is_newest(&connection, path)?;
+        Ok(Self { connection })
+    }
+
+    /// What databases of all versions tell.
+    pub(crate) fn look(&self, path: &Path) -> Result<Found, ServerError> {
+        tables::look(&self.connection).map_err(|error| ServerError::Database {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        })
     }
 
     /// Looks whether a database that nobody writes to is consistent, and reads it; of an older version only what all of them

@@ -247,7 +247,10 @@ impl Profile {
         write(&transaction, &self.identity, &sealed)?;
         transaction.commit()?;
         drop(database);
-        self.forget_secret()?;
+        // What it opened is sealed anew: done is done, and what is left is told.
+        if let Err(error) = self.forget_secret() {
+            tracing::warn!(%error, "the keys are under the new password; what opened them before could not be removed");
+        }
         Ok(Self { sealed, ..self.clone() })
     }
 

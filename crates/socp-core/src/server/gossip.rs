@@ -472,6 +472,17 @@ impl Server {
         }
     }
 
+    /// Whether another server may tell us so of a user.
+    fn has_room_for(&self, user: &UserId, server: &ServerId, history: Option<&KeyHistory>, keys: Relation) -> bool {
+        let is_here = self.people.at(user, server).is_some();
+        let is_full = self.people.count_behind(server) >= PEER_USERS_COUNT_MAX
+            || self.people.remote_count() >= REMOTE_USERS_COUNT_MAX
+            || self.people.is_claimed_by_many(user, server);
+        // What a known user has newly, a withdrawal for instance, is never kept out by what others of the server have.
+        let is_news = is_here && keys == Relation::Newer;
+        (is_here || !is_full) && (is_news || self.people.has_room_for(user, server, history))
+    }
+
     /// Writes down where a remote user is; whether that changes what our users see, or nothing if it is refused.
     fn settle(&mut self, now: Now, link: LinkId, advertise: UserAdvertise, said: Option<&Said>) -> Option<bool> {
         // A welcome names one key only.
@@ -499,11 +510,7 @@ impl Server {
             self.report_conflict(now, user_id, server_id);
             return None;
         }
-        let is_here = self.people.at(&user_id, &server_id).is_some();
-        let is_full = self.people.count_behind(&server_id) >= PEER_USERS_COUNT_MAX
-            || self.people.remote_count() >= REMOTE_USERS_COUNT_MAX
-            || self.people.is_claimed_by_many(&user_id, &server_id);
-        if (!is_here && is_full) || !self.people.has_room_for(&user_id, &server_id, history.as_ref()) {
+        if !self.has_room_for(&user_id, &server_id, history.as_ref(), relation) {
             self.warn_over_budget(now, &server_id);
             return None;
         }

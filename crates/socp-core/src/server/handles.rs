@@ -32,7 +32,12 @@ impl Handles {
 
     /// Who has this handle.
     pub(super) fn owner(&self, text: &str) -> Option<&UserId> {
-        self.owners.get(&folded(text))
+        self.owner_of_folded(&folded(text))
+    }
+
+    /// The same of one that is [`folded`].
+    pub(super) fn owner_of_folded(&self, handle: &str) -> Option<&UserId> {
+        self.owners.get(handle)
     }
 
     /// Gives up the user's handle for another, or none; false if that is somebody else's.

@@ -95,11 +95,11 @@ impl Server {
             return self.refuse_address(now, link, wait_ms);
         }
         let LoginStart { name, request, caps } = start;
-        let user = self.account_named(&name);
+        // Once, whoever is meant: so that it takes as long for an account as for nobody.
+        let handle = folded(&name);
+        let user = self.account_named(&name, &handle);
         // Names of nobody are told apart as those of accounts are.
-        let name = user
-            .as_ref()
-            .map_or_else(|| format!("name:{}", folded(&name)), account_of);
+        let name = user.as_ref().map_or_else(|| format!("name:{handle}"), account_of);
         // What nobody has needs no account kept of it, and must not crowd out what is kept of those that are.
         let is_free = user.is_none() || self.logins.accounts.begin(now.mono, &name).is_ok();
         let record = user.as_ref().and_then(|user| self.accounts.record(user)).cloned();
@@ -120,10 +120,11 @@ impl Server {
         self.outputs.push_back(Output::Opaque { link, work });
     }
 
-    /// Whose name this is, an id or a handle.
-    fn account_named(&self, name: &str) -> Option<UserId> {
+    /// Whose name this is, an id or a handle; that as it is compared.
+    fn account_named(&self, name: &str, handle: &str) -> Option<UserId> {
         let id = UserId::try_from(name).ok().filter(|id| self.records.contains_key(id));
-        id.or_else(|| self.handles.owner(name).cloned())
+        let owner = self.handles.owner_of_folded(handle);
+        id.or_else(|| owner.cloned())
     }
 
     fn takes_delegated(&self, caps: Option<&Capabilities>) -> bool {

@@ -19,6 +19,7 @@ pub(super) fn look(connection: &Connection) -> Result<Found> {
     Ok(Found {
         identity: read_identity(connection)?,
         users: count("SELECT count(*) FROM users")?,
+        passwords: count("SELECT count(*) FROM users WHERE pake_password <> ''")?,
         pins: count("SELECT count(*) FROM server_pins")?,
     })
 }

@@ -99,6 +99,13 @@ fn make(to: &std::path::Path, data: &std::path::Path, json: bool) -> Result<()> 
         Err(error) => return Err(error.into()),
     };
     let manifest = manifest.ok_or_else(|| eyre!("the server did not say what it made"))?;
+    if !to.join("backup.json").is_file() {
+        return Err(eyre!(
+            "the server made a backup, but not at the {} that is seen from here: it may run in a container or with \
+             directories of its own; name one that both see",
+            to.display()
+        ));
+    }
     if json {
         return Ok(out::json(&serde_json::to_value(&manifest)?)?);
     }

@@ -320,9 +320,7 @@ impl Chat {
             Sending::File(Ok((source, report))) => self.screen.file_sent(&source, &report),
             Sending::File(Err(error)) => self.screen.remark("NOT_SENT", &format!("file not sent: {error:#}")),
             Sending::Password(Ok(said)) => self.screen.hint(&said),
-            Sending::Password(Err(error)) => self
-                .screen
-                .remark("PASSWORD", &format!("no password was set: {error:#}")),
+            Sending::Password(Err(error)) => self.screen.remark("PASSWORD", &format!("{error:#}")),
             Sending::Channel { text, result } => match result {
                 Ok(report) => self.screen.sent_to_all(&text, &report),
                 Err(error) => self

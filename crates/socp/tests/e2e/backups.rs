@@ -145,7 +145,7 @@ fn a_backup_that_is_not_whole_is_refused_and_what_is_wrong_is_named() {
         ("[]".to_owned(), "invalid"),
         (altered("\"v\": 1", "\"v\": 2"), "the form 2"),
         (altered("server.key", "../server.key"), "no file of a backup"),
-        (altered("server.key", "socp.toml"), "does not name server.key"),
+        (altered("server.db", "socp.toml"), "does not name server.db"),
         (altered("\"made_at\"", "\"made\""), "made"),
     ];
     for (text, word) in cases {
@@ -172,29 +172,81 @@ fn a_backup_goes_where_nothing_is_and_never_into_the_data_directory() {
     std::fs::write(place("full").join("file"), "x").unwrap();
     std::fs::create_dir(place("empty")).unwrap();
     std::fs::create_dir(place("half.unfinished")).unwrap();
+    std::os::unix::fs::symlink(place("elsewhere"), place("link")).unwrap();
     let refused = |place: &Path, word: &str| fails(&mut back_up(&data, place), &[word]);
     let bad = |refused: &dyn Fn(&Path, &str)| {
-        refused(&place("file"), "Not a directory");
+        refused(&place("file"), "something is there already");
+        refused(&place("empty"), "something is there already");
+        refused(&place("link"), "something is there already");
         refused(&place("full"), "something is there already");
         refused(&place("none").join("backup"), "make the directory");
         refused(&data.join("backup"), "inside of the data directory");
         refused(&place("half"), "half.unfinished");
     };
     bad(&refused);
-    stdout_of(&mut back_up(&data, &place("empty")));
+    stdout_of(&mut back_up(&data, &place("new")));
     // From wherever the command was said.
     let mut here = back_up(&data, Path::new("relative"));
     stdout_of(here.current_dir(dir.path()));
-    for made in ["empty", "relative"] {
+    for made in ["new", "relative"] {
         stdout_of(&mut verify(&place(made)));
     }
     served.stop();
     bad(&refused);
     fails(&mut back_up(&place("empty-data"), &place("x")), &["no data directory"]);
-    fails(&mut restore(&place("empty"), &data), &["something is there already"]);
+    fails(&mut restore(&place("new"), &data), &["something is there already"]);
     let usage = output_of(socp().arg("backup"));
     assert_eq!(usage.status.code(), Some(2));
     let mut left: Vec<String> = names(dir.path());
     left.retain(|name| name.ends_with("unfinished"));
     assert_eq!(left, ["half.unfinished"]);
+}
+
+#[test]
+fn what_could_not_be_started_again_is_no_backup() {
+    let dir = tempfile::tempdir().unwrap();
+    let served = Served::start(dir.path(), "srv", &[]);
+    let data = served.data.clone();
+    served.stop();
+    let to = dir.path().join("backup");
+    // A change of keys that was interrupted: which of the two counts, the next start finds out.
+    std::fs::write(data.join("server.key.next"), "x").unwrap();
+    fails(&mut back_up(&data, &to), &["was interrupted", "start the server once"]);
+    std::fs::remove_file(data.join("server.key.next")).unwrap();
+    // Accounts with a password whose secrets are gone, and a server whose key is.
+    let database = rusqlite::Connection::open(data.join("server.db")).unwrap();
+    let account = "INSERT INTO users (user_id, pubkey, meta, version, enc_pubkey, directory_sig, pake_password) \
+                   SELECT 'u', pubkey, '{}', 1, pubkey, '', ?1 FROM identity";
+    let record = "A".repeat(256);
+    database.execute(account, [record]).unwrap();
+    drop(database);
+    for name in ["passwords.key", "server.key"] {
+        let kept = std::fs::read(data.join(name)).unwrap();
+        std::fs::remove_file(data.join(name)).unwrap();
+        fails(&mut back_up(&data, &to), &[name, "missing"]);
+        std::fs::write(data.join(name), kept).unwrap();
+    }
+    assert!(!to.exists());
+    stdout_of(&mut back_up(&data, &to));
+    stdout_of(&mut verify(&to));
+}
+
+#[test]
+fn a_backup_before_an_upgrade_leaves_the_database_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, backup) = a_backup(dir.path());
+    let version = |of: &Path| {
+        let database = rusqlite::Connection::open(of.join("server.db")).unwrap();
+        database
+            .query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0))
+            .unwrap()
+    };
+    let newest = version(&backup);
+    let database = rusqlite::Connection::open(data.join("server.db")).unwrap();
+    database.pragma_update(None, "user_version", newest - 1).unwrap();
+    drop(database);
+    let older = dir.path().join("older");
+    stdout_of(&mut back_up(&data, &older));
+    assert_eq!((version(&data), version(&older)), (newest - 1, newest - 1));
+    stdout_of(&mut verify(&older));
 }

@@ -51,6 +51,9 @@ fn a_picture_for_a_user_on_another_server_arrives_byte_for_byte() {
     sees(&net.alice, &[&net.bob]);
     let bytes = png(60);
     let picture = save(net.dir.path(), "holiday.png", &bytes);
+    // All the time, so that bob never thinks that she has left.
+    let at_alice = Process::start(net.alice.socp(&["chat", "--plain"]));
+    at_alice.line_with("connected to");
     let said = net.alice.run(&["--json", "file", "bob", picture.to_str().unwrap()]);
     let ends = ends(&said);
     assert_eq!((ends.len(), &ends[0]["status"]), (1, &"received".into()), "{said}");
@@ -59,9 +62,6 @@ fn a_picture_for_a_user_on_another_server_arrives_byte_for_byte() {
     drop(at_bob);
 
     // From a chat to a chat, the other way, in words.
-    let at_alice = Process::start(net.alice.socp(&["chat", "--plain"]));
-    at_alice.line_with("connected to"); // Until then it may be her last command that is seen.
-    sees(&net.bob, &[&net.alice]);
     let mut chat = Process::start(net.bob.socp(&["chat", "--plain"]));
     chat.type_line(&format!("/file alice@srv-a {}", picture.display()));
     let told = chat.line_with("received by");

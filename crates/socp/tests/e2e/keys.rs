@@ -195,14 +195,14 @@ fn friends_follow_new_keys_by_themselves_whether_they_are_there_or_not() {
     let at_alice = net.alice.watch(&[]);
     net.alice.run(&["tell", "bob", "with the second keys"]);
     text_of(&at_bob, "with the second keys");
-    net.bob.run(&["tell", "alice", "to the second keys"]);
+    net.bob.tell_when_seen(&[], "alice", "to the second keys");
     text_of(&at_alice, "to the second keys");
 
     // While bob is away; then bob speaks first.
     drop((at_bob, at_alice));
     assert_eq!(rotate(&net.alice, &["--encrypt"])["version"], 3);
     let at_alice = net.alice.watch(&[]);
-    net.bob.run(&["tell", "alice", "to the third keys"]);
+    net.bob.tell_when_seen(&[], "alice", "to the third keys");
     text_of(&at_alice, "to the third keys");
     drop(at_alice);
     // And alice does.

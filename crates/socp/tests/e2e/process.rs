@@ -261,6 +261,16 @@ impl User {
         stdout_of(&mut self.socp(args))
     }
 
+    /// Tells somebody who is there, and may have been away a moment ago: others hear of that within a second.
+    pub(crate) fn tell_when_seen(&self, args: &[&str], to: &str, text: &str) {
+        eventually("the message to be taken", || {
+            let told = output_of(&mut self.socp(&[args, &["tell", to, text]].concat()));
+            let said = String::from_utf8_lossy(&told.stderr).into_owned();
+            assert!(told.status.success() || said.contains("is not online"), "{said}");
+            told.status.success().then_some(())
+        });
+    }
+
     /// Starts `watch --json` and waits until it is online.
     pub(crate) fn watch(&self, args: &[&str]) -> Process {
         let watch = Process::start(self.socp(&[&["--json", "watch"], args].concat()));

@@ -24,7 +24,7 @@ fn talk(one: (&User, &Served), other: (&User, &Served)) {
         lines.contains(&other.0.id).then_some(())
     });
     one.0
-        .run(&["--server", &one.1.url, "tell", &other.0.id, "there you are"]);
+        .tell_when_seen(&["--server", &one.1.url], &other.0.id, "there you are");
     let event = json(&at_other.line_with("\"event\":\"message\""));
     assert_eq!(
         (&event["text"], &event["verified"]),

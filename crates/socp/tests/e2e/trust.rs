@@ -254,10 +254,7 @@ fn a_card_makes_the_first_contact_a_verified_one() {
     let alices = net.alice.run(&["key", "card"]);
     let (head, _) = alices.trim().split_once('#').unwrap();
     let _at_alice = net.alice.watch(&[]);
-    eventually("alice to be seen", || {
-        net.bob.listed().contains(&net.alice.id).then_some(())
-    });
-    net.bob.run(&["tell", "alice", "hello"]);
+    net.bob.tell_when_seen(&[], "alice", "hello");
     fails(
         &mut net.bob.socp(&["key", "add", &format!("{head}#{other}")]),
         &["another key", "key accept", "key keep"],

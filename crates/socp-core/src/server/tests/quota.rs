@@ -180,26 +180,30 @@ fn who_tells_too_long_histories_is_refused_those_and_no_more() {
     let x = world.peer("x", "a");
     // Made so large that some thousand do not fit; a real one has at most 48 KiB.
     let count = PEER_HISTORY_BYTES_MAX / long_history("u", 2_000_000).text_bytes() + 1;
-    for number in 0..count {
-        let id = format!("x-{number}");
-        let history = long_history(&id, 2_000_000);
-        let socp_proto::PublicPair { pubkey, enc_pubkey } = history.newest();
-        let Payload::UserAdvertise(plain) = advert(&id, "x") else {
+    let tell = |world: &mut World, id: &str, pair: socp_proto::PublicPair, history: Option<socp_proto::KeyHistory>| {
+        let Payload::UserAdvertise(plain) = advert(id, "x") else {
             panic!("it is one");
         };
         let advertise = UserAdvertise {
-            pubkey: Some(pubkey),
-            enc_pubkey: Some(enc_pubkey),
-            version: Some(2),
-            history: Some(history),
+            pubkey: Some(pair.pubkey),
+            enc_pubkey: Some(pair.enc_pubkey),
+            version: Some(history.as_ref().map_or(1, socp_proto::KeyHistory::version)),
+            history,
             ..plain
         };
-        let (now, who) = (world.now, (user_id(&id), server_id("x")));
+        let (now, who) = (world.now, (user_id(id), server_id("x")));
         let change = gossip::Change::Arrival(advertise);
         let server = &mut world.node_mut("a").server;
         server.on_told_change(now, x.link, who, now.unix, change);
+    };
+    let of_known = long_history("known", 6_000);
+    tell(&mut world, "known", of_known.first().clone(), None);
+    for number in 0..count {
+        let id = format!("x-{number}");
+        let history = long_history(&id, 2_000_000);
+        tell(&mut world, &id, history.newest(), Some(history));
     }
-    assert_eq!(users(&world), count - 1);
+    assert_eq!(users(&world), count);
     assert!(
         world
             .node("a")
@@ -209,5 +213,11 @@ fn who_tells_too_long_histories_is_refused_those_and_no_more() {
             .any(|output| { matches!(output, Output::Note(Note::PeerOverBudget { .. })) })
     );
     world.peer_says(x, "x", "*", &advert("plain", "x"));
-    assert_eq!(users(&world), count);
+    assert_eq!(users(&world), count + 1);
+    // Who is known has new keys, or none any more, whatever the others have.
+    world.now.unix += 1;
+    tell(&mut world, "known", of_known.newest(), Some(of_known.clone()));
+    let core = &world.node("a").server;
+    let known = core.people.get(&user_id("known")).unwrap();
+    assert_eq!(known.pubkey, Some(of_known.newest().pubkey));
 }

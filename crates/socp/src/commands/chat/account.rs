@@ -14,25 +14,28 @@ pub(super) const ALONE: &str = "say /register alone: the password is asked for, 
 
 pub(super) const NOT_PASTED: &str = "what was pasted behind /register is dropped: it may have been a password";
 
+const NONE: &str = "no password was set";
+
 /// Sets the password of this identity at the server, and of the profile unless that is in a keyring; what to say then.
 pub(super) async fn register(client: Client, profile: Profile, asker: Asker) -> Result<String> {
     // Its password or its keys may be others by now.
     let dir = profile.dir().to_owned();
-    let profile = spawn_blocking(move || Profile::open(&dir)).await??;
+    let profile = spawn_blocking(move || Profile::open(&dir)).await?.wrap_err(NONE)?;
     let present = match profile.needs_password() {
-        true => Some(asker.ask("Present password: ").await?),
+        true => Some(asker.ask("Present password: ").await.wrap_err(NONE)?),
         false => None,
     };
     let (locked, opener) = (profile.clone(), present.clone());
     let identity = spawn_blocking(move || locked.full_identity(opener.as_ref())).await?;
-    let identity = identity.wrap_err("nothing was changed")?;
-    let new = asker.ask_twice().await?;
+    let identity = identity.wrap_err("nothing was changed").wrap_err(NONE)?;
+    let new = asker.ask_twice().await.wrap_err(NONE)?;
     // From here on lines are read again.
     drop(asker);
     let text = identity.to_text().map_err(ClientError::from)?;
     client.set_password(new.clone(), text).await?;
     if !password::stays_in_keyring(&profile) {
-        password::keep_here(&profile, present, new).await?;
+        let kept = password::keep_here(&profile, present, new).await;
+        kept.wrap_err("the server has the new password, but it could not be used here")?;
     }
     let name = name_of(profile.identity());
     let server = profile.last_server()?.unwrap_or_default();

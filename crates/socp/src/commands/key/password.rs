@@ -47,7 +47,7 @@ pub(crate) fn stays_in_keyring(profile: &Profile) -> bool {
 pub(crate) async fn keep_here(profile: &Profile, present: Option<Password>, new: Password) -> Result<()> {
     let profile = profile.clone();
     let changed = spawn_blocking(move || profile.change_password(present.as_ref(), &new)).await?;
-    changed.wrap_err("the profile keeps its old password")?;
+    changed.wrap_err("the profile keeps its old password, whatever a server has")?;
     Ok(())
 }
 
