@@ -110,10 +110,11 @@ fn make(to: &std::path::Path, data: &std::path::Path, json: bool) -> Result<()> 
         return Ok(out::json(&serde_json::to_value(&manifest)?)?);
     }
     Ok(out::line(&format!(
-        "{} of {} is in {}, {}. It opens the server's key and whatever passwords do: keep it as safe as the server",
-        amount(&manifest),
+        "backed up {} to {}: {}, with everything acknowledged before {}. It holds the server's secrets: keep it as safe as \
+         the server",
         safe(manifest.server_id.as_str()),
         to.display(),
+        amount(&manifest),
         when(&manifest)
     ))?)
 }
@@ -134,12 +135,12 @@ fn tell(checked: &Checked, what: &str, json: bool) -> Result<()> {
         false => "its key opens with a passphrase, which was not tried",
     };
     Ok(out::line(&format!(
-        "{what}: {} of {}, {}; {} users, {} pinned servers; {key}",
-        amount(manifest),
+        "{what}: the server {} as of {}, {}, {}, {}; {key}",
         safe(manifest.server_id.as_str()),
         when(manifest),
-        checked.users,
-        checked.pins
+        amount(manifest),
+        counted(checked.users, "user"),
+        counted(checked.pins, "pinned server")
     ))?)
 }
 
@@ -147,11 +148,17 @@ fn amount(manifest: &Manifest) -> String {
     format!("{} KiB", manifest.bytes().div_ceil(1024))
 }
 
+/// Like `1 user`, `2 users`.
+fn counted(count: usize, what: &str) -> String {
+    let end = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{end}")
+}
+
 /// When it was made, in the form of RFC 3339.
 fn when(manifest: &Manifest) -> String {
     let made_at = i64::try_from(manifest.made_at).ok();
     match made_at.and_then(|ms| Timestamp::from_millisecond(ms).ok()) {
-        Some(made_at) => format!("as of {made_at:.0}"),
-        None => "of no date".to_owned(),
+        Some(made_at) => format!("{made_at:.0}"),
+        None => "no date".to_owned(),
     }
 }
