@@ -51,7 +51,7 @@ fn a_picture_for_a_user_on_another_server_arrives_byte_for_byte() {
     sees(&net.alice, &[&net.bob]);
     let bytes = png(60);
     let picture = save(net.dir.path(), "holiday.png", &bytes);
-    // All the time, so that bob never thinks that she has left.
+    // Both are there all the time, so that neither thinks that the other has left.
     let at_alice = Process::start(net.alice.socp(&["chat", "--plain"]));
     at_alice.line_with("connected to");
     let said = net.alice.run(&["--json", "file", "bob", picture.to_str().unwrap()]);
@@ -59,7 +59,6 @@ fn a_picture_for_a_user_on_another_server_arrives_byte_for_byte() {
     assert_eq!((ends.len(), &ends[0]["status"]), (1, &"received".into()), "{said}");
     assert_eq!(ends[0]["to"], net.bob.id.as_str());
     arrived_whole(&at_bob, &net.bob, &net.alice, &net.bob.id, "holiday.png", &bytes);
-    drop(at_bob);
 
     // From a chat to a chat, the other way, in words.
     let mut chat = Process::start(net.bob.socp(&["chat", "--plain"]));
