@@ -251,12 +251,12 @@ impl Unfinished {
     fn keep(mut self) -> Result<(), BackupError> {
         let keep = || {
             File::open(&self.path)?.sync_all()?;
-            std::fs::rename(&self.path, &self.to)?;
-            File::open(self.to.parent().unwrap_or(Path::new("/")))?.sync_all()
+            std::fs::rename(&self.path, &self.to)
         };
         keep().map_err(self.failed())?;
-        self.is_whole = true;
-        Ok(())
+        self.is_whole = true; // Nothing is left under the other name.
+        let parent = File::open(self.to.parent().unwrap_or(Path::new("/")));
+        parent.and_then(|parent| parent.sync_all()).map_err(self.failed())
     }
 
     fn failed(&self) -> impl FnOnce(io::Error) -> BackupError + use<> {
@@ -330,6 +330,10 @@ pub fn verify(backup: &Path) -> Result<Checked, BackupError> {
         reason,
     };
     let manifest = read_manifest(backup).map_err(damaged)?;
+    // Else opening the key would put that in its place.
+    if key_files::is_change_unfinished(backup) {
+        return Err(damaged("there is a key in it that no backup of ours has".to_owned()));
+    }
     for listed in &manifest.files {
         let found = hashed(&backup.join(&listed.name), &listed.name, |_| Ok(()));
         let found = found.map_err(|error| damaged(format!("{}: {error}", listed.name)))?;

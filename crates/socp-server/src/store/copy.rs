@@ -114,13 +114,14 @@ pub(super) fn open_unchanging(path: &Path) -> Result<Connection> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Database;
+    use super::super::{Database, Order, StoreHealth, Writer};
     use super::*;
     use crate::hub::HubMessage;
     use socp_core::server::{Record, SaveId, ServerPin};
     use socp_proto::{KeyText, ServerId};
     use std::collections::BTreeSet;
-    use std::fs::File;
+    use std::sync::Arc;
+    use std::sync::mpsc::{Receiver, Sender, channel};
 
     fn id(number: u64) -> ServerId {
         format!("srv-{number:06}").as_str().try_into().unwrap()
@@ -171,63 +172,80 @@ mod tests {
         assert_eq!(kept, due.collect());
     }
 
-    #[test]
-    fn a_store_goes_on_answering_while_it_is_copied() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("server.db");
+    /// A writer with 2,000 pins and no thread, what it is to be given, and where it answers.
+    fn writer(dir: &Path) -> (Writer, Sender<Order>, Receiver<Order>, mpsc::Receiver<HubMessage>) {
+        let path = dir.join("server.db");
         let database = Database::open(&path).unwrap();
-        let mut store = database.start(File::create(dir.path().join("lock")).unwrap()).unwrap();
-        let (hub, mut messages) = mpsc::channel(16);
-        store.answer_to(hub);
-        let (answer, mut copying) = mpsc::unbounded_channel();
-        store.copy(CopyJob {
-            to: dir.path().join("copy.db"),
-            answer,
-        });
-        assert!(store.save(SaveId(7), pin(7)));
-        let saved = messages.blocking_recv().unwrap();
+        let records: Vec<_> = (0..2_000).map(|number| (SaveId(number), pin(number))).collect();
+        database.write(&path, &records).unwrap();
+        let mut writer = Writer::new(database.connection, StoreHealth::default(), Arc::default());
+        let ((orders, queue), (hub, messages)) = (channel(), mpsc::channel(16));
+        writer.take(Order::AnswerTo(hub), &queue);
+        (writer, orders, queue, messages)
+    }
+
+    fn job(to: PathBuf) -> (CopyJob, mpsc::UnboundedReceiver<Copying>) {
+        let (answer, copying) = mpsc::unbounded_channel();
+        (CopyJob { to, answer }, copying)
+    }
+
+    fn ended(mut copying: mpsc::UnboundedReceiver<Copying>) -> std::result::Result<u64, String> {
+        loop {
+            if let Copying::Ended(ended) = copying.try_recv().unwrap() {
+                return ended;
+            }
+        }
+    }
+
+    #[test]
+    fn between_its_steps_records_are_written_and_acknowledged_and_no_other_copy_begins() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut writer, orders, queue, mut messages) = writer(dir.path());
+        let to = dir.path().join("copy.db");
+        let ((one, copying), (other, refused)) = (job(to.clone()), job(dir.path().join("other.db")));
+        // Both are there before the copy begins, and nothing takes them but the copy.
+        orders.send(Order::Save(vec![(SaveId(7), pin(5_000))])).unwrap();
+        orders.send(Order::Copy(other)).unwrap();
+        writer.copy(&one, &queue);
+        assert!(ended(copying).is_ok());
+        assert!(ended(refused).is_err_and(|why| why.contains("another copy")));
+        let saved = messages.try_recv().unwrap();
         assert!(
             matches!(&saved, HubMessage::Saved(saves, Ok(())) if *saves == [SaveId(7)]),
             "{saved:?}"
         );
-        while let Copying::Goes { .. } = copying.blocking_recv().unwrap() {}
-        store.close();
+        let kept = Database::open(&to).unwrap().read(&to).unwrap().memory.pins;
+        assert!(kept.iter().any(|pin| pin.server_id == id(5_000)));
     }
 
     #[test]
-    fn a_copy_that_nobody_wants_or_that_cannot_be_made_keeps_nobody_from_the_next() {
+    fn a_copy_that_is_not_wanted_any_more_or_cannot_be_made_ends_and_the_next_one_is_made() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("server.db");
-        let database = Database::open(&path).unwrap();
-        let records: Vec<_> = (0..2_000).map(|number| (SaveId(number), pin(number))).collect();
-        database.write(&path, &records).unwrap();
-        let mut store = database.start(File::create(dir.path().join("lock")).unwrap()).unwrap();
-        let mut ask = |name: &str| {
-            let (answer, copying) = mpsc::unbounded_channel();
-            let to = dir.path().join(name);
-            store.copy(CopyJob { to, answer });
-            copying
-        };
-        let ended = |mut copying: mpsc::UnboundedReceiver<Copying>| loop {
-            if let Copying::Ended(ended) = copying.blocking_recv().unwrap() {
-                return ended;
-            }
-        };
-        // Nobody waits for the first; whatever becomes of it, others can be made.
-        drop(ask("unwanted.db"));
-        let mut tries = 0;
-        while let Err(reason) = ended(ask(&format!("{tries}.db"))) {
-            assert!(reason.contains("another copy"), "{reason}");
-            tries += 1;
-        }
-        let there = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(there.path(), "something else").unwrap();
-        let (answer, copying) = mpsc::unbounded_channel();
-        store.copy(CopyJob {
-            to: there.path().to_owned(),
-            answer,
-        });
+        let (mut writer, orders, queue, _messages) = writer(dir.path());
+        let (unwanted, nobody) = job(dir.path().join("unwanted.db"));
+        drop(nobody);
+        writer.copy(&unwanted, &queue);
+        let whole = |path: &Path| Database::check(path).is_ok();
+        assert!(!whole(&unwanted.to), "it went on for nobody");
+
+        let there = dir.path().join("there");
+        std::fs::write(
+            &there,
+            "something else, and longer than the head of a database has to be",
+        )
+        .unwrap();
+        let (impossible, copying) = job(there);
+        writer.copy(&impossible, &queue);
         assert!(ended(copying).is_err_and(|why| why.contains("not a database")));
-        store.close();
+
+        let (wanted, copying) = job(dir.path().join("wanted.db"));
+        writer.copy(&wanted, &queue);
+        assert!(ended(copying).is_ok() && whole(&wanted.to));
+
+        // The server stops.
+        drop(orders);
+        let (late, copying) = job(dir.path().join("late.db"));
+        writer.copy(&late, &queue);
+        assert!(ended(copying).is_err_and(|why| why.contains("stops")));
     }
 }

@@ -158,6 +158,10 @@ fn a_backup_that_is_not_whole_is_refused_and_what_is_wrong_is_named() {
     std::fs::remove_file(&path).unwrap();
     refused(&["is this a backup"]);
     std::fs::write(&path, whole).unwrap();
+    let strange = backup.join("server.key.next");
+    std::fs::write(&strange, "x").unwrap();
+    refused(&["no backup of ours has"]);
+    std::fs::remove_file(strange).unwrap();
     stdout_of(&mut verify(&backup));
 }
 
