@@ -175,6 +175,7 @@ impl Stage {
                 from_seq,
                 to_the_letter: false,
             }),
+            mailbox: None,
         };
         self.first(link, user_id(0, user).as_str(), key, &Payload::UserHello(hello));
         let user = user_id(0, user);

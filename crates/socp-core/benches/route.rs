@@ -98,6 +98,7 @@ fn server() -> Server {
             ts: None,
             history: None,
             presence: None,
+            mailbox: None,
         });
         let hello = Draft::new(user(id), Address::everyone(), NOW.unix, &hello);
         let text = hello.sign(&[]).to_text();
@@ -121,6 +122,7 @@ fn message(number: u64) -> Input {
         ciphertext: Base64Url::encode(&[0x5a; 512]),
         sender_pub: key(),
         content_sig: Base64Url::encode(&content_sig),
+        home: None,
     });
     let text = Draft::new(user(AUTHOR), user(READER), NOW.unix, &payload)
         .sign(&[])

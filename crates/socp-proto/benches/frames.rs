@@ -16,6 +16,7 @@ fn direct(blocks: usize) -> Draft {
         ciphertext: Base64Url::encode(&vec![0x5a; 512 * blocks]),
         sender_pub: KeyText::from_der(&[0x30; 550]),
         content_sig: Base64Url::encode(&[0xa5; 512]),
+        home: None,
     });
     let [from, to] = [
         "0f000000-0000-4000-8000-000000000001",

@@ -7,6 +7,9 @@ use std::collections::BTreeSet;
 /// A server that shows its users only whom they have shown to know (PROTOCOL II.12).
 pub const CONTACTS: &str = "contacts/1";
 
+/// What is acknowledged is on disk, and kept until it has arrived (PROTOCOL II.6).
+pub const ACK: &str = "ack/1";
+
 /// A set of `name/version` texts. Unknown names are kept (they may be meant for somebody else) and never used.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<String>")]

@@ -262,3 +262,44 @@ pub const STRANGER_ASKS_COUNT_MAX: u32 = 32;
 pub const CONTACTS_PER_LINK_COUNT_MAX: usize = 4_096;
 /// Users whose keys a client asks for so that they are shown to it; fewer than what a server answers at once (our choice).
 pub const CONTACTS_ASKED_COUNT_MAX: usize = 1_000;
+/// Longest reference to a message, or name of a frame, in an `ACK`, in bytes (our choice).
+pub const MSG_REF_BYTES_MAX: usize = 32;
+/// Most messages that one `ACK` names beside the first (PROTOCOL II.6).
+pub const ACK_REFS_COUNT_MAX: usize = 256;
+/// Messages that wait in one user's mailbox (PROTOCOL II.6).
+pub const MAILBOX_COUNT_MAX: usize = 10_000;
+/// Bytes that wait in one user's mailbox (PROTOCOL II.6).
+pub const MAILBOX_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Messages of one author in one user's mailbox (PROTOCOL II.6).
+pub const MAILBOX_AUTHOR_COUNT_MAX: usize = MAILBOX_COUNT_MAX / 4;
+/// Bytes of one author in one user's mailbox (PROTOCOL II.6).
+pub const MAILBOX_AUTHOR_BYTES_MAX: usize = MAILBOX_BYTES_MAX / 4;
+/// Bytes in all mailboxes of a server (PROTOCOL II.6).
+pub const MAILBOXES_BYTES_MAX: usize = 8 * 1024 * 1024 * 1024;
+/// Messages in all mailboxes of a server: each costs some tens of bytes of memory (PROTOCOL II.6).
+pub const MAILBOXES_COUNT_MAX: usize = 2_000_000;
+/// Devices that read one user's mailbox; the one that was silent for longest makes room (PROTOCOL II.6).
+pub const MAILBOX_DEVICES_COUNT_MAX: usize = 16;
+/// What nobody has read for this long is dropped, and a device that was silent for this long counts no more (PROTOCOL
+/// II.6).
+pub const MAILBOX_KEPT_MS: u64 = CONTENT_AGE_MAX_MS;
+/// Messages that are sent to a device, or to a server, before it has acknowledged any (PROTOCOL II.6).
+pub const UNACKNOWLEDGED_COUNT_MAX: usize = 256;
+/// Bytes of the same; well below [`OUTBOUND_BYTES_MAX`], so that they alone never close a link (PROTOCOL II.6).
+pub const UNACKNOWLEDGED_BYTES_MAX: usize = 512 * 1024;
+/// Most messages on a page that is read from the disk (our choice).
+pub const MAILBOX_PAGE_COUNT_MAX: usize = 128;
+/// Bytes on such a page, but for its last message (our choice).
+pub const MAILBOX_PAGE_BYTES_MAX: usize = UNACKNOWLEDGED_BYTES_MAX / 2;
+/// A program that has acknowledged nothing for this long, though it may not be sent more, is told so (PROTOCOL II.6).
+pub const UNACKNOWLEDGED_WAIT_MAX_MS: u64 = 60_000;
+/// Messages that wait for one server (PROTOCOL II.6).
+pub const OUTBOX_COUNT_MAX: usize = 250_000;
+/// Bytes that wait for one server (PROTOCOL II.6).
+pub const OUTBOX_BYTES_MAX: usize = 2 * 1024 * 1024 * 1024;
+/// Messages of one author that wait for one server (PROTOCOL II.6).
+pub const OUTBOX_AUTHOR_COUNT_MAX: usize = OUTBOX_COUNT_MAX / 2;
+/// Messages that wait for servers, in all (PROTOCOL II.6).
+pub const OUTBOXES_COUNT_MAX: usize = 1_000_000;
+/// What a server could not write to its disk is sent to it again after this long (PROTOCOL II.6).
+pub const NOT_STORED_WAIT_MS: u64 = 5_000;

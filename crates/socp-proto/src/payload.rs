@@ -24,7 +24,7 @@ pub use account::{
     RegisterStart, RegistrationRequest, RegistrationResponse,
 };
 pub use channel::{ChannelAdd, ChannelKeyShare, ChannelMessage, ChannelShare, ChannelUpdated};
-pub use control::{Ack, CtrlClose, ErrorCode, ErrorNotice, Heartbeat};
+pub use control::{Ack, CtrlClose, ErrorCode, ErrorNotice, Heartbeat, Status};
 pub use direct::{DirectMessage, ServerDeliver, UserDeliver, msg_ref};
 pub use file::{FileChunk, FileEnd, FileMode, FileStart, FileStatus};
 pub use keys::{AccountDelete, Deletion, KeyNews, KeyUpdate};
@@ -32,7 +32,10 @@ pub use presence::{
     Batch, OfUser, PRESENCE, Presence, PresenceRequest, ServerPresence, UserAdvertise, UserGone, UserHere, UserRemove,
 };
 pub use server::{ServerIdentity, ServerWelcome, WelcomeClient, WelcomeServer};
-pub use user::{ListRequest, ListResponse, OnlineUser, PubkeyRequest, PubkeyResponse, UserHello, directory_statement};
+pub use user::{
+    ListRequest, ListResponse, MailboxRequest, OnlineUser, PubkeyRequest, PubkeyResponse, UserHello,
+    directory_statement,
+};
 
 use crate::json::Object;
 use crate::proof::{Challenge, Proof};

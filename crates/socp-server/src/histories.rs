@@ -96,6 +96,7 @@ mod tests {
             ts: None,
             history: Some(history),
             presence: None,
+            mailbox: None,
         })
     }
 

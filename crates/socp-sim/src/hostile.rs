@@ -217,6 +217,7 @@ impl World {
                     code: ErrorCode::UserNotFound,
                     detail: deliver.user_id.to_string(),
                     msg_ref: Some(msg_ref(&deliver.content_sig)),
+                    seq: None,
                 };
                 self.lie(host, link, "*", &Payload::Error(notice));
             }
@@ -570,6 +571,7 @@ impl World {
             code: ErrorCode::UserNotFound,
             detail: self.users[user].id.to_string(),
             msg_ref: Some(reference),
+            seq: None,
         };
         self.lie(host, link, "*", &Payload::Error(notice));
     }
@@ -623,6 +625,7 @@ impl World {
             ts: Some(BEGIN + self.queue.now()),
             history: None,
             presence: None,
+            mailbox: None,
         };
         let from = Id::from(&self.users[user].id);
         self.lie_as(host, link, from, "*", &Payload::UserHello(hello));

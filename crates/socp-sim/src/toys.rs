@@ -32,6 +32,7 @@ pub(crate) fn direct(author: (&str, &KeyText), to: &str, ts: u64, ciphertext: &[
         content_sig: Base64Url::encode(&sign(author.1, &text)),
         sender_pub: author.1.clone(),
         ciphertext,
+        home: None,
     }
 }
 

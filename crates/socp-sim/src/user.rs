@@ -212,6 +212,7 @@ impl World {
             ts: Some(ts),
             history: None,
             presence,
+            mailbox: None,
         };
         self.user_sends(user, "*", ts, &Payload::UserHello(hello), true);
         if self.users[user].is_observer {

@@ -168,6 +168,7 @@ async fn a_message_counts_as_sent_only_when_the_server_says_so() {
             code: ErrorCode::UserNotFound,
             detail: ALICE.to_owned(),
             msg_ref: None,
+            seq: None,
         };
         puppet.say(&me, &Payload::Error(gone)).await;
         puppet.say(&me, &key_of(ALICE, None)).await;

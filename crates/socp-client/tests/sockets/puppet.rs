@@ -104,6 +104,9 @@ pub(crate) fn ack(key: &PrivateKey) -> Payload {
         server_name: Some("srv".to_owned()),
         caps: None,
         name_in_use: None,
+        also: Vec::new(),
+        status: None,
+        up_to: None,
     })
 }
 
@@ -119,6 +122,7 @@ pub(crate) fn key_of(user: &str, key: Option<&PrivateKey>) -> Payload {
         meta: None,
         server_name: None,
         history: None,
+        caps: None,
     })
 }
 
@@ -141,6 +145,7 @@ pub(crate) fn deliver(reader: &Profile, signer: &PrivateKey, text: &[u8], ts: u6
         sender_pub: KeyText::from_der(signer.public_key().spki_der()),
         content_sig,
         ts: Some(ts),
+        seq: None,
     })
 }
 

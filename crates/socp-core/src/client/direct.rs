@@ -165,6 +165,7 @@ impl Direct {
             ciphertext: sealed.ciphertext,
             sender_pub: self.pubkey.clone(),
             content_sig: sealed.content_sig,
+            home: None,
         };
         out.send_to(Address::from(&outgoing.to), ts, &Payload::MsgDirect(message));
         asks.ask(now, &outgoing.to, Why::Fence(ticket), out);

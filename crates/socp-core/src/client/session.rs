@@ -301,6 +301,8 @@ impl Session {
             | ErrorCode::TooLarge
             | ErrorCode::BadFrame
             | ErrorCode::NotAuthenticated
+            | ErrorCode::MailboxFull
+            | ErrorCode::NotStored
             | ErrorCode::Other(_)) => Stop::Refused {
                 code: code.clone(),
                 detail,
@@ -323,6 +325,7 @@ impl Session {
             ts: Some(now.unix),
             history: self.history.clone(),
             presence: self.presence,
+            mailbox: None,
         });
         out.send(now, &hello);
         self.state = State::Waiting {

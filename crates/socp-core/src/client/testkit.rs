@@ -192,6 +192,9 @@ pub(super) fn ack(id: &str, key_number: u8) -> Ack {
         server_name: Some("srv-a".to_owned()),
         caps: None,
         name_in_use: None,
+        also: Vec::new(),
+        status: None,
+        up_to: None,
     }
 }
 
@@ -222,6 +225,7 @@ pub(super) fn pubkey(id: &str, key_number: Option<u8>) -> Payload {
         meta: None,
         server_name: None,
         history: None,
+        caps: None,
     })
 }
 
@@ -230,6 +234,7 @@ pub(super) fn error(code: ErrorCode, detail: &str, msg_ref: Option<String>) -> P
         code,
         detail: detail.to_owned(),
         msg_ref,
+        seq: None,
     })
 }
 
@@ -240,6 +245,7 @@ pub(super) fn deliver(sender: &str, blocks: usize, sig: u8) -> Payload {
         sender_pub: key(66),
         content_sig: Base64Url::encode(&[sig; 8]),
         ts: Some(77),
+        seq: None,
     })
 }
 

@@ -216,6 +216,9 @@ impl Server {
             server_name: None,
             caps: None,
             name_in_use: None,
+            also: Vec::new(),
+            status: None,
+            up_to: None,
         };
         self.send(&[link], now, address, &Payload::Ack(ack));
     }

@@ -437,6 +437,9 @@ impl Server {
             server_name: self.config.name.clone(),
             caps: Some(self.own_caps()),
             name_in_use: self.handles.take_refused(link),
+            also: Vec::new(),
+            status: None,
+            up_to: None,
         };
         self.send(&[link], now, user, &Payload::Ack(ack));
     }
@@ -528,6 +531,7 @@ impl Server {
             meta: None,
             server_name: None,
             history: None,
+            caps: None,
         };
         match (self.records.get(user), self.people.get(user)) {
             (
@@ -540,9 +544,11 @@ impl Server {
                     version,
                     directory_sig,
                     history,
+                    caps,
                     ..
                 }),
             ) => PubkeyResponse {
+                caps: caps.clone(),
                 pubkey: pubkey.clone(),
                 enc_pubkey: enc_pubkey.clone(),
                 version: *version,

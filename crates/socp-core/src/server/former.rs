@@ -43,6 +43,7 @@ impl Former {
             meta: Meta::named(person.meta.name(), person.meta.display_name()).ok(),
             server_name: None,
             history: person.history.clone(),
+            caps: person.caps.clone(),
         };
         self.last = self.last.saturating_add(1);
         self.keys.insert(user.clone(), (self.last, keys));

@@ -263,6 +263,7 @@ impl Server {
             code,
             detail,
             msg_ref: None,
+            seq: None,
         };
         // Whoever says LOGIN_START knows our codes.
         self.send(&[link], now, Address::everyone(), &Payload::Error(notice));

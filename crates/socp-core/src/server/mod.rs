@@ -532,7 +532,12 @@ impl Server {
         };
         let address = self.links.get(&link).map_or_else(Address::everyone, Link::address);
         let detail = detail.chars().take(ERROR_DETAIL_CHARS_MAX).collect();
-        let notice = socp_proto::payload::ErrorNotice { code, detail, msg_ref };
+        let notice = socp_proto::payload::ErrorNotice {
+            code,
+            detail,
+            msg_ref,
+            seq: None,
+        };
         self.send(&[link], now, address, &Payload::Error(notice));
     }
 

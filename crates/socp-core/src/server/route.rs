@@ -246,6 +246,7 @@ impl Server {
             sender_pub,
             content_sig,
             ts: Some(ts),
+            seq: None,
         };
         self.send_at(links, ts, &user_id, &Payload::UserDeliver(deliver));
         self.note(Note::Routed {

@@ -5,7 +5,7 @@ use crate::caps::Capabilities;
 use crate::delegation::Delegation;
 use crate::id::ServerId;
 use crate::key::{Base64Url, KeyText};
-use crate::limits::GOSSIP_REFS_COUNT_MAX;
+use crate::limits::{ACK_REFS_COUNT_MAX, GOSSIP_REFS_COUNT_MAX, MSG_REF_BYTES_MAX};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::fmt;
 
@@ -33,6 +33,10 @@ pub enum ErrorCode {
     BadFrame,
     /// Ours: a hello comes first.
     NotAuthenticated,
+    /// Ours: the recipient's mailbox has no room for more (PROTOCOL II.6).
+    MailboxFull,
+    /// Ours: it could not be written to disk; try again later (PROTOCOL II.6).
+    NotStored,
     /// Somebody else's code, kept as it came.
     Other(String),
 }
@@ -44,7 +48,7 @@ impl ErrorCode {
         match self {
             Self::BadFrame | Self::TooLarge => Self::UnknownType,
             Self::NotAuthenticated => Self::InvalidSig,
-            Self::RateLimited => Self::Timeout,
+            Self::RateLimited | Self::MailboxFull | Self::NotStored => Self::Timeout,
             Self::UserNotFound
             | Self::InvalidSig
             | Self::BadKey
@@ -69,6 +73,8 @@ impl ErrorCode {
             Self::TooLarge => "TOO_LARGE",
             Self::BadFrame => "BAD_FRAME",
             Self::NotAuthenticated => "NOT_AUTHENTICATED",
+            Self::MailboxFull => "MAILBOX_FULL",
+            Self::NotStored => "NOT_STORED",
             Self::Other(code) => code,
         }
     }
@@ -87,6 +93,8 @@ impl From<String> for ErrorCode {
             "TOO_LARGE" => Self::TooLarge,
             "BAD_FRAME" => Self::BadFrame,
             "NOT_AUTHENTICATED" => Self::NotAuthenticated,
+            "MAILBOX_FULL" => Self::MailboxFull,
+            "NOT_STORED" => Self::NotStored,
             _ => Self::Other(code),
         }
     }
@@ -115,9 +123,22 @@ pub struct ErrorNotice {
     /// Which message it is about; ours.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub msg_ref: Option<String>,
+    /// Its number in the author's mailbox, where it waited there; ours (PROTOCOL II.6).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seq: Option<u64>,
 }
 
 impl Shape for ErrorNotice {}
+
+/// What became of a message (PROTOCOL II.6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// It is on the disk of the server that the `ACK` names.
+    Stored,
+    /// It went to a program that acknowledges nothing.
+    Sent,
+}
 
 /// `ACK`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -139,6 +160,29 @@ pub struct Ack {
     /// The handle that the hello asked for and another user of this server has; ours (PROTOCOL I.6).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name_in_use: Option<String>,
+    /// What became of the message; ours (PROTOCOL II.6).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<Status>,
+    /// More messages of which the same is said, beside `msg_ref`; ours (PROTOCOL II.6).
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "message_refs")]
+    pub also: Vec<String>,
+    /// With `msg_ref` [`MAILBOX`](Ack::MAILBOX): the program has everything up to this number of the mailbox; ours
+    /// (PROTOCOL II.6).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub up_to: Option<u64>,
+}
+
+impl Ack {
+    /// What a program acknowledges with [`Ack::up_to`].
+    pub const MAILBOX: &'static str = "MAILBOX";
+}
+
+fn message_refs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let refs = Vec::<String>::deserialize(deserializer)?;
+    if refs.len() > ACK_REFS_COUNT_MAX || refs.iter().any(|text| text.len() > MSG_REF_BYTES_MAX) {
+        return Err(serde::de::Error::custom("not a short list of message references"));
+    }
+    Ok(refs)
 }
 
 impl Shape for Ack {}

@@ -1,7 +1,7 @@
 //! Payloads of direct messages (SOCP §9.2, §8.3, PROTOCOL I.7).
 
 use super::Shape;
-use crate::id::UserId;
+use crate::id::{ServerId, UserId};
 use crate::key::{Base64Url, KeyText, bounded_ciphertext, bounded_sig};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -17,6 +17,10 @@ pub struct DirectMessage {
     /// The author's signature over ciphertext, `from`, `to` and `ts`.
     #[serde(deserialize_with = "bounded_sig")]
     pub content_sig: Base64Url,
+    /// The recipient's home server, as far as the author's program knows, for when the recipient is away; ours (PROTOCOL
+    /// II.6).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub home: Option<ServerId>,
 }
 
 impl Shape for DirectMessage {
@@ -63,6 +67,9 @@ pub struct UserDeliver {
     /// The author's `ts`, which `content_sig` covers; absent: the envelope's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ts: Option<u64>,
+    /// Its number in the recipient's mailbox; ours (PROTOCOL II.6).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seq: Option<u64>,
 }
 
 impl Shape for UserDeliver {

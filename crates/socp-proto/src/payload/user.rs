@@ -2,6 +2,7 @@
 
 use super::{PresenceRequest, Shape};
 use crate::caps::Capabilities;
+use crate::device::DeviceId;
 use crate::history::KeyHistory;
 use crate::id::{ServerId, UserId};
 use crate::json::Object;
@@ -40,9 +41,21 @@ pub struct UserHello {
     /// Which presence the program still knows from an earlier link, as it would ask for what follows (PROTOCOL II.8).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub presence: Option<PresenceRequest>,
+    /// The program reads the user's mailbox on this link, and how far it has got (PROTOCOL II.6).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mailbox: Option<MailboxRequest>,
 }
 
 impl Shape for UserHello {}
+
+/// How far a device has read its user's mailbox (PROTOCOL II.6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MailboxRequest {
+    /// Which of the user's devices it is.
+    pub device: DeviceId,
+    /// The last number that it has; 0 for none.
+    pub after: u64,
+}
 
 /// `LIST_REQUEST`: one page of the users online.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -130,6 +143,9 @@ pub struct PubkeyResponse {
     /// How the keys came about, if they ever changed (PROTOCOL II.13).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history: Option<KeyHistory>,
+    /// What the user's program can do beyond SOCP v1.3, as it said last (PROTOCOL II.6).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caps: Option<Capabilities>,
 }
 
 impl Shape for PubkeyResponse {}

@@ -280,6 +280,7 @@ fn anything_else_than_a_proof_ends_a_challenged_link() {
         code: ErrorCode::UnknownType,
         detail: "CHALLENGE".to_owned(),
         msg_ref: None,
+        seq: None,
     };
     rows.push(("an error", text(&Payload::Error(complaint), None), None, 1000));
     for (what, text, code, close) in rows {

@@ -168,6 +168,7 @@ fn an_error_is_never_answered_by_an_error() {
         code: ErrorCode::BadFrame,
         detail: String::new(),
         msg_ref: None,
+        seq: None,
     });
     let stranger = world.connect("a");
     world.send(stranger, &unsigned(draft("x", "a", BEGIN, &notice)));

@@ -10,6 +10,7 @@ fn not_found(user: &str, msg_ref: Option<String>) -> Payload {
         code: ErrorCode::UserNotFound,
         detail: user.to_owned(),
         msg_ref,
+        seq: None,
     })
 }
 

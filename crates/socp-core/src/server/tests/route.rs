@@ -26,6 +26,7 @@ fn as_delivered(sender: &str, ts: u64, message: DirectMessage) -> (u64, UserDeli
         sender_pub,
         content_sig,
         ts: Some(ts),
+        seq: None,
     };
     (ts, deliver)
 }

@@ -90,6 +90,7 @@ pub(super) fn error(code: ErrorCode, msg_ref: Option<String>) -> Payload {
         code,
         detail: "a detail".to_owned(),
         msg_ref,
+        seq: None,
     })
 }
 
@@ -123,6 +124,7 @@ pub(super) fn every_kind(who: &str) -> BTreeMap<FrameKind, Said> {
         meta: None,
         server_name: None,
         history: None,
+        caps: None,
     };
     let online = OnlineUser {
         user_id: user_id("eve"),
@@ -167,6 +169,9 @@ pub(super) fn every_kind(who: &str) -> BTreeMap<FrameKind, Said> {
         server_name: None,
         caps: None,
         name_in_use: None,
+        also: Vec::new(),
+        status: None,
+        up_to: None,
     };
     let user_deliver = UserDeliver {
         ciphertext: deliver.ciphertext.clone(),
@@ -174,6 +179,7 @@ pub(super) fn every_kind(who: &str) -> BTreeMap<FrameKind, Said> {
         sender_pub: deliver.sender_pub.clone(),
         content_sig: deliver.content_sig.clone(),
         ts: deliver.ts,
+        seq: None,
     };
     let proof = socp_proto::Proof {
         tls: None,

@@ -179,6 +179,7 @@ pub(super) fn direct(from: &str, to: &str, ts: u64, ciphertext: &[u8]) -> Direct
         content_sig: Base64Url::encode(&toy_sig(&key(from), &text)),
         sender_pub: key(from),
         ciphertext,
+        home: None,
     }
 }
 
@@ -194,6 +195,7 @@ pub(super) fn plain_hello(user: &str) -> UserHello {
         ts: None,
         history: None,
         presence: None,
+        mailbox: None,
     }
 }
 

@@ -265,6 +265,7 @@ impl Body {
                 ciphertext,
                 sender_pub,
                 content_sig,
+                home: None,
             }),
             Kind::Channel => Payload::MsgPublicChannel(ChannelMessage {
                 ciphertext,

@@ -165,6 +165,7 @@ pub(super) async fn hello(server_id: Option<ServerId>, user: UserId, manner: Man
             ts: Some(ts),
             history: None,
             presence: None,
+            mailbox: None,
         });
         let draft = Draft::new(user, to, ts, &payload);
         let sig = manner.key.sign(draft.signed_text().as_bytes())?;
