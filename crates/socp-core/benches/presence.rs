@@ -250,6 +250,8 @@ fn stage() -> Stage {
         clock_behind_ms: Config::CLOCK_TOLERANCE_MS.0,
         clock_ahead_ms: Config::CLOCK_TOLERANCE_MS.1,
         seed: [7; 32],
+        keeps: true,
+        run: 1,
     };
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

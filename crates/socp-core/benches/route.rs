@@ -40,9 +40,8 @@ fn drain(server: &mut Server) {
     }
 }
 
-/// A server with two users, each at one link.
-fn server() -> Server {
-    let config = Config {
+fn config() -> Config {
+    Config {
         has_tls: false,
         history: None,
         server_id: ServerId::try_from("0f000000-0000-4000-8000-000000000000").unwrap(),
@@ -63,7 +62,14 @@ fn server() -> Server {
         clock_behind_ms: Config::CLOCK_TOLERANCE_MS.0,
         clock_ahead_ms: Config::CLOCK_TOLERANCE_MS.1,
         seed: [7; 32],
-    };
+        keeps: true,
+        run: 1,
+    }
+}
+
+/// A server with two users, each at one link.
+fn server() -> Server {
+    let config = config();
     let record = |id| UserRecord {
         user_id: user(id),
         pubkey: key(),

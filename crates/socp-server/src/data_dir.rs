@@ -39,6 +39,8 @@ pub(crate) struct Opened {
     pub(crate) passwords: OpaqueSetup,
     pub(crate) history: Option<KeyHistory>,
     pub(crate) memory: Memory,
+    /// Larger at each start (PROTOCOL II.6).
+    pub(crate) run: u64,
     pub(crate) store: Store,
 }
 
@@ -79,6 +81,7 @@ fn open_blocking(settings: &Settings) -> Result<Opened, ServerError> {
         }
     };
     let passwords = key_files::load_or_make_passwords(dir, &key, !remembered.memory.passwords.is_empty())?;
+    let run = database.begin_run(&database_path)?;
     let store = database.start(lock)?;
     Ok(Opened {
         server_id,
@@ -87,6 +90,7 @@ fn open_blocking(settings: &Settings) -> Result<Opened, ServerError> {
         passwords,
         history: remembered.history,
         memory: remembered.memory,
+        run,
         store,
     })
 }

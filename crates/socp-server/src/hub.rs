@@ -1,6 +1,7 @@
 //! The hub: the one task that owns the state machine, and performs what it wants.
 
 pub(crate) mod answers;
+mod pages;
 mod passwords;
 
 use crate::admin::{PinRow, Refusal};
@@ -153,6 +154,8 @@ impl Hub {
             proves: true,
             batches: true,
             passwords: true,
+            keeps: true,
+            run: opened.run,
             seed,
         };
         let core = Server::new(now(epoch), config, opened.memory);
@@ -359,6 +362,7 @@ impl Hub {
                 Output::Endorse { user, statement } => self.endorse(user, statement),
                 Output::Opaque { link, work } => self.compute(link, work),
                 Output::Fetch { link, user } => self.fetch(link, &user),
+                Output::ReadPage { link, shelf, after } => self.read_page(link, shelf, after),
                 Output::Save { save, record } => {
                     if matches!(record, Record::Unpinned(_)) {
                         self.await_unpinned(save);
@@ -547,6 +551,7 @@ fn frame_of(input: &Input) -> Option<(Option<FrameKind>, Outcome)> {
         | Input::Endorsed { .. }
         | Input::Opaque { .. }
         | Input::Fetched { .. }
+        | Input::PageRead { .. }
         | Input::Saved { .. }
         | Input::SaveFailed { .. }
         | Input::Delegated { .. }
@@ -561,6 +566,7 @@ fn link_of(input: &Input) -> Option<LinkId> {
         Input::Accepted { link, .. }
         | Input::Opaque { link, .. }
         | Input::Fetched { link, .. }
+        | Input::PageRead { link, .. }
         | Input::Dialled { link, .. }
         | Input::First { link, .. }
         | Input::Peer { link, .. }
@@ -599,6 +605,10 @@ fn count(metrics: &Metrics, note: &Note) -> Option<Outcome> {
         Note::Ousted { .. } => metrics.warned("ousted"),
         Note::TrustedOnFirstUse { .. } => metrics.warned("trusted_on_first_use"),
         Note::UnprovenHello { .. } => metrics.warned("unproven_hello"),
+        Note::Damaged { .. } => metrics.warned("damaged_message"),
+        Note::Unreadable { .. } => metrics.warned("unreadable_shelf"),
+        Note::Full { .. } => metrics.warned("mailbox_full"),
+        Note::Unacknowledged { .. } => metrics.warned("unacknowledged"),
         Note::Undeliverable { .. } => metrics.dropped(Loss::Undeliverable),
         Note::Routed { is_local, .. } => metrics.routed(*is_local),
         Note::DialFailed { .. }

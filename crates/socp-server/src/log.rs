@@ -2,11 +2,14 @@
 
 use crate::Ready;
 use crate::settings::Settings;
-use socp_core::server::Note;
-use tracing::{debug, info, trace, warn};
+use socp_core::server::{Note, Shelf};
+use tracing::{debug, error, info, trace, warn};
 
 const PROOF_WITHHELD: &str = "a server that has proved its key before came without proof and was refused: somebody \
                               repeats what it once said, or it runs an older program; if so, socp admin unpin";
+
+const DAMAGED: &str = "a message on this disk is damaged; it was put aside (table quarantine) and is not delivered: check \
+                       the disk, and socp backup verify the last backup";
 
 const WITHOUT_TLS: &str = "no TLS, and others can reach this address: whoever is on the way sees who talks to whom; use \
                            --tls-cert and --tls-key, or --tls-self-signed, or --public-address wss://… behind a proxy";
@@ -85,6 +88,11 @@ pub(crate) fn note(note: &Note) {
         Note::PeerOverBudget { server } => warn!(%server, "a peer exceeds its presence budget"),
         Note::KeyConflict { server, .. } => warn!(%server, "{KEY_CONFLICT}"),
         Note::Ousted { .. } => warn!("{OUSTED}"),
+        Note::Damaged { shelf, seq } => error!(?shelf, seq, "{DAMAGED}"),
+        Note::Full {
+            shelf: Shelf::Outbound(server),
+        } => warn!(%server, "too much waits for a server that is not there; more is refused"),
+        Note::Full { .. } | Note::Unreadable { .. } | Note::Unacknowledged { .. } => debug!(?note),
         Note::KeysChanged { .. }
         | Note::Deleted { .. }
         | Note::PeerComplained { .. }

@@ -155,6 +155,8 @@ struct Gauges {
     pins: Gauge,
     records: Gauge,
     channel_version: Gauge,
+    kept: Family<Place, Gauge>,
+    kept_bytes: Gauge,
     hub_queue: Gauge,
     outbox_frames_max: Gauge,
     outbox_bytes_max: Gauge,
@@ -387,6 +389,8 @@ impl Gauges {
             "The version of the public channel",
             self.channel_version.clone(),
         );
+        registry.register("kept_messages", "Messages that wait, by where", self.kept.clone());
+        registry.register("mailbox_bytes", "Bytes that wait in mailboxes", self.kept_bytes.clone());
         registry.register("hub_queue", "Inputs that wait for the hub", self.hub_queue.clone());
         registry.register(
             "outbox_frames_max",
@@ -419,6 +423,11 @@ impl Gauges {
         self.records.set(number(core.records));
         self.channel_version
             .set(i64::try_from(core.channel_version).unwrap_or(i64::MAX));
+        let (mail, mail_bytes) = core.mail;
+        for (place, count) in [("mailboxes", mail), ("outbound", core.outbound)] {
+            self.kept.get_or_create(&Place { place }).set(number(count));
+        }
+        self.kept_bytes.set(number(mail_bytes));
         self.hub_queue.set(number(hub.hub_queue));
         self.outbox_frames_max.set(number(hub.outbox_frames_max));
         self.outbox_bytes_max.set(number(hub.outbox_bytes_max));

@@ -7,6 +7,7 @@
 
 mod copy;
 mod migrations;
+mod shelves;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -17,7 +18,7 @@ use crate::error::ServerError;
 use crate::hub::HubMessage;
 use crate::metrics::Metrics;
 use rusqlite::{Connection, OpenFlags};
-use socp_core::server::{KeptPassword, Memory, Record, SaveId, UserRecord};
+use socp_core::server::{KeptPassword, Memory, Page, Record, SaveId, Shelf, UserRecord};
 use socp_proto::limits::DELIVERED_COUNT_MAX;
 use socp_proto::{KeyHistory, KeyText, ServerId, UserId};
 use std::fs::File;
@@ -48,8 +49,14 @@ const PRUNE_EVERY_COUNT: usize = PRUNE_COUNT_MAX / 2;
 /// How long others have their turn between two such removals.
 const PRUNE_PAUSE: Duration = Duration::from_millis(100);
 
-/// Most records that wait for the disk, some megabytes; what comes then is refused.
+/// Most records that wait for the disk; what comes then is refused.
 pub(crate) const QUEUE_COUNT_MAX: usize = 65_536;
+
+/// Most bytes that wait for the disk.
+const QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// What a small record weighs.
+const RECORD_BYTES: usize = 256;
 
 /// Orders that have their turn between two steps of a copy, so that one under load comes to its end.
 const ORDERS_PER_STEP: usize = 16;
@@ -63,8 +70,7 @@ pub(crate) struct Store {
     orders: Sender<Order>,
     writer: JoinHandle<()>,
     health: StoreHealth,
-    /// Records that wait for the disk.
-    waiting: Arc<AtomicUsize>,
+    waiting: Arc<Queued>,
     /// Those of them that the writer has not been given.
     held: Vec<(SaveId, Record)>,
     /// Since when the first of those is held.
@@ -73,17 +79,59 @@ pub(crate) struct Store {
     metrics: OnceLock<Arc<Metrics>>,
 }
 
+/// What waits for the disk.
+#[derive(Debug, Default)]
+struct Queued {
+    records: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+impl Queued {
+    /// Counts one more, if there is room.
+    fn add(&self, bytes: usize) -> bool {
+        let records = self.records.fetch_add(1, Ordering::Relaxed);
+        let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let has_room = records < QUEUE_COUNT_MAX && before < QUEUE_BYTES_MAX;
+        if !has_room {
+            self.take(1, bytes);
+        }
+        has_room
+    }
+
+    fn take(&self, records: usize, bytes: usize) {
+        self.records.fetch_sub(records, Ordering::Relaxed);
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
 enum Order {
     AnswerTo(mpsc::Sender<HubMessage>),
     CountWith(Arc<Metrics>),
     Save(Vec<(SaveId, Record)>),
     Fetch(UserId, oneshot::Sender<Option<KeptPassword>>),
+    ReadPage(Shelf, u64, oneshot::Sender<Option<Page>>),
     Copy(CopyJob),
 }
 
 /// Whether somebody waits for the record to be on disk.
 fn is_awaited(record: &Record) -> bool {
-    !matches!(record, Record::Delivered(_))
+    !matches!(
+        record,
+        Record::Delivered(_)
+            | Record::Device(_)
+            | Record::DeviceGone(..)
+            | Record::MailGone(..)
+            | Record::OutboundGone(_)
+    )
+}
+
+/// How much a record weighs while it waits, in bytes: that of what varies much.
+fn weight(record: &Record) -> usize {
+    match record {
+        Record::Mail(mail) => mail.row.bytes,
+        Record::Outbound(outbound) => outbound.row.bytes,
+        _ => RECORD_BYTES,
+    }
 }
 
 /// Whether the last write worked.
@@ -206,6 +254,15 @@ impl Database {
         })
     }
 
+    /// Begins a run of the server; its number is larger than those of all before.
+    pub(crate) fn begin_run(&self, path: &Path) -> Result<u64, ServerError> {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        tables::begin_run(&self.connection, unix.as_secs()).map_err(|error| ServerError::Database {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        })
+    }
+
     /// Writes our new key, the history that leads to it, and what it has signed, all in one transaction.
     pub(crate) fn write_rotation(
         &mut self,
@@ -240,7 +297,7 @@ impl Database {
     pub(crate) fn start(self, lock: File) -> Result<Store, ServerError> {
         let (orders, queue) = channel();
         let health = StoreHealth::default();
-        let waiting = Arc::<AtomicUsize>::default();
+        let waiting = Arc::<Queued>::default();
         let (connection, kept, counted) = (self.connection, health.clone(), Arc::clone(&waiting));
         let writer = std::thread::Builder::new()
             .name("store".to_owned())
@@ -281,8 +338,7 @@ impl Store {
     /// Queues a record; false where too many wait for the disk already.
     #[must_use]
     pub(crate) fn save(&mut self, save: SaveId, record: Record) -> bool {
-        if self.waiting.fetch_add(1, Ordering::Relaxed) >= QUEUE_COUNT_MAX {
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
+        if !self.waiting.add(weight(&record)) {
             return false;
         }
         if let Some(metrics) = self.metrics.get() {
@@ -319,6 +375,14 @@ impl Store {
         answer
     }
 
+    /// Reads what is on a shelf behind a number, behind everything that is queued.
+    pub(crate) fn read_page(&mut self, shelf: Shelf, after: u64) -> oneshot::Receiver<Option<Page>> {
+        self.flush();
+        let (reply, answer) = oneshot::channel();
+        let _never = self.orders.send(Order::ReadPage(shelf, after, reply));
+        answer
+    }
+
     /// Copies the database, with everything that is acknowledged before the copy ends.
     pub(crate) fn copy(&mut self, job: CopyJob) {
         self.flush();
@@ -341,7 +405,7 @@ struct Writer {
     connection: Rc<Connection>,
     is_copying: bool,
     health: StoreHealth,
-    waiting: Arc<AtomicUsize>,
+    waiting: Arc<Queued>,
     hub: Option<mpsc::Sender<HubMessage>>,
     metrics: Option<Arc<Metrics>>,
     /// When to look again for what is not needed any more.
@@ -353,7 +417,7 @@ struct Writer {
 }
 
 impl Writer {
-    fn new(connection: Connection, health: StoreHealth, waiting: Arc<AtomicUsize>) -> Self {
+    fn new(connection: Connection, health: StoreHealth, waiting: Arc<Queued>) -> Self {
         Self {
             connection: Rc::new(connection),
             is_copying: false,
@@ -387,7 +451,7 @@ impl Writer {
 
     /// Writes the records of an order, and of those behind it that are there already.
     fn take(&mut self, first: Order, queue: &Receiver<Order>) {
-        let (mut group, mut wanted, mut copies) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut group, mut wanted, mut pages, mut copies) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let mut next = Some(first);
         while let Some(order) = next {
             match order {
@@ -396,6 +460,7 @@ impl Writer {
                 Order::Save(records) if group.is_empty() => group = records,
                 Order::Save(mut records) => group.append(&mut records),
                 Order::Fetch(user, reply) => wanted.push((user, reply)),
+                Order::ReadPage(shelf, after, reply) => pages.push((shelf, after, reply)),
                 Order::Copy(job) => copies.push(job),
             }
             next = (group.len() < GROUP_COUNT_MAX).then(|| queue.try_recv().ok()).flatten();
@@ -406,6 +471,10 @@ impl Writer {
         for (user, reply) in wanted {
             // Whoever asked may be gone.
             let _gone = reply.send(self.fetch(&user));
+        }
+        for (shelf, after, reply) in pages {
+            // Whoever asked may be gone.
+            let _gone = reply.send(self.read_page(&shelf, after));
         }
         for job in copies {
             self.copy(&job, queue);
@@ -451,11 +520,17 @@ impl Writer {
         })
     }
 
+    fn read_page(&self, shelf: &Shelf, after: u64) -> Option<Page> {
+        let read = shelves::read_page(&self.connection, shelf, after);
+        read.map_err(|error| tracing::warn!(%error, ?shelf, "what is kept could not be read; trying again"))
+            .ok()
+    }
+
     fn write(&mut self, group: &[(SaveId, Record)]) {
         self.commit(group);
         let rows = group
             .iter()
-            .filter(|(_, record)| matches!(record, Record::Delivered(_)));
+            .filter(|(_, record)| matches!(record, Record::Delivered(_) | Record::Mail(_)));
         self.new_rows = self.new_rows.saturating_add(rows.count());
         if self.new_rows >= PRUNE_EVERY_COUNT {
             self.prune();
@@ -467,7 +542,8 @@ impl Writer {
     fn commit(&mut self, group: &[(SaveId, Record)]) {
         let begun = Instant::now();
         let outcome = tables::commit(&self.connection, group).map_err(|error| error.to_string());
-        self.waiting.fetch_sub(group.len(), Ordering::Relaxed);
+        self.waiting
+            .take(group.len(), group.iter().map(|(_, record)| weight(record)).sum());
         if let Some(metrics) = &self.metrics {
             metrics.committed(group.len(), begun.elapsed(), outcome.is_ok());
             let count = i64::try_from(group.len()).unwrap_or(i64::MAX);

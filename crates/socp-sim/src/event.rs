@@ -3,7 +3,7 @@
 use crate::net::{Host, Party, UserNo};
 use crate::queue::Time;
 use crate::toys::Parcel;
-use socp_core::server::{DialId, LinkId, SaveId};
+use socp_core::server::{DialId, LinkId, SaveId, Shelf};
 use socp_proto::{Base64Url, Draft, KeyText, UserId};
 use std::rc::Rc;
 
@@ -45,6 +45,14 @@ pub(crate) enum Event {
     Overflow { host: Host, link: LinkId },
     /// A record is on disk.
     Written { host: Host, life: u32, save: SaveId },
+    /// A disk has come to a page that is to be read.
+    Read {
+        host: Host,
+        life: u32,
+        link: LinkId,
+        shelf: Shelf,
+        after: u64,
+    },
     /// A record is signed.
     Endorsed {
         host: Host,

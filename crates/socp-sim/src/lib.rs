@@ -13,6 +13,7 @@
     reason = "no peer reaches this code, and a simulator that is wrong about its own world must stop"
 )]
 
+mod disk;
 mod event;
 mod faults;
 mod hostile;

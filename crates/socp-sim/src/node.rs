@@ -3,16 +3,14 @@
 //! The driver here does what `socp-server` does around the core: it verifies, signs, saves, dials and closes. Only the
 //! signatures are toys, and time is the world's.
 
+use crate::disk::Disk;
 use crate::event::{Event, Item, UserItem};
 use crate::net::{Host, Party, Sent};
 use crate::options::Flaw;
 use crate::queue::Time;
 use crate::toys::{self, Content, Parcel};
 use crate::world::World;
-use socp_core::server::{
-    Config, Delivered, Fault, FirstFrame, Input, LinkId, Memory, Note, Output, Record, Role, SaveId, Server, ServerPin,
-    UserRecord,
-};
+use socp_core::server::{Config, Fault, FirstFrame, Input, LinkId, Note, Output, Record, Role, SaveId, Server, Shelf};
 use socp_core::{Now, Verified};
 use socp_proto::limits::{DIAL_WAIT_MAX_MS, STOP_FLUSH_MAX_MS};
 use socp_proto::payload::msg_ref;
@@ -42,6 +40,8 @@ pub(crate) struct Node {
     keyring: BTreeMap<ServerId, KeyText>,
     pub(crate) disk: Disk,
     writing: BTreeMap<SaveId, Record>,
+    /// When its disk has done everything that it was given.
+    disk_until: Time,
     timer_at: Option<Time>,
     /// How far its clock is off, ms.
     pub(crate) clock_ms: i64,
@@ -63,29 +63,6 @@ pub(crate) struct Link {
     pub(crate) is_closing: bool,
 }
 
-/// What survives a crash.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Disk {
-    pub(crate) pins: BTreeMap<ServerId, ServerPin>,
-    pub(crate) users: BTreeMap<UserId, UserRecord>,
-    channel_version: u64,
-    members: Vec<UserId>,
-    delivered: Vec<Delivered>,
-}
-
-impl Disk {
-    fn memory(&self) -> Memory {
-        Memory {
-            pins: self.pins.values().cloned().collect(),
-            users: self.users.values().cloned().collect(),
-            channel_version: self.channel_version,
-            members: self.members.clone(),
-            delivered: self.delivered.clone(),
-            passwords: Vec::new(),
-        }
-    }
-}
-
 impl Node {
     pub(crate) fn new(config: Config, clock_ms: i64) -> Self {
         Self {
@@ -96,6 +73,7 @@ impl Node {
             keyring: BTreeMap::new(),
             disk: Disk::default(),
             writing: BTreeMap::new(),
+            disk_until: 0,
             timer_at: None,
             clock_ms,
             outputs: 0,
@@ -107,29 +85,10 @@ impl Node {
     }
 
     fn write(&mut self, record: Record) {
-        match record {
-            Record::Identity(id) => self.config.server_id = id,
-            Record::Pin(pin) | Record::PinReplaced(pin) => {
-                self.disk.pins.insert(pin.server_id.clone(), pin);
-            }
-            Record::User(user) => {
-                self.disk.users.insert(user.user_id.clone(), user);
-            }
-            Record::Ousted(user) | Record::Deleted(user) => {
-                self.disk.users.remove(&user);
-            }
-            Record::Password(_) => {}
-            Record::Unpinned(server) => {
-                self.disk.pins.remove(&server);
-            }
-            Record::Member { user, version, .. } => {
-                self.disk.channel_version = self.disk.channel_version.max(version);
-                if !self.disk.members.contains(&user) {
-                    self.disk.members.push(user);
-                }
-            }
-            Record::ChannelVersion(version) => self.disk.channel_version = version,
-            Record::Delivered(delivered) => self.disk.delivered.push(delivered),
+        if let Record::Identity(id) = record {
+            self.config.server_id = id;
+        } else {
+            self.disk.write(record);
         }
     }
 
@@ -164,6 +123,7 @@ impl World {
     pub(crate) fn on_start(&mut self, host: Host) {
         let now = self.clock(host);
         let node = &mut self.nodes[host];
+        node.config.run += 1;
         let mut core = Server::new(now, node.config.clone(), node.disk.memory());
         if let Some(Flaw::Core(mutation)) = self.options.flaw {
             core.mutate(mutation);
@@ -171,6 +131,7 @@ impl World {
         node.core = Some(core);
         node.life += 1;
         node.timer_at = None;
+        node.disk_until = 0;
         node.keyring.clear();
         self.tell(|| format!("h{host} starts"));
         self.perform(host);
@@ -186,12 +147,13 @@ impl World {
             }
             self.net.remove(link);
         }
-        // What was being written is on disk or is not.
+        // What was being written is on disk up to somewhere, in order: the store has one writer.
         let writing = std::mem::take(&mut self.nodes[host].writing);
         for record in writing.into_values() {
-            if self.disk_dice.chance(50) {
-                self.nodes[host].write(record);
+            if self.disk_dice.chance(10) {
+                break;
             }
+            self.nodes[host].write(record);
         }
         let node = &mut self.nodes[host];
         node.core = None;
@@ -329,6 +291,22 @@ impl World {
         self.feed(host, Input::Saved { save });
     }
 
+    /// When a disk has done everything that it was given before, and this.
+    fn disk_is_free(&mut self, host: Host, ms: u64) -> Time {
+        let now = self.queue.now();
+        let node = &mut self.nodes[host];
+        node.disk_until = node.disk_until.max(now + ms);
+        node.disk_until
+    }
+
+    /// A disk has read a page.
+    pub(crate) fn on_read(&mut self, host: Host, life: u32, link: LinkId, (shelf, after): (&Shelf, u64)) {
+        if self.nodes[host].life == life {
+            let page = Some(self.nodes[host].disk.read_page(shelf, after));
+            self.feed(host, Input::PageRead { link, page });
+        }
+    }
+
     pub(crate) fn on_endorsed(&mut self, host: Host, life: u32, user: UserId, sig: Base64Url) {
         if self.nodes[host].life == life {
             self.feed(host, Input::Endorsed { user, sig });
@@ -408,17 +386,37 @@ impl World {
                 let sig = Base64Url::encode(&sig);
                 self.queue.after(ENDORSE_MS, Event::Endorsed { host, life, user, sig });
             }
-            Output::Save { save, record } => {
-                self.nodes[host].writing.insert(save, record);
-                let ms = self.disk_dice.between(1, DISK_MS);
-                self.queue.after(ms, Event::Written { host, life, save });
-            }
-            // Its servers take no passwords.
-            Output::Opaque { .. } | Output::Fetch { .. } => {
-                self.oracle.broken(format!("h{host} computes for a password"))
+            Output::Save { .. } | Output::ReadPage { .. } | Output::Opaque { .. } | Output::Fetch { .. } => {
+                self.perform_on_disk(host, output);
             }
             Output::Note(note) => self.on_note(host, &note),
             Output::Stopped => {}
+        }
+    }
+
+    #[expect(clippy::wildcard_enum_match_arm, reason = "it is called for these alone")]
+    fn perform_on_disk(&mut self, host: Host, output: Output) {
+        let life = self.nodes[host].life;
+        match output {
+            Output::Save { save, record } => {
+                self.nodes[host].writing.insert(save, record);
+                let ms = self.disk_dice.between(1, DISK_MS);
+                let at = self.disk_is_free(host, ms);
+                self.queue.at(at, Event::Written { host, life, save });
+            }
+            Output::ReadPage { link, shelf, after } => {
+                let at = self.disk_is_free(host, 1);
+                let event = Event::Read {
+                    host,
+                    life,
+                    link,
+                    shelf,
+                    after,
+                };
+                self.queue.at(at, event);
+            }
+            // Its servers take no passwords.
+            _ => self.oracle.broken(format!("h{host} computes for a password")),
         }
     }
 

@@ -174,6 +174,8 @@ impl World {
             proves: true,
             batches: self.speaks_batches(host),
             passwords: false,
+            keeps: self.keeps(host),
+            run: 0,
             clock_behind_ms,
             clock_ahead_ms,
             seed: socp_proto::sha256(format!("{} {host}", self.options.seed).as_bytes()),
@@ -195,6 +197,15 @@ impl World {
             0 => false,
             1 | 2 => true,
             _ => Dice::new(self.options.seed, &format!("batches {host}")).chance(60),
+        }
+    }
+
+    /// In the same way some servers keep what they acknowledge, and some are of before (PROTOCOL II.6).
+    fn keeps(&self, host: Host) -> bool {
+        match self.options.seed % 4 {
+            0 => false,
+            1 | 2 => true,
+            _ => Dice::new(self.options.seed, &format!("keeps {host}")).chance(60),
         }
     }
 
@@ -371,6 +382,13 @@ impl World {
             Event::ReadOn { host, link } => self.read_on(host, link),
             Event::Overflow { host, link } => self.on_overflow(host, link),
             Event::Written { host, life, save } => self.on_written(host, life, save),
+            Event::Read {
+                host,
+                life,
+                link,
+                shelf,
+                after,
+            } => self.on_read(host, life, link, (&shelf, after)),
             Event::Endorsed { host, life, user, sig } => self.on_endorsed(host, life, user, sig),
             Event::Pong { host, link } => self.on_pong(host, link),
             Event::Wake { user } => self.on_wake(user),

@@ -266,6 +266,7 @@ impl Server {
     pub(super) fn on_deleted(&mut self, now: Now, link: LinkId, user: &UserId, deletion: Deletion) {
         self.send_account_ack(now, link, FrameKind::AccountDelete);
         self.records.remove(user);
+        self.mailboxes.forget(user);
         self.accounts.forget_user(user);
         self.handles.release(user);
         self.forget_what_is_under_way(now, user);

@@ -2,6 +2,7 @@
 
 use super::Server;
 use super::fault::{CloseCode, Fault, FaultCount};
+use super::feed::Feed;
 use super::heard::InBatches;
 use super::io::{AfterSave, DialId, FirstFrame, LinkId, Note, Output, Record, Reply, Role, ServerPin};
 use super::link::{Link, PeerLink, Stage, Trust, link_to_keep};
@@ -15,7 +16,7 @@ use socp_proto::limits::{
     HEARTBEAT_INTERVAL_MS, LINK_SILENCE_MAX_MS, SERVERS_COUNT_MAX, WELCOME_CLIENTS_COUNT_MAX, WELCOME_LIST_BYTES_MAX,
 };
 use socp_proto::payload::{ErrorNotice, ServerIdentity, ServerWelcome, WelcomeServer};
-use socp_proto::{Address, Envelope, ErrorCode, Frame, FrameKind, KeyText, Payload, ServerId, UserId};
+use socp_proto::{ACK, Address, Envelope, ErrorCode, Frame, FrameKind, KeyText, Payload, ServerId, UserId};
 
 /// What a server is told that has proved its key before, and does not now.
 const PROOF_WITHHELD: &str = "this id has proved its key here before (proof/1) and must again; if its server runs an \
@@ -505,6 +506,7 @@ impl Server {
         }
         let trust = self.trust_of(identity.caps.as_ref());
         let in_batches = InBatches::new(now.mono, self.is_told_in_batches(identity.caps.as_ref()));
+        let feed = self.keeps_with(identity.caps.as_ref()).then(Feed::default);
         let pin = ServerPin {
             server_id: server.clone(),
             key,
@@ -513,9 +515,10 @@ impl Server {
             has_tls: identity.tls,
             name: identity.name.map(|name| name.chars().take(64).collect()),
             has_proved: has_proved || self.pins.get(&server).is_some_and(|pin| pin.has_proved),
+            keeps: identity.caps.as_ref().is_some_and(|caps| caps.has(ACK)),
         };
         self.end_link_of_replaced_key(now, &pin);
-        self.make_peer(now, link, &pin, (trust, in_batches));
+        self.make_peer(now, link, &pin, (trust, in_batches, feed));
         if self.pins.get(&server) == Some(&pin) {
             self.answer_newcomer(now, link, reply);
             return true;
@@ -574,10 +577,17 @@ impl Server {
             );
         }
         self.save(Record::Unpinned(server.clone()), AfterSave::Nothing);
+        self.give_up_outbound(now, server);
         self.note(Note::Unpinned { server: server.clone() });
     }
 
-    fn make_peer(&mut self, now: Now, link: LinkId, pin: &ServerPin, (trust, in_batches): (Trust, InBatches)) {
+    fn make_peer(
+        &mut self,
+        now: Now,
+        link: LinkId,
+        pin: &ServerPin,
+        (trust, in_batches, feed): (Trust, InBatches, Option<Feed>),
+    ) {
         let state = self.links.get(&link);
         let dial = state.and_then(Link::dial);
         let prover = state.and_then(Link::prover);
@@ -599,6 +609,7 @@ impl Server {
             faults: FaultCount::default(),
             linked_at: now.mono,
             in_batches,
+            feed,
         };
         self.links.insert(link, Link::Peer(peer));
         self.outputs.push_back(Output::Identified {
@@ -665,6 +676,7 @@ impl Server {
         self.tell_delegation(now, link);
         self.on_peer_linked(now, link, &server);
         self.begin_telling(now, link);
+        self.pump(link);
     }
 
     fn announce_once(&mut self, now: Now, link: LinkId) {

@@ -13,7 +13,7 @@ use crate::clock::Now;
 use socp_proto::limits::DELEGATION_LEFT_MIN_MS;
 use socp_proto::payload::{Heartbeat, OPAQUE, PRESENCE};
 use socp_proto::{
-    Address, CONTACTS, Capabilities, Challenge, DELEGATE, Delegation, Draft, Envelope, Frame, FrameKind, HISTORY,
+    ACK, Address, CONTACTS, Capabilities, Challenge, DELEGATE, Delegation, Draft, Envelope, Frame, FrameKind, HISTORY,
     PROOF, Payload, ServerId, UserId,
 };
 
@@ -27,6 +27,7 @@ impl Server {
             (CONTACTS, self.hides_users()),
             (OPAQUE, self.config.passwords),
             (HISTORY, self.config.proves),
+            (ACK, self.config.keeps),
         ])
     }
 
@@ -37,12 +38,18 @@ impl Server {
             (PROOF, self.config.proves),
             (PRESENCE, self.config.batches),
             (HISTORY, self.config.proves),
+            (ACK, self.config.keeps),
         ])
     }
 
     /// Whether presence goes many at once over a link to a server with these.
     pub(super) fn is_told_in_batches(&self, caps: Option<&Capabilities>) -> bool {
         self.config.batches && caps.is_some_and(|caps| caps.has(PRESENCE))
+    }
+
+    /// Whether a program with these, and we, answer for what we acknowledge.
+    pub(super) fn keeps_with(&self, caps: Option<&Capabilities>) -> bool {
+        self.config.keeps && caps.is_some_and(|caps| caps.has(ACK))
     }
 
     /// What the far end's list makes of a new link.
@@ -132,7 +139,11 @@ impl Server {
         let delegates = state.is_some_and(|link| link.trust().delegates());
         let has_proved = matches!(state, Some(Link::Peer(peer)) if peer.has_proved);
         let in_batches = matches!(state, Some(Link::Peer(peer)) if peer.in_batches.is_able);
-        let keeps = (!delegates || has(DELEGATE)) && (!has_proved || has(PROOF)) && (!in_batches || has(PRESENCE));
+        let is_kept = matches!(state, Some(Link::Peer(peer)) if peer.feed.is_some());
+        let keeps = (!delegates || has(DELEGATE))
+            && (!has_proved || has(PROOF))
+            && (!in_batches || has(PRESENCE))
+            && (!is_kept || has(ACK));
         if !keeps {
             self.on_fault(now, link, &Fault::Downgrade { kind });
         }

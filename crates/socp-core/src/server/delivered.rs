@@ -32,6 +32,13 @@ impl DeliveredContent {
         self.hashes.contains(&content)
     }
 
+    /// It did not reach anybody after all.
+    pub(super) fn forget(&mut self, content: ContentHash) {
+        if self.hashes.remove(&content) {
+            self.by_age.retain(|delivered| delivered.content != content);
+        }
+    }
+
     pub(super) fn insert(&mut self, delivered: Delivered) {
         let oldest = delivered.at.saturating_sub(CONTENT_REMEMBERED_MS);
         while self.by_age.len() >= DELIVERED_COUNT_MAX || self.by_age.front().is_some_and(|old| old.at < oldest) {

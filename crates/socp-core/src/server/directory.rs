@@ -5,7 +5,7 @@ use super::account::takes_histories;
 use super::fault::{CloseCode, FaultCount};
 use super::io::{Accept, AfterSave, LinkId, Note, Output, Record, Role, UserRecord};
 use super::keys::{Relation, Shown};
-use super::link::{Link, UserLink};
+use super::link::{Link, Reads, UserLink};
 use super::people::{Home, Person};
 use super::roster::Telling;
 use super::timers::Timer;
@@ -16,11 +16,12 @@ use socp_proto::limits::{
     STRANGER_ASKS_COUNT_MAX,
 };
 use socp_proto::payload::{
-    Ack, ListRequest, ListResponse, OnlineUser, PRESENCE, PresenceRequest, PubkeyResponse, UserHello,
+    Ack, ListRequest, ListResponse, MailboxRequest, OnlineUser, PRESENCE, PresenceRequest, PubkeyResponse, UserHello,
     directory_statement,
 };
 use socp_proto::{
-    Address, Base64Url, Capabilities, Envelope, ErrorCode, FrameKind, KeyHistory, KeyText, Payload, ServerId, UserId,
+    ACK, Address, Base64Url, Capabilities, Envelope, ErrorCode, FrameKind, KeyHistory, KeyText, Payload, ServerId,
+    UserId,
 };
 use std::collections::BTreeSet;
 
@@ -32,6 +33,8 @@ pub(super) struct Greeting {
     caps: Option<Capabilities>,
     /// The presence that the program still knows.
     presence: Option<PresenceRequest>,
+    /// How far the device has read the user's mailbox.
+    mailbox: Option<MailboxRequest>,
     /// The user's key has shown that it is there now.
     is_proven: bool,
     /// The record binds an id that nobody had.
@@ -204,7 +207,7 @@ impl Server {
             let is_same = record.meta == meta;
             let has_newer = Shown::by_hello(&hello).against(Shown::by_record(record)) == Relation::Newer;
             let mut record = UserRecord { meta, ..record.clone() };
-            let (caps, presence) = (hello.caps.clone(), hello.presence);
+            let (caps, presence, mailbox) = (hello.caps.clone(), hello.presence, hello.mailbox);
             if has_newer {
                 go_on(&mut record, hello);
             }
@@ -213,6 +216,7 @@ impl Server {
                 record,
                 caps,
                 presence,
+                mailbox,
                 is_proven,
                 is_new: false,
             };
@@ -241,6 +245,7 @@ impl Server {
             record,
             caps: hello.caps,
             presence: hello.presence,
+            mailbox: hello.mailbox,
             is_proven,
             is_new: true,
         });
@@ -331,6 +336,7 @@ impl Server {
             | AfterSave::Forget { .. }
             | AfterSave::Answer { .. }
             | AfterSave::Registered { .. }
+            | AfterSave::Kept(_)
             | AfterSave::Nothing => true,
         });
         links
@@ -371,6 +377,7 @@ impl Server {
             record,
             caps,
             presence,
+            mailbox,
             is_proven,
             is_new: _,
         } = greeting;
@@ -401,6 +408,7 @@ impl Server {
             has_proved: is_proven,
             takes_histories: takes_histories(caps.as_ref()),
             trust: self.trust_of(caps.as_ref()),
+            reads: self.reads_of(caps.as_ref(), is_proven),
             pings_unanswered: 0,
             faults,
         };
@@ -426,7 +434,19 @@ impl Server {
         if is_new || has_changed {
             self.spread_arrival(now, &user);
         }
+        if let Some(request) = mailbox {
+            self.open_mailbox(now, link, &user, request);
+        }
         self.proceed(link);
+    }
+
+    /// What a program gets before it has said how far it has read: nothing where it knows mailboxes, which belong to the
+    /// user's key.
+    fn reads_of(&self, caps: Option<&Capabilities>, is_proven: bool) -> Reads {
+        match self.keeps_with(caps) && is_proven {
+            true => Reads::Nothing,
+            false => Reads::ToTheLetter,
+        }
     }
 
     fn send_hello_ack(&mut self, now: Now, link: LinkId, user: &UserId) {
@@ -559,7 +579,8 @@ impl Server {
                 history: history.clone(),
                 ..unknown
             },
-            (Some(record), Some(_) | None) => PubkeyResponse {
+            (Some(record), here) => PubkeyResponse {
+                caps: here.map_or_else(|| self.caps_of_the_absent(user), |person| person.caps.clone()),
                 pubkey: Some(record.pubkey.clone()),
                 enc_pubkey: Some(record.enc_pubkey.clone()),
                 version: Some(record.version),
@@ -572,6 +593,14 @@ impl Server {
             },
             (None, Some(_) | None) => self.people.former(user).cloned().unwrap_or(unknown),
         }
+    }
+
+    /// What a user of ours who is not here can do, as far as that is known: where there is a mailbox, it is read.
+    fn caps_of_the_absent(&self, user: &UserId) -> Option<Capabilities> {
+        self.mailboxes
+            .has(user)
+            .then(|| Capabilities::of(&[ACK]).ok())
+            .flatten()
     }
 
     /// The key bound to a user, as far as this server knows.

@@ -129,6 +129,12 @@ pub enum Fault {
         /// What is wrong with it.
         reason: String,
     },
+    /// An acknowledgement of what was never sent (PROTOCOL II.6).
+    #[error("{}: nothing with that number was sent to you", kind.name())]
+    Early {
+        /// The frame's type.
+        kind: FrameKind,
+    },
     /// Something that was asked for again and again.
     #[error("{}: too often", kind.name())]
     TooOften {
@@ -200,6 +206,7 @@ impl Fault {
             Self::Batch { .. } => "batch",
             Self::Opaque { .. } => "opaque",
             Self::Account { .. } => "account",
+            Self::Early { .. } => "early",
             Self::TooOften { .. } => "too_often",
             Self::Downgrade { .. } => "downgrade",
             Self::Clock { .. } => "clock",
@@ -228,6 +235,7 @@ impl Fault {
             | Self::Batch { .. }
             | Self::Opaque { .. }
             | Self::Account { .. }
+            | Self::Early { .. }
             | Self::TooOften { .. }
             | Self::Downgrade { .. }
             | Self::Stale { .. }
@@ -259,6 +267,7 @@ impl Fault {
             | Self::Framing(_)
             | Self::SlowReader
             | Self::Batch { .. }
+            | Self::Early { .. }
             | Self::Opaque { .. } => ErrorCode::BadFrame,
         }
     }
@@ -277,6 +286,7 @@ impl Fault {
             | Self::Stale { kind, .. }
             | Self::TooLongToRelay { kind, .. }
             | Self::TooOften { kind }
+            | Self::Early { kind }
             | Self::Opaque { kind, .. }
             | Self::Account { kind, .. }
             | Self::Clock { kind } => Some(*kind),
@@ -315,6 +325,7 @@ impl Fault {
             | Self::Batch { .. }
             | Self::Opaque { .. }
             | Self::TooOften { .. }
+            | Self::Early { .. }
             | Self::Downgrade { .. }
             | Self::Clock { .. } => None,
         }
@@ -415,6 +426,7 @@ fn close_reason(fault: &Fault) -> &'static str {
         | Fault::Opaque { .. }
         | Fault::Account { .. }
         | Fault::TooOften { .. }
+        | Fault::Early { .. }
         | Fault::Downgrade { .. }
         | Fault::Stale { .. }
         | Fault::TooLongToRelay { .. }

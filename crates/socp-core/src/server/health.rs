@@ -55,6 +55,7 @@ impl Server {
             self.note(Note::Silent { link });
             return self.give_up(now, link, CloseCode::GoingAway, "pings went unanswered");
         }
+        self.look_for_unacknowledged(now, link);
         self.outputs.push_back(Output::Ping { link });
         self.timers
             .set(now.mono.saturating_add(PING_INTERVAL_MS), Timer::Ping(link));

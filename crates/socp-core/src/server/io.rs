@@ -1,15 +1,17 @@
 //! What enters a [`Server`](super::Server) and what leaves it.
 
 use super::accounts::{KeptPassword, PasswordSet};
+use super::custody::Custody;
 use super::directory::Greeting;
 use super::fault::{CloseCode, Fault};
+use super::kept::{DeviceRecord, Mail, MailboxMemory, Outbound, OutboundRow, Page, Shelf};
 use super::opaque::{OpaqueDone, OpaqueWork};
 use crate::verified::Verified;
 use socp_proto::limits::{CLOCK_AHEAD_MAX_MS, CLOCK_BEHIND_MAX_MS};
 use socp_proto::payload::{Deletion, ErrorCode, PasswordRecord};
 use socp_proto::{
-    Base64Url, Bytes32, Delegation, Draft, Envelope, Fingerprint, Frame, FrameKind, KeyHistory, KeyText, Meta, Object,
-    ServerId, TlsPin, UserId,
+    Base64Url, Bytes32, Delegation, DeviceId, Draft, Envelope, Fingerprint, Frame, FrameKind, KeyHistory, KeyText,
+    Meta, Object, ServerId, TlsPin, UserId,
 };
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -119,6 +121,10 @@ pub struct Config {
     pub batches: bool,
     /// Whether users may set passwords and log in with them (PROTOCOL II.9); the driver must know OPAQUE for that.
     pub passwords: bool,
+    /// Whether messages are kept until they have arrived (PROTOCOL II.6); a server that does not is one of before.
+    pub keeps: bool,
+    /// Larger at each start of the server, so that no number in a mailbox is used twice (PROTOCOL II.6).
+    pub run: u64,
     /// Where all randomness comes from.
     pub seed: [u8; 32],
 }
@@ -145,6 +151,8 @@ pub struct ServerPin {
     pub name: Option<String>,
     /// It has proved once that it holds the key, and must on every link since (PROTOCOL II.2).
     pub has_proved: bool,
+    /// It keeps what it acknowledges, as it said last (PROTOCOL II.6).
+    pub keeps: bool,
 }
 
 /// What was durable when the server began, read back from the store.
@@ -162,6 +170,10 @@ pub struct Memory {
     pub members: Vec<UserId>,
     /// Content delivered to our users within 30 days (PROTOCOL I.7).
     pub delivered: Vec<Delivered>,
+    /// The mailboxes of our users (PROTOCOL II.6).
+    pub mailboxes: Vec<MailboxMemory>,
+    /// What waits for servers, of each in the order of its numbers (PROTOCOL II.6).
+    pub outbound: Vec<(ServerId, Vec<OutboundRow>)>,
 }
 
 /// That some content reached a user of ours, so that it is not taken again (PROTOCOL I.7).
@@ -300,6 +312,13 @@ pub enum Input {
         /// What the account keeps; none if it could not be read.
         kept: Option<KeptPassword>,
     },
+    /// An `Output::ReadPage` is done.
+    PageRead {
+        /// For which link.
+        link: LinkId,
+        /// What is there; none if it could not be read.
+        page: Option<Page>,
+    },
     /// An `Output::Save` is on disk.
     Saved {
         /// Which.
@@ -432,6 +451,15 @@ pub enum Output {
         /// Whose it is.
         user: UserId,
     },
+    /// Read what is on a shelf behind a number, after everything that is still to be saved; answer with `Input::PageRead`.
+    ReadPage {
+        /// What to answer for.
+        link: LinkId,
+        /// Where to read.
+        shelf: Shelf,
+        /// Behind which number.
+        after: u64,
+    },
     /// Make a record durable; answer with `Input::Saved` or `Input::SaveFailed`.
     Save {
         /// What to answer for.
@@ -477,6 +505,18 @@ pub enum Record {
     ChannelVersion(u64),
     /// Content was delivered to a user of ours; what is older than 30 days may be dropped.
     Delivered(Delivered),
+    /// A device of a user of ours has read so far; nobody waits for that.
+    Device(DeviceRecord),
+    /// A device counts no more.
+    DeviceGone(UserId, DeviceId),
+    /// Something for a mailbox.
+    Mail(Box<Mail>),
+    /// A user's mailbox begins behind this number; nobody waits for that.
+    MailGone(UserId, u64),
+    /// Something for a server.
+    Outbound(Box<Outbound>),
+    /// What waited for a server under these numbers is settled; nobody waits for that.
+    OutboundGone(Vec<u64>),
 }
 
 /// What an acknowledged save lets happen.
@@ -501,6 +541,8 @@ pub(super) enum AfterSave {
         /// What was pinned before, if anything.
         before: Option<Box<ServerPin>>,
     },
+    /// Something is kept that somebody waits for.
+    Kept(Box<Custody>),
     Registered {
         link: LinkId,
         user: UserId,
@@ -616,12 +658,20 @@ pub enum Note {
     UserComplained { link: LinkId, code: ErrorCode },
     /// A message found no way.
     Undeliverable { link: LinkId },
-    /// A message went out to its user or the next server.
+    /// A message went out to its user or the next server, or is kept for one of them.
     Routed { link: LinkId, is_local: bool },
     /// A link was silent for too long.
     Silent { link: LinkId },
     /// The store refused.
     SaveFailed { reason: String },
+    /// Something on a shelf is damaged, was put aside, and is never delivered.
+    Damaged { shelf: Shelf, seq: u64 },
+    /// A shelf could not be read; it is tried again.
+    Unreadable { shelf: Shelf },
+    /// A mailbox, or what waits for a server, takes no more.
+    Full { shelf: Shelf },
+    /// A program has been sent all that it may be, and acknowledges nothing.
+    Unacknowledged { link: LinkId },
     /// An operator had a pin removed.
     Unpinned { server: ServerId },
     /// The group `public` has a new version.

@@ -2,13 +2,14 @@
 
 use super::challenge::Challenged;
 use super::fault::FaultCount;
+use super::feed::Feed;
 use super::heard::InBatches;
 use super::io::{DialId, LinkId, TlsSession};
 use super::login::Login;
 use super::proof::{Prover, Said};
 use crate::clock::Mono;
 use socp_proto::limits::FORWARD_SETTLE_MS;
-use socp_proto::{Address, KeyText, ServerId, UserId};
+use socp_proto::{Address, DeviceId, KeyText, ServerId, UserId};
 use std::collections::BTreeSet;
 
 /// The state of one link.
@@ -93,6 +94,26 @@ pub(super) struct PeerLink {
     /// Since when it is the peer's, on the monotonic clock.
     pub(super) linked_at: Mono,
     pub(super) in_batches: InBatches,
+    /// How far it has been sent what waits for it, where it keeps what it acknowledges (PROTOCOL II.6).
+    pub(super) feed: Option<Feed>,
+}
+
+/// Which direct messages go over a user's link.
+#[derive(Debug)]
+pub(super) enum Reads {
+    /// Each as it comes, once: a program that acknowledges nothing.
+    ToTheLetter,
+    /// None: a program with `ack/1` that only writes.
+    Nothing,
+    /// The user's mailbox, for this device.
+    Mailbox(DeviceId, Feed),
+}
+
+impl Reads {
+    /// Whether the program gets an answer to each message of its own.
+    pub(super) fn acknowledges(&self) -> bool {
+        !matches!(self, Self::ToTheLetter)
+    }
 }
 
 /// A link that belongs to a user.
@@ -108,6 +129,8 @@ pub(super) struct UserLink {
     /// Whether its program takes key histories (PROTOCOL II.13).
     pub(super) takes_histories: bool,
     pub(super) trust: Trust,
+    /// Which messages it is sent.
+    pub(super) reads: Reads,
     pub(super) pings_unanswered: u32,
     pub(super) faults: FaultCount,
 }

@@ -13,11 +13,14 @@ mod bootstrap;
 mod challenge;
 mod channel;
 mod contacts;
+mod custody;
 mod delegate;
 mod delivered;
 mod dial;
 mod directory;
 mod fault;
+mod feed;
+mod feeding;
 mod former;
 mod forward;
 mod gossip;
@@ -25,12 +28,15 @@ mod handles;
 mod health;
 mod heard;
 mod io;
+mod kept;
 mod keys;
 mod link;
 mod login;
+mod mailbox;
 mod mutation;
 mod offer;
 mod opaque;
+mod outbound;
 mod owner;
 mod passed;
 mod people;
@@ -55,6 +61,9 @@ pub use io::{
     Accept, BootstrapEntry, Config, Delivered, DialId, Directory, FirstFrame, Input, LinkId, Memory, Note, Output,
     Record, Role, SaveId, Seal, ServerPin, TlsSession, TlsWanted, UserRecord,
 };
+pub use kept::{
+    DeviceRecord, Kept, Mail, MailItem, MailRow, MailboxMemory, Outbound, OutboundRow, Page, Shelf, outbound_bytes,
+};
 pub use mutation::Mutation;
 pub use opaque::{LoginState, OpaqueDone, OpaqueWork};
 pub use quota::Bucket;
@@ -65,6 +74,7 @@ use crate::seen::SeenCache;
 use crate::verified::Verified;
 use accounts::Accounts;
 use channel::Channel;
+use custody::Waiting;
 use delivered::DeliveredContent;
 use dial::Dials;
 use forward::Forwarding;
@@ -73,7 +83,9 @@ use handles::Handles;
 use io::AfterSave;
 use link::{Link, PeerLink, Stage, UserLink};
 use login::Logins;
+use mailbox::Mailboxes;
 use offer::Offers;
+use outbound::Outbounds;
 use passed::PassedOn;
 use people::People;
 use rand_chacha::ChaCha8Rng;
@@ -119,6 +131,10 @@ pub struct Server {
     alarms: Bucket,
     passed_on: PassedOn,
     delivered: DeliveredContent,
+    mailboxes: Mailboxes,
+    outbounds: Outbounds,
+    /// Who waits to hear what is kept.
+    waiting: Waiting,
     /// The `ts` of our last word about our users.
     last_gossip_ts: u64,
     seen: SeenCache,
@@ -156,7 +172,10 @@ impl Server {
             channel_version,
             members,
             delivered,
+            mailboxes,
+            outbound,
         } = memory;
+        let config_run = config.run;
         let mut server = Self {
             rng: ChaCha8Rng::from_seed(config.seed),
             config,
@@ -182,6 +201,9 @@ impl Server {
             alarms: Bucket::new(now.mono, 1, 10),
             passed_on: PassedOn::default(),
             delivered: DeliveredContent::new(delivered),
+            mailboxes: Mailboxes::new(config_run, mailboxes),
+            outbounds: Outbounds::new(outbound),
+            waiting: Waiting::default(),
             last_gossip_ts: 0,
             seen: SeenCache::new(),
             dials: Dials::default(),
@@ -204,6 +226,7 @@ impl Server {
             server.trust(pin);
         }
         server.dial_everyone(now);
+        server.timers.set(now.mono, Timer::Expire);
         server
     }
 
@@ -245,6 +268,7 @@ impl Server {
             Input::Endorsed { user, sig } => self.on_endorsed(now, &user, sig),
             Input::Opaque { link, done } => self.on_opaque_done(now, link, done),
             Input::Fetched { link, kept } => self.on_fetched(now, link, kept),
+            Input::PageRead { link, page } => self.on_page_read(now, link, page),
             Input::Saved { save } => self.on_saved(now, save),
             Input::SaveFailed { save, reason } => self.on_save_failed(now, save, reason),
             Input::Delegated { delegation } => self.on_delegated(now, delegation),
@@ -273,6 +297,9 @@ impl Server {
                 Timer::Departing => self.on_departing_due(now),
                 Timer::Roster(audience) => self.on_roster_due(now, audience),
                 Timer::Damped(server) => self.on_damped_due(now, &server),
+                Timer::Acks => self.on_acks_due(now),
+                Timer::Feed(link) => self.on_feed_due(link),
+                Timer::Expire => self.on_expire_due(now),
             }
         }
     }
@@ -350,8 +377,7 @@ impl Server {
                     self.on_links_told(now, &server, peers, heartbeat.beyond);
                 }
             }
-            // Nothing that a server acknowledges is waited for yet (PROTOCOL II.6).
-            Payload::Ack(_) => {}
+            Payload::Ack(ack) => self.on_peer_ack(now, link, &server, ack),
             Payload::Error(notice) => self.on_peer_error(now, link, &server, notice),
             Payload::CtrlClose(_) => self.give_up(now, link, CloseCode::Normal, "closed at your request"),
             Payload::ServerAnnounce(identity) | Payload::ServerHelloLink(identity) => {
@@ -421,7 +447,8 @@ impl Server {
                 let user = user_link.user.clone();
                 self.on_registration(now, link, &user, (envelope.kind, payload));
             }
-            Payload::Heartbeat(_) | Payload::Ack(_) => {}
+            Payload::Heartbeat(_) => {}
+            Payload::Ack(ack) => self.on_user_ack(now, link, &ack),
             Payload::Error(notice) => self.note(Note::UserComplained {
                 link,
                 code: notice.code,
@@ -571,6 +598,7 @@ impl Server {
                 keys,
                 record,
             }) => self.on_registered(now, link, user, keys, record),
+            Some(AfterSave::Kept(custody)) => self.on_kept(now, &custody),
             Some(AfterSave::Nothing) | None => {}
         }
     }
@@ -609,6 +637,7 @@ impl Server {
                 let why = "this server cannot store your password now; the one before stays";
                 self.on_registration_unsaved(now, link, why);
             }
+            Some(AfterSave::Kept(custody)) => self.on_not_kept(now, &custody),
             Some(AfterSave::Nothing) | None => {}
         }
     }

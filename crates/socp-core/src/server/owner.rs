@@ -31,6 +31,7 @@ impl Server {
     fn oust(&mut self, now: Now, user: &UserId, owner: &KeyText) {
         self.records.remove(user);
         self.accounts.forget_user(user);
+        self.mailboxes.forget(user);
         self.handles.release(user);
         self.changing.remove(user);
         self.save(Record::Ousted(user.clone()), AfterSave::Nothing);

@@ -112,6 +112,14 @@ impl Person {
         matches!(&self.home, Home::Remote { server: home, .. } if home == server)
     }
 
+    /// The server that is the user's home, where that is another.
+    pub(super) fn home_server(&self) -> Option<&ServerId> {
+        match &self.home {
+            Home::Remote { server, .. } => Some(server),
+            Home::Local(_) => None,
+        }
+    }
+
     /// The link on which this was said.
     pub(super) fn via(&self) -> Option<LinkId> {
         match self.home {
@@ -187,6 +195,14 @@ impl People {
 
     pub(super) fn local_users(&self) -> BTreeSet<UserId> {
         self.local_links.values().cloned().collect()
+    }
+
+    /// Every link of one user who is here.
+    pub(super) fn links_of(&self, user: &UserId) -> Vec<LinkId> {
+        match self.known.get(user).map(|person| &person.home) {
+            Some(Home::Local(links)) => links.iter().copied().collect(),
+            Some(Home::Remote { .. }) | None => Vec::new(),
+        }
     }
 
     /// Every link of every local user.

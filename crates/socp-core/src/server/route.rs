@@ -1,6 +1,7 @@
 //! Direct messages on their way (SOCP §8.3, §9.2, §10, PROTOCOL I.7).
 
 use super::Server;
+use super::custody::{Came, Origin, Way};
 use super::delivered::content_hash;
 use super::fault::Fault;
 use super::io::{AfterSave, Delivered, LinkId, Note, Output, Record};
@@ -11,8 +12,8 @@ use super::people::{Home, Person};
 use crate::clock::Now;
 use crate::seen::{SeenKey, content_key, frame_key};
 use socp_proto::limits::{CONTENT_AGE_MAX_MS, CONTENT_AHEAD_MAX_MS};
-use socp_proto::payload::{DirectMessage, ErrorNotice, ServerDeliver, UserDeliver, msg_ref};
-use socp_proto::{Base64Url, Envelope, ErrorCode, Fingerprint, FrameKind, KeyText, Payload, ServerId, UserId};
+use socp_proto::payload::{DirectMessage, ErrorNotice, ServerDeliver, Status, UserDeliver, msg_ref};
+use socp_proto::{Base64Url, Envelope, ErrorCode, Fingerprint, KeyText, Payload, ServerId, UserId};
 use std::sync::Arc;
 
 /// Where a message goes next.
@@ -51,35 +52,62 @@ impl Server {
             return self.on_fault(now, link, &Fault::Stale { kind, msg_ref });
         }
         let recipient = UserId::try_from(envelope.to.as_str()).ok();
-        let hop = recipient.and_then(|user| Some((self.next_hop(&user, None)?, user)));
-        let Some((hop, recipient)) = hop else {
+        let home = message.home.as_ref();
+        let way = recipient.and_then(|user| Some((self.way_to(&user, &Origin::User { link, home })?, user)));
+        let Some((way, recipient)) = way else {
             // Not remembered as seen: the author may send it again when its reader is back.
             let reference = Some(msg_ref(&message.content_sig));
             return self.not_found(now, link, envelope.to.as_str(), reference);
         };
-        let content_key = content_key(&message.content_sig.decode());
-        if !self.is_new(now, content_key) {
-            return self.note(Note::Duplicate { link, kind });
-        }
+        let seen_as = [None, Some(content_key(&message.content_sig.decode()))];
         let deliver = ServerDeliver {
-            user_id: recipient.clone(),
+            user_id: recipient,
             ciphertext: message.ciphertext,
             sender: author,
             sender_pub: message.sender_pub,
             content_sig: message.content_sig,
             ts: Some(envelope.ts),
         };
-        match hop {
-            Hop::Home(links) => self.deliver(now, link, &links, envelope.ts, deliver),
-            Hop::Server(server, next) => {
+        let came = Came { link, seen_as };
+        let Some(deliver) = self.once(now, &came, &way, deliver) else {
+            return;
+        };
+        match way {
+            Way::Mailbox => self.keep_mail(now, came, envelope.ts, deliver),
+            Way::ToTheLetter(links) => self.deliver(now, link, &links, envelope.ts, deliver),
+            Way::Outbound(server) => self.keep_outbound(now, came, server, deliver),
+            Way::Onward(server, next) => {
                 let reference = msg_ref(&deliver.content_sig);
-                let seen_as = [None, Some(content_key)];
-                self.remember_passed(now, reference, (link, next), recipient, seen_as);
+                let recipient = deliver.user_id.clone();
+                self.remember_passed(now, reference.clone(), (link, next), recipient, seen_as);
                 self.introduce(now, &deliver.sender, &[next]);
                 self.send_at(&[next], envelope.ts, &server, &Payload::ServerDeliver(deliver));
                 self.note(Note::Routed { link, is_local: false });
+                self.acknowledge_as_sent(now, link, reference);
             }
         }
+    }
+
+    /// A message that was not handled before; one that was is acknowledged again.
+    fn once(&mut self, now: Now, came: &Came, way: &Way, deliver: ServerDeliver) -> Option<ServerDeliver> {
+        let mut is_new = true;
+        for key in came.seen_as.iter().flatten() {
+            is_new &= self.is_new(now, *key);
+        }
+        if is_new {
+            return Some(deliver);
+        }
+        let status = match way {
+            Way::Mailbox | Way::Outbound(_) => Status::Stored,
+            Way::ToTheLetter(_) | Way::Onward(..) => Status::Sent,
+        };
+        self.acknowledge_again(now, came.link, &deliver, status);
+        None
+    }
+
+    fn acknowledge_as_sent(&mut self, now: Now, link: LinkId, msg_ref: String) {
+        let at = self.config.server_id.clone();
+        self.acknowledge(now, link, (Status::Sent, at), msg_ref);
     }
 
     /// `SERVER_DELIVER` from a peer: for a user of ours, or for one behind us.
@@ -95,27 +123,34 @@ impl Server {
             let msg_ref = Some(msg_ref(&deliver.content_sig));
             return self.on_fault(now, link, &Fault::Stale { kind, msg_ref });
         }
-        let hop = self.next_hop(&deliver.user_id, Some((link, Some(&envelope))));
+        let way = self.way_to(&deliver.user_id, &Origin::Server(link, &envelope));
         // What a delegated key signed was for us; nobody behind us could verify it.
-        let hop = hop.filter(|hop| matches!(hop, Hop::Home(_)) || !envelope.is_delegated());
-        let Some(hop) = hop else {
+        let way = way.filter(|way| !matches!(way, Way::Onward(..)) || !envelope.is_delegated());
+        let Some(way) = way else {
             let reference = Some(msg_ref(&deliver.content_sig));
             return self.not_found(now, link, deliver.user_id.as_str(), reference);
         };
         let keys = [frame_key(&envelope), content_key(&deliver.content_sig.decode())];
-        if !keys.iter().all(|key| self.is_new(now, *key)) {
-            return self.note(Note::Duplicate { link, kind });
-        }
-        match hop {
-            Hop::Home(links) => self.deliver(now, link, &links, ts, deliver),
-            Hop::Server(_, next) => {
+        let came = Came {
+            link,
+            seen_as: keys.map(Some),
+        };
+        let Some(deliver) = self.once(now, &came, &way, deliver) else {
+            return;
+        };
+        match way {
+            Way::Mailbox => self.keep_mail(now, came, ts, deliver),
+            Way::ToTheLetter(links) => self.deliver(now, link, &links, ts, deliver),
+            Way::Outbound(server) => self.keep_outbound(now, came, server, deliver),
+            Way::Onward(_, next) => {
                 let reference = msg_ref(&deliver.content_sig);
-                self.remember_passed(now, reference, (link, next), deliver.user_id, keys.map(Some));
+                self.remember_passed(now, reference.clone(), (link, next), deliver.user_id, came.seen_as);
                 self.outputs.push_back(Output::Forward {
                     to: vec![next],
                     envelope: Arc::new(envelope),
                 });
                 self.note(Note::Routed { link, is_local: false });
+                self.acknowledge_as_sent(now, link, reference);
             }
         }
     }
@@ -147,6 +182,9 @@ impl Server {
     /// An `ERROR` from a peer. About a message that went to it, it finds its way back to the author; a recipient who is
     /// not where we thought is no longer thought to be there (SOCP §8.3).
     pub(super) fn on_peer_error(&mut self, now: Now, link: LinkId, server: &ServerId, notice: ErrorNotice) {
+        if self.on_refused_outbound(now, link, server, &notice) {
+            return;
+        }
         let reference = notice.msg_ref.clone();
         let passed =
             reference.and_then(|msg_ref| Some((self.passed_on.take(&msg_ref, link, &notice.detail)?, msg_ref)));
@@ -190,7 +228,7 @@ impl Server {
     /// Whether a delivery for our user comes with another key than the sender's (PROTOCOL I.7).
     fn is_forged(&self, deliver: &ServerDeliver) -> bool {
         let home = self.people.get(&deliver.user_id).map(|person| &person.home);
-        let is_ours = matches!(home, Some(Home::Local(_)));
+        let is_ours = matches!(home, Some(Home::Local(_))) || self.mailboxes.has(&deliver.user_id);
         let key = self.key_of(&deliver.sender);
         is_ours && key.is_some_and(|key| *key != deliver.sender_pub)
     }
@@ -226,9 +264,9 @@ impl Server {
 
     fn deliver(&mut self, now: Now, came_on: LinkId, links: &[LinkId], ts: u64, message: ServerDeliver) {
         if self.is_delivered_before(now, &message.sender, &message.content_sig) {
-            let kind = FrameKind::ServerDeliver;
-            return self.note(Note::Duplicate { link: came_on, kind });
+            return self.acknowledge_again(now, came_on, &message, Status::Sent);
         }
+        let reference = msg_ref(&message.content_sig);
         let ServerDeliver {
             user_id,
             ciphertext,
@@ -253,6 +291,7 @@ impl Server {
             link: came_on,
             is_local: true,
         });
+        self.acknowledge_as_sent(now, came_on, reference);
     }
 
     pub(super) fn not_found(&mut self, now: Now, link: LinkId, recipient: &str, reference: Option<String>) {

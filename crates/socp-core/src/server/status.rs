@@ -24,6 +24,10 @@ pub struct Status {
     pub stale_users: usize,
     /// Users whose home this is.
     pub records: usize,
+    /// Messages that wait in mailboxes, and their bytes (PROTOCOL II.6).
+    pub mail: (usize, usize),
+    /// Messages that wait for servers (PROTOCOL II.6).
+    pub outbound: usize,
     /// The version of the group `public` (SOCP §15).
     pub channel_version: u64,
 }
@@ -82,6 +86,8 @@ impl Server {
             remote_users: count(|person| !person.is_local() && person.is_online()),
             stale_users: count(|person| !person.is_online()),
             records: self.records.len(),
+            mail: self.mailboxes.total(),
+            outbound: self.outbounds.count(),
             channel_version: self.channel.version(),
         }
     }

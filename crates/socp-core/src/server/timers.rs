@@ -39,6 +39,12 @@ pub(super) enum Timer {
     Roster(Audience),
     /// Changes of a peer over its budget may be taken.
     Damped(ServerId),
+    /// Authors and peers are waiting to hear what is kept.
+    Acks,
+    /// The link may be sent again what could not be stored or read before.
+    Feed(LinkId),
+    /// What was kept for too long may go.
+    Expire,
 }
 
 /// Timers in the order in which they fall due.

@@ -136,6 +136,7 @@ mod tests {
             port: 1,
             name: None,
             has_proved: false,
+            keeps: true,
         })
     }
 

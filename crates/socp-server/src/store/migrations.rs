@@ -81,6 +81,7 @@ pub(super) const STEPS: &[&str] = &[
     -- PROTOCOL II.13: the keys that the server had before, as JSON.
     ALTER TABLE identity ADD COLUMN history TEXT;
 ",
+    SHELVES,
 ];
 
 /// PROTOCOL II.13: for users whose keys have changed, each pair they had: version 1 as such, the others as statements.
@@ -91,6 +92,51 @@ const USER_KEYS: &str = "
         keys TEXT NOT NULL,
         PRIMARY KEY (user_id, version)
     ) STRICT, WITHOUT ROWID;
+";
+
+/// PROTOCOL II.6: what is kept until it has arrived. What is read at each start stands before what the messages say, so
+/// that those need not be read for it.
+const SHELVES: &str = "
+    ALTER TABLE identity ADD COLUMN run INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE server_pins ADD COLUMN keeps INTEGER NOT NULL DEFAULT 0 CHECK (keeps IN (0, 1));
+    CREATE TABLE devices (
+        user_id TEXT NOT NULL,
+        device BLOB NOT NULL,
+        up_to INTEGER NOT NULL,
+        at INTEGER NOT NULL,
+        PRIMARY KEY (user_id, device)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE mailbox (
+        user_id TEXT NOT NULL,
+        seq INTEGER NOT NULL,
+        author INTEGER NOT NULL,
+        bytes INTEGER NOT NULL,
+        at INTEGER NOT NULL,
+        sum BLOB NOT NULL,
+        item TEXT NOT NULL
+    ) STRICT;
+    CREATE UNIQUE INDEX mailbox_in_order ON mailbox (user_id, seq);
+    CREATE TABLE outbound (
+        seq INTEGER PRIMARY KEY,
+        server_id TEXT NOT NULL,
+        author TEXT NOT NULL,
+        recipient TEXT NOT NULL,
+        msg_ref TEXT NOT NULL,
+        bytes INTEGER NOT NULL,
+        at INTEGER NOT NULL,
+        sum BLOB NOT NULL,
+        deliver TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX outbound_in_order ON outbound (server_id, seq);
+    -- What was damaged, for whoever wants to look at it.
+    CREATE TABLE quarantine (
+        shelf TEXT NOT NULL,
+        whose TEXT NOT NULL,
+        seq INTEGER NOT NULL,
+        found INTEGER NOT NULL,
+        why TEXT NOT NULL,
+        content BLOB
+    ) STRICT;
 ";
 
 /// Brings the database to the newest version and sets how it syncs.

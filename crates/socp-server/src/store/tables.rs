@@ -1,6 +1,6 @@
 //! Rows to records and back. What does not parse was not written by us: the database is refused whole.
 
-use super::{Found, Remembered};
+use super::{Found, Remembered, shelves};
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension as _, Params, Result, Row, params};
 use socp_core::server::{Delivered, KeptPassword, Memory, PasswordSet, Record, SaveId, ServerPin, UserRecord};
@@ -33,8 +33,8 @@ fn read_identity(connection: &Connection) -> Result<Option<(ServerId, KeyText)>>
 
 pub(super) fn read(connection: &Connection) -> Result<Remembered> {
     let identity = read_identity(connection)?;
-    let mut pins =
-        connection.prepare("SELECT server_id, pubkey, host, port, has_tls, name, has_proved FROM server_pins")?;
+    let mut pins = connection
+        .prepare("SELECT server_id, pubkey, host, port, has_tls, name, has_proved, keeps FROM server_pins")?;
     let pins = pins.query_map([], read_pin)?.collect::<Result<Vec<ServerPin>>>()?;
     let mut users = connection
         .prepare("SELECT user_id, pubkey, enc_pubkey, meta, version, directory_sig FROM users ORDER BY rowid")?;
@@ -63,6 +63,8 @@ pub(super) fn read(connection: &Connection) -> Result<Remembered> {
         channel_version: u64::try_from(version).map_err(|error| invalid(0, error))?,
         members,
         delivered,
+        mailboxes: shelves::read_mailboxes(connection)?,
+        outbound: shelves::read_outbound(connection)?,
     };
     let history = connection
         .query_row("SELECT history FROM identity", [], |row| {
@@ -117,6 +119,7 @@ fn read_pin(row: &Row<'_>) -> Result<ServerPin> {
         has_tls: row.get(4)?,
         name: row.get(5)?,
         has_proved: row.get(6)?,
+        keeps: row.get(7)?,
     })
 }
 
@@ -176,7 +179,7 @@ fn read_user(row: &Row<'_>, histories: &mut BTreeMap<String, KeyHistory>) -> Res
     })
 }
 
-fn text<T>(row: &Row<'_>, column: usize) -> Result<T>
+pub(super) fn text<T>(row: &Row<'_>, column: usize) -> Result<T>
 where
     T: TryFrom<String>,
     T::Error: std::error::Error + Send + Sync + 'static,
@@ -184,7 +187,7 @@ where
     T::try_from(row.get::<_, String>(column)?).map_err(|error| invalid(column, error))
 }
 
-fn invalid(column: usize, error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
+pub(super) fn invalid(column: usize, error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
 }
 
@@ -241,12 +244,21 @@ fn write(connection: &Connection, record: &Record) -> Result<()> {
         Record::User(user) => write_user(connection, user),
         Record::Password(set) => write_password(connection, set),
         Record::Ousted(user) => {
-            execute(connection, "DELETE FROM user_keys WHERE user_id = ?1", [user.as_str()])?;
-            execute(connection, "DELETE FROM users WHERE user_id = ?1", [user.as_str()])
+            for sql in [
+                "DELETE FROM mailbox WHERE user_id = ?1",
+                "DELETE FROM devices WHERE user_id = ?1",
+                "DELETE FROM user_keys WHERE user_id = ?1",
+                "DELETE FROM users WHERE user_id = ?1",
+            ] {
+                execute(connection, sql, [user.as_str()])?;
+            }
+            Ok(())
         }
         Record::Deleted(user) => {
             for sql in [
                 "DELETE FROM group_members WHERE member_id = ?1",
+                "DELETE FROM mailbox WHERE user_id = ?1",
+                "DELETE FROM devices WHERE user_id = ?1",
                 "DELETE FROM user_keys WHERE user_id = ?1",
                 "DELETE FROM users WHERE user_id = ?1",
             ] {
@@ -262,15 +274,36 @@ fn write(connection: &Connection, record: &Record) -> Result<()> {
             write_version(connection, *version)
         }
         Record::ChannelVersion(version) => write_version(connection, *version),
-        Record::Delivered(delivered) => {
-            let sql = "INSERT INTO delivered (content, at) VALUES (?1, ?2)";
-            execute(connection, sql, params![delivered.content, clamp(delivered.at)])
+        Record::Delivered(delivered) => write_delivered(connection, delivered.content, delivered.at),
+        Record::Device(device) => shelves::write_device(connection, device),
+        Record::DeviceGone(user, device) => shelves::remove_device(connection, user, *device),
+        Record::Mail(mail) => {
+            if let Some(content) = mail.content {
+                write_delivered(connection, content, mail.row.at)?;
+            }
+            shelves::write_mail(connection, mail)
         }
+        Record::MailGone(user, up_to) => shelves::remove_mail(connection, user, *up_to),
+        Record::Outbound(outbound) => shelves::write_outbound(connection, outbound),
+        Record::OutboundGone(seqs) => shelves::remove_outbound(connection, seqs),
     }
 }
 
+fn write_delivered(connection: &Connection, content: [u8; 16], at: u64) -> Result<()> {
+    let sql = "INSERT INTO delivered (content, at) VALUES (?1, ?2)";
+    execute(connection, sql, params![content, clamp(at)])
+}
+
+/// Begins another run of the server, which is numbered beyond all before it, also beyond those that a backup does not know
+/// (PROTOCOL II.6).
+pub(super) fn begin_run(connection: &Connection, unix_s: u64) -> Result<u64> {
+    let sql = "UPDATE identity SET run = max(run + 1, ?1) RETURNING run";
+    let run: i64 = connection.query_row(sql, [clamp(unix_s)], |row| row.get(0))?;
+    u64::try_from(run).map_err(|error| invalid(0, error))
+}
+
 /// Statements are compiled once, since thousands of rows may go by the same few.
-fn execute(connection: &Connection, sql: &str, row: impl Params) -> Result<()> {
+pub(super) fn execute(connection: &Connection, sql: &str, row: impl Params) -> Result<()> {
     connection.prepare_cached(sql)?.execute(row).map(drop)
 }
 
@@ -307,18 +340,19 @@ fn write_version(connection: &Connection, version: u64) -> Result<()> {
 }
 
 /// SQLite's integers are signed.
-fn clamp(number: u64) -> i64 {
+pub(super) fn clamp(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 fn write_pin(connection: &Connection, pin: &ServerPin) -> Result<()> {
     // The key of a pin never changes (SOCP §8.1); only where the server is, and that it has proved itself.
-    let sql = "INSERT INTO server_pins (server_id, pubkey, host, port, has_tls, name, has_proved)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+    let sql = "INSERT INTO server_pins (server_id, pubkey, host, port, has_tls, name, has_proved, keeps)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
                ON CONFLICT (server_id) DO UPDATE SET host = ?3, port = ?4, has_tls = ?5, name = ?6,
-                   has_proved = max(has_proved, ?7)";
+                   has_proved = max(has_proved, ?7), keeps = ?8";
     let (id, key) = (pin.server_id.as_str(), pin.key.as_str());
-    let row = params![id, key, pin.host, pin.port, pin.has_tls, pin.name, pin.has_proved];
+    let (proved, keeps) = (pin.has_proved, pin.keeps);
+    let row = params![id, key, pin.host, pin.port, pin.has_tls, pin.name, proved, keeps];
     execute(connection, sql, row)
 }
 

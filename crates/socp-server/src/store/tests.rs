@@ -9,7 +9,6 @@ use socp_proto::limits::CONTENT_REMEMBERED_MS;
 use socp_proto::payload::{KeptIdentity, PasswordRecord};
 use socp_proto::{Base64Url, KeyHistory, KeyText, Meta, PublicPair, UserId};
 use std::path::Path;
-use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -30,6 +29,7 @@ fn pin(id: &str, number: u8) -> ServerPin {
         port: 1,
         name: Some(id.to_owned()),
         has_proved: false,
+        keeps: false,
     }
 }
 
@@ -345,7 +345,7 @@ fn store_without_writer() -> (Store, Receiver<Order>, Writer, tempfile::TempDir)
     let dir = tempfile::tempdir().unwrap();
     let database = Database::open(&dir.path().join("server.db")).unwrap();
     let (orders, queue) = channel();
-    let waiting = Arc::<AtomicUsize>::default();
+    let waiting = Arc::<crate::store::Queued>::default();
     let writer = Writer::new(database.connection, StoreHealth::default(), Arc::clone(&waiting));
     let store = Store {
         orders,
@@ -447,7 +447,9 @@ fn nothing_more() -> Receiver<Order> {
 fn given(queue: &Receiver<Order>) -> Vec<Vec<u64>> {
     let records = |order| match order {
         Order::Save(records) => records.into_iter().map(|(SaveId(save), _)| save).collect(),
-        Order::AnswerTo(_) | Order::CountWith(_) | Order::Fetch(..) | Order::Copy(_) => panic!("no record"),
+        Order::AnswerTo(_) | Order::CountWith(_) | Order::Fetch(..) | Order::ReadPage(..) | Order::Copy(_) => {
+            panic!("no record")
+        }
     };
     queue.try_iter().map(records).collect()
 }

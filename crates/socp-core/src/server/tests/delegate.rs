@@ -167,7 +167,7 @@ fn a_new_key_is_told_before_it_signs_and_the_old_one_signs_no_more() {
     let by: Vec<_> = heard
         .map(|(.., frame)| (frame.envelope.kind, frame.envelope.is_delegated()))
         .collect();
-    assert_eq!(by, [(FrameKind::ServerDeliver, true)]);
+    assert_eq!(by, [(FrameKind::ServerDeliver, true), (FrameKind::Ack, true)]);
     // Of a key for an id that is not ours nobody hears.
     world.delegate("a", delegation("other", 3));
     assert!(world.take(u).is_empty());

@@ -125,9 +125,12 @@ fn users_who_were_there_before_are_shown_by_the_middle_and_messages_flow() {
         .overheard
         .iter()
         .flatten()
-        .map(|(from, to, _)| (*from, *to))
+        .map(|(from, to, frame)| (*from, *to, frame.envelope.kind))
         .collect();
-    assert_eq!(heard, [("a", "z")]);
+    assert_eq!(
+        heard,
+        [("a", "z", FrameKind::ServerDeliver), ("z", "a", FrameKind::Ack)]
+    );
 }
 
 #[test]

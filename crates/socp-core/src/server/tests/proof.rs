@@ -915,6 +915,7 @@ fn knowing(count: usize) -> World {
             port: 1,
             name: None,
             has_proved: false,
+            keeps: true,
         };
         world.node_mut("a").pins.insert(server_id(&name), pin);
     }

@@ -19,6 +19,7 @@ fn as_delivered(sender: &str, ts: u64, message: DirectMessage) -> (u64, UserDeli
         ciphertext,
         sender_pub,
         content_sig,
+        ..
     } = message;
     let deliver = UserDeliver {
         ciphertext,

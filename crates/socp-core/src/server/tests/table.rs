@@ -657,6 +657,7 @@ pub(super) fn server_deliver(sender: &str, to: &str, ts: u64, text: &[u8]) -> Se
         ciphertext,
         sender_pub,
         content_sig,
+        ..
     } = direct(sender, to, ts, text);
     ServerDeliver {
         user_id: user_id(to),

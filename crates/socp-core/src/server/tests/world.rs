@@ -5,6 +5,7 @@
 //! the key can make them.
 
 use super::super::*;
+use super::shelves::Shelves;
 use super::toy_opaque;
 use crate::clock::Now;
 use socp_proto::limits::DELEGATION_LASTS_MS;
@@ -83,6 +84,7 @@ pub(super) struct Node {
     pub(super) kept: BTreeMap<UserId, KeptPassword>,
     /// What else is durable: the channel, what was delivered.
     pub(super) memory: Memory,
+    pub(super) shelves: Shelves,
     pub(super) notes: Vec<Note>,
     pub(super) has_stopped: bool,
     /// Where and when it dialled.
@@ -222,6 +224,8 @@ pub(super) fn config(name: &'static str) -> Config {
         clock_behind_ms,
         clock_ahead_ms,
         seed: socp_proto::sha256(name.as_bytes()),
+        keeps: true,
+        run: 1,
     }
 }
 
@@ -289,6 +293,7 @@ impl World {
             users: BTreeMap::new(),
             kept: BTreeMap::new(),
             memory: Memory::default(),
+            shelves: Shelves::default(),
             notes: Vec::new(),
             has_stopped: false,
             dialled: Vec::new(),
@@ -331,7 +336,11 @@ impl World {
         let now = self.now;
         for name in names {
             let node = self.node_mut(name);
+            let (mailboxes, outbound) = node.shelves.memory();
+            node.config.run += 1;
             let memory = Memory {
+                mailboxes,
+                outbound,
                 pins: node.pins.values().cloned().collect(),
                 users: node.users.values().cloned().collect(),
                 ..node.memory.clone()
@@ -806,6 +815,10 @@ impl World {
                     let kept = self.node(name).kept.get(&user).cloned();
                     answers.push(Input::Fetched { link, kept });
                 }
+                Output::ReadPage { link, shelf, after } => {
+                    let page = Some(self.node(name).shelves.read_page(&shelf, after));
+                    answers.push(Input::PageRead { link, page });
+                }
                 Output::Save { save, record } => {
                     self.node_mut(name).write(record);
                     answers.push(Input::Saved { save });
@@ -900,6 +913,15 @@ impl Node {
             }
             Record::ChannelVersion(version) => self.memory.channel_version = version,
             Record::Delivered(delivered) => self.memory.delivered.push(delivered),
+            other => {
+                if let Record::Mail(mail) = &other {
+                    let (content, at) = (mail.content, mail.row.at);
+                    self.memory
+                        .delivered
+                        .extend(content.map(|content| Delivered { content, at }));
+                }
+                self.shelves.write(other);
+            }
         }
     }
 

@@ -1,0 +1,389 @@
+//! The mailboxes of our users (PROTOCOL II.6): which numbers wait for whom, and how much room that takes. What the
+//! messages say is on the disk alone.
+
+use super::kept::{DeviceRecord, MailRow, MailboxMemory};
+use socp_proto::limits::{
+    MAILBOX_AUTHOR_BYTES_MAX, MAILBOX_AUTHOR_COUNT_MAX, MAILBOX_BYTES_MAX, MAILBOX_COUNT_MAX,
+    MAILBOX_DEVICES_COUNT_MAX, MAILBOX_KEPT_MS, MAILBOXES_BYTES_MAX, MAILBOXES_COUNT_MAX,
+};
+use socp_proto::{DeviceId, UserId};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+/// How many of a number's last bits count within one run of a server; the others are the run (PROTOCOL II.6).
+const RUN_SHIFT: u32 = 20;
+
+/// All mailboxes.
+#[derive(Debug)]
+pub(super) struct Mailboxes {
+    by_user: BTreeMap<UserId, Mailbox>,
+    total: Amount,
+    /// The first number of this run.
+    first: u64,
+}
+
+/// One user's mailbox; there is one where there is a device.
+#[derive(Debug, Default)]
+struct Mailbox {
+    devices: BTreeMap<DeviceId, Device>,
+    /// What waits, by number.
+    rows: VecDeque<MailRow>,
+    total: Amount,
+    // Never iterated.
+    by_author: HashMap<u32, Amount>,
+    last: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Device {
+    up_to: u64,
+    /// When it was heard of last, ms since the Unix epoch.
+    at: u64,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Amount {
+    count: usize,
+    bytes: usize,
+}
+
+impl Amount {
+    fn add(&mut self, bytes: usize) {
+        self.count = self.count.saturating_add(1);
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+
+    fn take(&mut self, bytes: usize) {
+        self.count = self.count.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+
+    fn fits(self, bytes: usize, (count_max, bytes_max): (usize, usize)) -> bool {
+        self.count < count_max && self.bytes.saturating_add(bytes) <= bytes_max
+    }
+}
+
+/// Why a mailbox takes no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Full {
+    /// It is full.
+    Mailbox,
+    /// It has too much of this author.
+    Author,
+    /// The server has no more room at all.
+    Server,
+}
+
+/// What an author has in a mailbox is counted under this.
+pub(super) fn author_mark(author: &UserId) -> u32 {
+    let [a, b, c, d, ..] = socp_proto::sha256(author.as_str().as_bytes());
+    u32::from_be_bytes([a, b, c, d])
+}
+
+impl Mailboxes {
+    /// What the store remembers; `run` is larger at each start of the server.
+    pub(super) fn new(run: u64, remembered: Vec<MailboxMemory>) -> Self {
+        let mut mailboxes = Self {
+            by_user: BTreeMap::new(),
+            total: Amount::default(),
+            first: run << RUN_SHIFT,
+        };
+        for MailboxMemory { user, devices, rows } in remembered {
+            let mut mailbox = Mailbox::default();
+            for DeviceRecord { device, up_to, at, .. } in devices {
+                mailbox.last = mailbox.last.max(up_to);
+                mailbox.devices.insert(device, Device { up_to, at });
+            }
+            for row in rows {
+                mailboxes.total.add(row.bytes);
+                mailbox.push(row);
+            }
+            mailboxes.by_user.insert(user, mailbox);
+        }
+        mailboxes
+    }
+
+    /// Whether something is kept for this user.
+    pub(super) fn has(&self, user: &UserId) -> bool {
+        self.by_user.contains_key(user)
+    }
+
+    /// The last number in a user's mailbox.
+    pub(super) fn last(&self, user: &UserId) -> u64 {
+        self.by_user.get(user).map_or(0, |mailbox| mailbox.last)
+    }
+
+    /// Whether there is something behind this number.
+    pub(super) fn has_behind(&self, user: &UserId, seq: u64) -> bool {
+        let newest = self.by_user.get(user).and_then(|mailbox| mailbox.rows.back());
+        newest.is_some_and(|row| row.seq > seq)
+    }
+
+    /// Whether a user's mailbox has room for this; notices have room anyway, since there is one for each message at most.
+    pub(super) fn room_for(&self, user: &UserId, author: u32, bytes: usize) -> Result<(), Full> {
+        let Some(mailbox) = self.by_user.get(user) else {
+            return Ok(());
+        };
+        let of_author = mailbox.by_author.get(&author).copied().unwrap_or_default();
+        let table = [
+            (mailbox.total, (MAILBOX_COUNT_MAX, MAILBOX_BYTES_MAX), Full::Mailbox),
+            (
+                of_author,
+                (MAILBOX_AUTHOR_COUNT_MAX, MAILBOX_AUTHOR_BYTES_MAX),
+                Full::Author,
+            ),
+            (self.total, (MAILBOXES_COUNT_MAX, MAILBOXES_BYTES_MAX), Full::Server),
+        ];
+        let full = table.into_iter().find(|(amount, max, _)| !amount.fits(bytes, *max));
+        full.map_or(Ok(()), |(.., full)| Err(full))
+    }
+
+    /// Adds a message and numbers it: behind all before it, also those that were lost before they were on the disk.
+    pub(super) fn add(&mut self, user: &UserId, author: u32, bytes: usize, at: u64) -> u64 {
+        let mailbox = self.by_user.entry(user.clone()).or_default();
+        let seq = mailbox.last.saturating_add(1).max(self.first);
+        mailbox.push(MailRow { seq, bytes, author, at });
+        self.total.add(bytes);
+        seq
+    }
+
+    /// A message is not there after all.
+    pub(super) fn remove(&mut self, user: &UserId, seq: u64) {
+        let Some(mailbox) = self.by_user.get_mut(user) else {
+            return;
+        };
+        if let Ok(index) = mailbox.rows.binary_search_by_key(&seq, |row| row.seq)
+            && let Some(row) = mailbox.rows.remove(index)
+        {
+            mailbox.forget(row);
+            self.total.take(row.bytes);
+        }
+    }
+
+    /// A device says hello, and how far it has got; what is to be remembered of that, and which device makes room for it.
+    pub(super) fn meet(
+        &mut self,
+        user: &UserId,
+        device: DeviceId,
+        after: u64,
+        now: u64,
+    ) -> (DeviceRecord, Option<DeviceId>) {
+        let mailbox = self.by_user.entry(user.clone()).or_default();
+        let known = mailbox.devices.get(&device).map_or(0, |device| device.up_to);
+        // A number from the future says nothing: it was lost here before it was on the disk.
+        let up_to = if after <= mailbox.last { after.max(known) } else { known };
+        let mut gone = None;
+        if known == 0 && !mailbox.devices.contains_key(&device) && mailbox.devices.len() >= MAILBOX_DEVICES_COUNT_MAX {
+            let longest = mailbox.devices.iter().min_by_key(|(_, device)| device.at);
+            gone = longest.map(|(device, _)| *device);
+            mailbox.devices.retain(|device, _| Some(*device) != gone);
+        }
+        mailbox.devices.insert(device, Device { up_to, at: now });
+        let record = DeviceRecord {
+            user: user.clone(),
+            device,
+            up_to,
+            at: now,
+        };
+        (record, gone)
+    }
+
+    /// A device has everything up to this number; nothing where it has said so before.
+    pub(super) fn advance(&mut self, user: &UserId, device: DeviceId, up_to: u64, now: u64) -> Option<DeviceRecord> {
+        let known = self.by_user.get_mut(user)?.devices.get_mut(&device)?;
+        if up_to <= known.up_to {
+            return None;
+        }
+        *known = Device { up_to, at: now };
+        Some(DeviceRecord {
+            user: user.clone(),
+            device,
+            up_to,
+            at: now,
+        })
+    }
+
+    /// Drops what every device has; up to which number, if that is anything.
+    pub(super) fn drop_read(&mut self, user: &UserId) -> Option<u64> {
+        let mailbox = self.by_user.get_mut(user)?;
+        let read = mailbox.devices.values().map(|device| device.up_to).min()?;
+        let is_read = |row: &MailRow| row.seq <= read;
+        drop_front(mailbox, &mut self.total, is_read)
+    }
+
+    /// Drops what is too old, and devices that were silent for too long: which, and up to which number what is dropped.
+    pub(super) fn expire(&mut self, now: u64) -> Vec<(UserId, Vec<DeviceId>, Option<u64>)> {
+        let since = now.saturating_sub(MAILBOX_KEPT_MS);
+        let mut expired = Vec::new();
+        for (user, mailbox) in &mut self.by_user {
+            let is_silent = |device: &Device| device.at < since;
+            let silent = mailbox.devices.iter().filter(|(_, device)| is_silent(device));
+            let silent: Vec<DeviceId> = silent.map(|(device, _)| *device).collect();
+            mailbox.devices.retain(|_, device| !is_silent(device));
+            let read = mailbox.devices.values().map(|device| device.up_to).min();
+            let is_over = |row: &MailRow| row.at < since || read.is_none_or(|read| row.seq <= read);
+            let up_to = drop_front(mailbox, &mut self.total, is_over);
+            if !silent.is_empty() || up_to.is_some() {
+                expired.push((user.clone(), silent, up_to));
+            }
+        }
+        self.by_user.retain(|_, mailbox| !mailbox.devices.is_empty());
+        expired
+    }
+
+    /// A user is forgotten.
+    pub(super) fn forget(&mut self, user: &UserId) {
+        if let Some(mailbox) = self.by_user.remove(user) {
+            self.total.count = self.total.count.saturating_sub(mailbox.total.count);
+            self.total.bytes = self.total.bytes.saturating_sub(mailbox.total.bytes);
+        }
+    }
+
+    /// How many messages wait in all, and how many bytes they have.
+    pub(super) fn total(&self) -> (usize, usize) {
+        (self.total.count, self.total.bytes)
+    }
+}
+
+/// Drops messages from the front; up to which number.
+fn drop_front(mailbox: &mut Mailbox, total: &mut Amount, is_over: impl Fn(&MailRow) -> bool) -> Option<u64> {
+    let mut up_to = None;
+    while let Some(row) = mailbox.rows.front().copied().filter(&is_over) {
+        mailbox.rows.pop_front();
+        mailbox.forget(row);
+        total.take(row.bytes);
+        up_to = Some(row.seq);
+    }
+    up_to
+}
+
+impl Mailbox {
+    fn push(&mut self, row: MailRow) {
+        self.last = self.last.max(row.seq);
+        self.total.add(row.bytes);
+        self.by_author.entry(row.author).or_default().add(row.bytes);
+        self.rows.push_back(row);
+    }
+
+    fn forget(&mut self, row: MailRow) {
+        self.total.take(row.bytes);
+        if let Some(amount) = self.by_author.get_mut(&row.author) {
+            amount.take(row.bytes);
+            if amount.count == 0 {
+                self.by_author.remove(&row.author);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user() -> UserId {
+        UserId::try_from("u").unwrap()
+    }
+
+    fn device(number: u8) -> DeviceId {
+        DeviceId::from_bytes([number; 16])
+    }
+
+    #[test]
+    fn a_message_goes_when_every_device_has_it() {
+        let mut mailboxes = Mailboxes::new(1, Vec::new());
+        mailboxes.meet(&user(), device(1), 0, 0);
+        mailboxes.meet(&user(), device(2), 0, 0);
+        let seqs: Vec<u64> = (0..3).map(|_| mailboxes.add(&user(), 7, 10, 0)).collect();
+        assert_eq!(seqs, [1 << 20, (1 << 20) + 1, (1 << 20) + 2]);
+        let [first, second, third] = seqs.try_into().unwrap();
+        assert!(mailboxes.advance(&user(), device(1), third, 1).is_some());
+        assert_eq!(mailboxes.drop_read(&user()), None);
+        assert!(mailboxes.advance(&user(), device(2), second, 1).is_some());
+        assert!(mailboxes.advance(&user(), device(2), first, 1).is_none(), "said before");
+        assert_eq!(mailboxes.drop_read(&user()), Some(second));
+        assert_eq!(mailboxes.total(), (1, 10));
+    }
+
+    #[test]
+    fn numbers_go_on_behind_those_of_an_earlier_run() {
+        let mut mailboxes = Mailboxes::new(5, Vec::new());
+        mailboxes.meet(&user(), device(1), 0, 0);
+        let seq = mailboxes.add(&user(), 7, 10, 0);
+        let memory = |run| {
+            let devices = vec![DeviceRecord {
+                user: user(),
+                device: device(1),
+                up_to: seq,
+                at: 0,
+            }];
+            let memory = MailboxMemory {
+                user: user(),
+                devices,
+                rows: Vec::new(),
+            };
+            Mailboxes::new(run, vec![memory]).add(&user(), 7, 1, 0)
+        };
+        assert!(memory(6) > seq && memory(5) > seq && memory(0) > seq);
+    }
+
+    #[test]
+    fn one_author_cannot_fill_a_mailbox() {
+        let mut mailboxes = Mailboxes::new(0, Vec::new());
+        mailboxes.meet(&user(), device(1), 0, 0);
+        for _ in 0..MAILBOX_AUTHOR_COUNT_MAX {
+            assert_eq!(mailboxes.room_for(&user(), 7, 10), Ok(()));
+            mailboxes.add(&user(), 7, 10, 0);
+        }
+        assert_eq!(mailboxes.room_for(&user(), 7, 10), Err(Full::Author));
+        assert_eq!(
+            mailboxes.room_for(&user(), 8, MAILBOX_AUTHOR_BYTES_MAX + 1),
+            Err(Full::Author)
+        );
+        for author in [8, 9, 10] {
+            for _ in 0..MAILBOX_AUTHOR_COUNT_MAX {
+                assert_eq!(mailboxes.room_for(&user(), author, 10), Ok(()));
+                mailboxes.add(&user(), author, 10, 0);
+            }
+        }
+        assert_eq!(mailboxes.room_for(&user(), 11, 10), Err(Full::Mailbox));
+        let first = mailboxes.last(&user()) + 1 - u64::try_from(MAILBOX_COUNT_MAX).unwrap();
+        mailboxes.remove(&user(), first);
+        assert_eq!(mailboxes.room_for(&user(), 11, 10), Ok(()));
+        mailboxes.advance(&user(), device(1), first + 1, 0);
+        assert_eq!(mailboxes.drop_read(&user()), Some(first + 1));
+        assert_eq!(mailboxes.room_for(&user(), 7, 10), Ok(()));
+    }
+
+    #[test]
+    fn of_too_many_devices_the_one_that_was_silent_for_longest_goes() {
+        let mut mailboxes = Mailboxes::new(0, Vec::new());
+        for number in 0..16 {
+            let (_, gone) = mailboxes.meet(&user(), device(number), 0, 100 - u64::from(number));
+            assert_eq!(gone, None);
+        }
+        let (_, gone) = mailboxes.meet(&user(), device(15), 0, 200);
+        assert_eq!(gone, None, "it is known");
+        let (_, gone) = mailboxes.meet(&user(), device(16), 0, 200);
+        assert_eq!(gone, Some(device(14)));
+    }
+
+    #[test]
+    fn what_nobody_reads_goes_after_thirty_days_and_so_do_silent_devices() {
+        let mut mailboxes = Mailboxes::new(0, Vec::new());
+        mailboxes.meet(&user(), device(1), 0, 0);
+        mailboxes.meet(&user(), device(2), 0, 10);
+        mailboxes.add(&user(), 7, 10, 5);
+        let new = mailboxes.add(&user(), 7, 10, 20);
+        mailboxes.advance(&user(), device(2), new, 20);
+        assert!(mailboxes.expire(MAILBOX_KEPT_MS).is_empty());
+        let expired = mailboxes.expire(MAILBOX_KEPT_MS + 6);
+        assert_eq!(
+            expired,
+            [(user(), vec![device(1)], Some(new))],
+            "the other device has both"
+        );
+        let expired = mailboxes.expire(MAILBOX_KEPT_MS + 21);
+        assert_eq!(expired, [(user(), vec![device(2)], None)]);
+        assert!(!mailboxes.has(&user()));
+        assert_eq!(mailboxes.total(), (0, 0));
+    }
+}

@@ -1,0 +1,90 @@
+//! What a server's store keeps until it has arrived.
+
+use super::super::*;
+use socp_proto::DeviceId;
+use socp_proto::limits::MAILBOX_PAGE_COUNT_MAX;
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct Shelves {
+    pub(super) devices: BTreeMap<(UserId, DeviceId), DeviceRecord>,
+    pub(super) mailboxes: BTreeMap<UserId, BTreeMap<u64, Mail>>,
+    pub(super) outbound: BTreeMap<u64, Outbound>,
+}
+
+impl Shelves {
+    pub(super) fn write(&mut self, record: Record) {
+        match record {
+            Record::Device(device) => drop(self.devices.insert((device.user.clone(), device.device), device)),
+            Record::DeviceGone(user, device) => drop(self.devices.remove(&(user, device))),
+            Record::Mail(mail) => {
+                let mailbox = self.mailboxes.entry(mail.user.clone()).or_default();
+                mailbox.insert(mail.row.seq, *mail);
+            }
+            Record::MailGone(user, up_to) => {
+                self.mailboxes.entry(user).or_default().retain(|seq, _| *seq > up_to);
+            }
+            Record::Outbound(outbound) => drop(self.outbound.insert(outbound.row.seq, *outbound)),
+            Record::OutboundGone(seqs) => self.outbound.retain(|seq, _| !seqs.contains(seq)),
+            _ => {}
+        }
+    }
+
+    /// As if it had never been written.
+    pub(super) fn unwrite(&mut self, seq: u64) {
+        self.outbound.remove(&seq);
+        for mailbox in self.mailboxes.values_mut() {
+            mailbox.remove(&seq);
+        }
+    }
+
+    pub(super) fn memory(&self) -> (Vec<MailboxMemory>, Vec<(ServerId, Vec<OutboundRow>)>) {
+        let users: BTreeSet<&UserId> = self
+            .devices
+            .keys()
+            .map(|(user, _)| user)
+            .chain(self.mailboxes.keys())
+            .collect();
+        let mailboxes = users.into_iter().map(|user| MailboxMemory {
+            user: user.clone(),
+            devices: self
+                .devices
+                .values()
+                .filter(|device| device.user == *user)
+                .cloned()
+                .collect(),
+            rows: self
+                .mailboxes
+                .get(user)
+                .into_iter()
+                .flat_map(BTreeMap::values)
+                .map(|mail| mail.row)
+                .collect(),
+        });
+        let mut outbound: BTreeMap<ServerId, Vec<OutboundRow>> = BTreeMap::new();
+        for kept in self.outbound.values() {
+            outbound.entry(kept.server.clone()).or_default().push(kept.row.clone());
+        }
+        (mailboxes.collect(), outbound.into_iter().collect())
+    }
+
+    pub(super) fn read_page(&self, shelf: &Shelf, after: u64) -> Page {
+        let kept: Vec<(u64, Kept)> = match shelf {
+            Shelf::Mailbox(user) => {
+                let mails = self.mailboxes.get(user).into_iter().flat_map(BTreeMap::values);
+                mails
+                    .map(|mail| (mail.row.seq, Kept::Mail(mail.item.clone())))
+                    .collect()
+            }
+            Shelf::Outbound(server) => {
+                let mine = self.outbound.values().filter(|kept| kept.server == *server);
+                mine.map(|kept| (kept.row.seq, Kept::Outbound(kept.deliver.clone())))
+                    .collect()
+            }
+        };
+        let behind = kept.into_iter().filter(|(seq, _)| *seq > after);
+        Page {
+            kept: behind.take(MAILBOX_PAGE_COUNT_MAX).collect(),
+            damaged: Vec::new(),
+        }
+    }
+}
