@@ -11,7 +11,7 @@ mod server;
 mod stream;
 mod verify;
 
-pub use client::{Session, Wanted, connect};
+pub use client::{Authorities, Session, Wanted, connect, connect_vouched};
 pub use fault::{BadPair, TlsFault};
 pub use server::{Acceptor, Identity};
 pub use stream::{ReadHalf, Stream, WriteHalf};

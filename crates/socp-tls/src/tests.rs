@@ -1,11 +1,13 @@
 //! Sessions over real connections, with certificates of every kind.
 
-use crate::client::{Session, Wanted, connect_trusting};
+use crate::client::{Authorities, Session, Wanted, connect_trusting};
 use crate::fault::{BadPair, TlsFault};
 use crate::server::{Acceptor, Identity};
 use crate::stream::Stream;
+use crate::verify::Verifier;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
 use rustls::RootCertStore;
+use rustls::server::ParsedCertificate;
 use socp_proto::{Bytes32, TlsPin};
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -239,4 +241,85 @@ fn the_dates_of_a_certificate_can_be_asked() {
     ] {
         assert_eq!(identity.check_dates(at).is_ok(), is_valid, "{at}");
     }
+    assert_eq!(identity.dates(), Ok((begin, begin + 172_800)));
+}
+
+#[test]
+fn whom_a_certificate_is_for_can_be_asked() {
+    let key = KeyPair::generate().unwrap();
+    let identity = identity(&params("chat.example").self_signed(&key).unwrap().pem(), &key);
+    for (name, is_for) in [
+        ("chat.example", true),
+        ("CHAT.example", true),
+        ("other.example", false),
+        ("no name", false),
+    ] {
+        assert_eq!(identity.is_for(name), is_for, "{name}");
+    }
+}
+
+#[test]
+fn an_authority_is_added_to_those_of_the_machine() {
+    let authority = Authority::new();
+    let machine = Authorities::of_machine();
+    let count = machine.0.len();
+    let both = machine.and(authority.0.pem().as_bytes()).unwrap();
+    assert_eq!(both.0.len(), count + 1);
+    let fault = |text: &str| Authorities::of_machine().and(text.as_bytes()).map(drop);
+    assert_eq!(fault("no certificate"), Err(BadPair::NoCertificate));
+    let garbled = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    assert!(matches!(fault(garbled), Err(BadPair::Unusable(_))));
+}
+
+/// Connects as one who speaks these, takes any certificate, and says which it was shown and what was agreed on.
+async fn look(acceptor: &Acceptor, name: &str, protocols: &[&[u8]]) -> (Option<(TlsPin, Option<Vec<u8>>)>, Far) {
+    let verifier = Arc::new(Verifier::new(name, None, true, nobody()));
+    let mut config = crate::client::config(verifier).unwrap();
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (far, _) = listener.accept().await.unwrap();
+    let name = rustls::pki_types::ServerName::try_from(name.to_owned()).unwrap();
+    let connecting = async {
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+        let mut stream = connector.connect(name, near).await.ok()?;
+        // A session that was refused after its certificate, as TLS 1.3 has it, is none.
+        if protocols == [b"acme-tls/1"] {
+            assert_eq!(stream.read(&mut [0; 1]).await.ok()?, 0);
+        }
+        let session = stream.get_ref().1;
+        let shown = ParsedCertificate::try_from(session.peer_certificates()?.first()?).unwrap();
+        let pin = crate::pin_of(&shown.subject_public_key_info());
+        Some((pin, session.alpn_protocol().map(<[u8]>::to_vec)))
+    };
+    tokio::join!(connecting, acceptor.accept(far))
+}
+
+#[tokio::test]
+async fn an_authority_is_shown_the_answer_for_its_name_and_nobody_else_is() {
+    let [own, answer] = [(); 2].map(|()| self_signed(&KeyPair::generate().unwrap()));
+    let acceptor = Acceptor::for_challenges(own.clone()).unwrap();
+    acceptor.answer("Chat.example", answer.clone());
+    let (acme, http) = (b"acme-tls/1".to_vec(), b"http/1.1".to_vec());
+
+    let (near, far) = look(&acceptor, "chat.example", &[&acme]).await;
+    assert_eq!(near, Some((answer.pin(), Some(acme.clone()))));
+    let fault = far.unwrap_err();
+    assert!(matches!(fault, TlsFault::Challenge), "{fault}");
+    // Whoever can speak something else wants that.
+    for protocols in [&[&http[..]][..], &[&acme, &http], &[]] {
+        let (near, far) = look(&acceptor, "chat.example", protocols).await;
+        let agreed = (!protocols.is_empty()).then(|| http.clone());
+        assert_eq!(near, Some((own.pin(), agreed)));
+        assert!(far.is_ok());
+    }
+    // Nobody has asked about this name, or does so no more.
+    let (near, far) = look(&acceptor, "other.example", &[&acme]).await;
+    assert!(near.is_none() && matches!(far, Err(TlsFault::Session(_))));
+    acceptor.answer_nothing();
+    assert!(look(&acceptor, "chat.example", &[&acme]).await.0.is_none());
+    // Who has no authority to answer speaks nothing of the kind.
+    let acceptor = Acceptor::new(own).unwrap();
+    acceptor.answer("chat.example", answer);
+    assert!(look(&acceptor, "chat.example", &[&acme]).await.0.is_none());
 }
