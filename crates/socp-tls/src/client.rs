@@ -119,7 +119,7 @@ fn finish(
 }
 
 /// Every session has a handshake of its own: one that is taken up again would show no certificate.
-pub(crate) fn config(verifier: Arc<Verifier>) -> Result<ClientConfig, rustls::Error> {
+fn config(verifier: Arc<Verifier>) -> Result<ClientConfig, rustls::Error> {
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])?
         .dangerous()

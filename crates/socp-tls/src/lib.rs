@@ -13,7 +13,7 @@ mod verify;
 
 pub use client::{Authorities, Session, Wanted, connect, connect_vouched};
 pub use fault::{BadPair, TlsFault};
-pub use server::{Acceptor, Identity};
+pub use server::{Acceptor, Answer, Identity};
 pub use stream::{ReadHalf, Stream, WriteHalf};
 
 use rustls::crypto::CryptoProvider;

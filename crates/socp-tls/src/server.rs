@@ -124,6 +124,26 @@ impl Identity {
     }
 }
 
+/// What an authority is shown that asks about a name.
+#[derive(Debug, Clone)]
+pub struct Answer(Arc<CertifiedKey>);
+
+impl Answer {
+    /// A certificate and its key, both as DER (the key as PKCS#8).
+    ///
+    /// The certificate is taken as it is: what it must say is critical, and no library reads it (RFC 8737 §3).
+    ///
+    /// # Errors
+    /// [`BadPair::Unusable`] if the key is none.
+    pub fn new(certificate: Vec<u8>, key: Vec<u8>) -> Result<Self, BadPair> {
+        let key = PrivateKeyDer::Pkcs8(key.into());
+        let key = provider().key_provider.load_private_key(key);
+        let key = key.map_err(|error| BadPair::Unusable(error.to_string()))?;
+        let certified = CertifiedKey::new(vec![certificate.into()], key);
+        Ok(Self(Arc::new(certified)))
+    }
+}
+
 /// Makes sessions with whoever connects; the certificate may be another from one to the next.
 #[derive(Clone)]
 pub struct Acceptor {
@@ -136,7 +156,7 @@ pub struct Acceptor {
 struct Current {
     identity: RwLock<Identity>,
     /// What authorities are shown, by the name that they ask about.
-    challenges: RwLock<BTreeMap<String, Identity>>,
+    challenges: RwLock<BTreeMap<String, Answer>>,
 }
 
 impl ResolvesServerCert for Current {
@@ -144,7 +164,7 @@ impl ResolvesServerCert for Current {
         if is_challenge(&hello) {
             let name = hello.server_name()?.to_ascii_lowercase();
             let challenges = self.challenges.read().unwrap_or_else(PoisonError::into_inner);
-            return challenges.get(&name).map(|identity| Arc::clone(&identity.certified));
+            return challenges.get(&name).map(|answer| Arc::clone(&answer.0));
         }
         let identity = self.identity.read().unwrap_or_else(PoisonError::into_inner);
         Some(Arc::clone(&identity.certified))
@@ -212,9 +232,9 @@ impl Acceptor {
     }
 
     /// Shows this to an authority that asks about that name.
-    pub fn answer(&self, name: &str, identity: Identity) {
+    pub fn answer(&self, name: &str, answer: Answer) {
         let mut challenges = self.current.challenges.write().unwrap_or_else(PoisonError::into_inner);
-        challenges.insert(name.to_ascii_lowercase(), identity);
+        challenges.insert(name.to_ascii_lowercase(), answer);
     }
 
     /// Answers no authority any more.

@@ -51,8 +51,8 @@ impl Fault {
             Error::Api(problem) => Self::refused(None, &problem),
             Error::Other(inner) if inner.is::<Unreachable>() => Self::Unreachable(inner.to_string()),
             Error::Timeout(_) => Self::Unreachable("the authority does not come to a decision".to_owned()),
-            Error::Json(error) => Self::Useless(format!("its answer is no JSON of ACME ({error}); is it a directory?")),
-            other => Self::Useless(other.to_string()),
+            Error::Json(error) => Self::Useless(tame(&format!("it is no JSON of ACME: {error}"))),
+            other => Self::Useless(tame(&other.to_string())),
         }
     }
 
@@ -66,9 +66,10 @@ impl Fault {
             words.push_str("; ");
             words.push_str(&part.to_string());
         }
-        // They come from outside, and logs are read on terminals.
-        let words = words.escape_debug().take(WORDS_CHARS_MAX).collect();
-        Self::Refused { kind, words }
+        Self::Refused {
+            kind: tame(&kind),
+            words: tame(&words),
+        }
     }
 
     /// Whether the authority does not know the account that asked.
@@ -120,6 +121,18 @@ impl Fault {
         };
         first.saturating_mul(2_u32.saturating_pow(failures)).min(longest)
     }
+}
+
+/// What comes from outside, without what could be written over a terminal on which a log is read.
+fn tame(words: &str) -> String {
+    let mut told = String::new();
+    for c in words.chars().take(WORDS_CHARS_MAX) {
+        match c {
+            '\'' | '"' => told.push(c),
+            _ => told.extend(c.escape_debug()),
+        }
+    }
+    told
 }
 
 impl fmt::Display for Fault {

@@ -10,7 +10,7 @@ use instant_acme::{
     OrderStatus, RetryPolicy,
 };
 use rcgen::{CertificateParams, CustomExtension, DistinguishedName, KeyPair};
-use socp_tls::{Acceptor, Authorities, Identity};
+use socp_tls::{Acceptor, Answer, Authorities};
 use std::time::Duration;
 
 /// How long the authority may look at the answers, or sign.
@@ -128,13 +128,13 @@ async fn answer(mut authorization: AuthorizationHandle<'_>, acceptor: &Acceptor)
             "it does not look at {domain} by TLS-ALPN-01 (RFC 8737)"
         )));
     };
-    let identity = shown(&domain, challenge.key_authorization().digest().as_ref()).map_err(Fault::here)?;
-    acceptor.answer(&domain, identity);
+    let shown = shown(&domain, challenge.key_authorization().digest().as_ref()).map_err(Fault::here)?;
+    acceptor.answer(&domain, shown);
     challenge.set_ready().await.map_err(Fault::of)
 }
 
 /// The certificate that only the account can have made (RFC 8737 §3).
-fn shown(domain: &str, digest: &[u8]) -> Result<Identity, String> {
+fn shown(domain: &str, digest: &[u8]) -> Result<Answer, String> {
     if digest.len() != 32 {
         return Err(format!("a digest of {} bytes", digest.len()));
     }
@@ -142,7 +142,7 @@ fn shown(domain: &str, digest: &[u8]) -> Result<Identity, String> {
     let mut params = CertificateParams::new(vec![domain.to_owned()]).map_err(|error| error.to_string())?;
     params.custom_extensions = vec![CustomExtension::new_acme_identifier(digest)];
     let certificate = params.self_signed(&key).map_err(|error| error.to_string())?;
-    Identity::from_pem(certificate.pem().as_bytes(), key.serialize_pem().as_bytes()).map_err(|error| error.to_string())
+    Answer::new(certificate.der().to_vec(), key.serialize_der()).map_err(|error| error.to_string())
 }
 
 /// What the authority says of the first name that it was not content with.

@@ -137,14 +137,14 @@ fn who_says_no_is_asked_less_often_than_who_is_away() {
 fn an_authoritys_words_reach_the_log_and_no_terminal() {
     let text = serde_json::json!({
         "type": "urn:ietf:params:acme:error:connection",
-        "detail": "Timeout\u{1b}[2J during connect",
+        "detail": "Isn't\u{1b}[2J \"there\"",
         "subproblems": [{"detail": "of a part"}],
     });
     let problem = serde_json::from_value(text).unwrap();
     let fault = Fault::refused(Some("chat.example"), &problem);
     let said = fault.to_string();
     assert!(
-        said.contains("(connection)") && said.contains("chat.example: Timeout\\u{1b}[2J during connect; : of a part"),
+        said.contains("(connection)") && said.contains("chat.example: Isn't\\u{1b}[2J \"there\"; : of a part"),
         "{said}"
     );
     assert!(fault.advice().contains("port 443"));
