@@ -119,7 +119,11 @@ impl Acme {
             let wait = until_due.max(try_at.saturating_duration_since(Instant::now()));
             tokio::select! {
                 () = tokio::time::sleep(wait.min(LOOK_INTERVAL)) => {}
-                Some(()) = async { hangup.as_mut()?.recv().await } => try_at = Instant::now(),
+                Some(()) = async { hangup.as_mut()?.recv().await } => {
+                    try_at = Instant::now();
+                    let due_s = self.due_s.saturating_sub(unix_s());
+                    tracing::info!(due_s, "SIGHUP: a certificate is asked for when it is due");
+                }
                 () = stopped(&mut stop) => return,
             }
         }

@@ -122,10 +122,17 @@ mod with_an_authority {
         assert_eq!(authority.counts(), (1, 1), "nothing was asked again");
         server.stop();
 
+        let key = || {
+            let text = fs::read_to_string(dir.path().join("srv/acme-certificate.json")).unwrap();
+            json(&text)["key"].as_str().unwrap().to_owned()
+        };
+        let before = key();
         // Another name: the same account, with another contact, and the one certificate for both.
         let more = [
             "--acme-domain",
             "LOCALHOST.example",
+            "--acme-domain",
+            "Localhost",
             "--acme-contact",
             "mailto:other@example.org",
         ];
@@ -137,6 +144,7 @@ mod with_an_authority {
         assert_eq!(authority.counts(), (1, 2));
         assert_eq!(authority.book().accounts[0].1[0], "mailto:other@example.org");
         server.stop();
+        assert_eq!(key(), before, "pins stay good");
     }
 
     #[test]

@@ -38,9 +38,15 @@ fn read_acme(args: &ServeArgs) -> Result<Option<TlsSource>> {
     if args.tls_self_signed {
         bail!("--acme-domain gets a certificate from an authority and --tls-self-signed makes one; use either");
     }
+    let mut domains: Vec<String> = Vec::new();
+    for domain in args.acme_domain.iter().map(|domain| domain.to_ascii_lowercase()) {
+        if !domains.contains(&domain) {
+            domains.push(domain);
+        }
+    }
     let directory = args.acme_directory.as_deref().unwrap_or(AcmeSettings::LETS_ENCRYPT);
     Ok(Some(TlsSource::Acme(AcmeSettings {
-        domains: args.acme_domain.clone(),
+        domains,
         contacts: args.acme_contact.clone(),
         directory: directory.to_owned(),
         authority: args.acme_ca.clone(),
