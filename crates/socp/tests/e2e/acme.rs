@@ -186,7 +186,7 @@ mod with_an_authority {
         let line = logged(&server.process, ever(), &["ERROR", "rejectedIdentifier"]);
         says(
             &line,
-            &["localhost is nobody's\\u{7}", "check --acme-domain", "retry_s=900"],
+            &["localhost is nobody's", "u{7}", "check --acme-domain", "retry_s=900"],
         );
 
         // It cannot reach the server.

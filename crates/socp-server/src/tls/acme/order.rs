@@ -6,7 +6,7 @@ use super::http::Client;
 use super::on_disk;
 use crate::settings::AcmeSettings;
 use instant_acme::{
-    Account, AuthorizationHandle, AuthorizationStatus, ChallengeType, Identifier, NewAccount, NewOrder, Order,
+    Account, AuthorizationHandle, AuthorizationStatus, ChallengeType, Error, Identifier, NewAccount, NewOrder, Order,
     OrderStatus, RetryPolicy,
 };
 use rcgen::{CertificateParams, CustomExtension, DistinguishedName, KeyPair};
@@ -130,7 +130,12 @@ async fn answer(mut authorization: AuthorizationHandle<'_>, acceptor: &Acceptor)
     };
     let shown = shown(&domain, challenge.key_authorization().digest().as_ref()).map_err(Fault::here)?;
     acceptor.answer(&domain, shown);
-    challenge.set_ready().await.map_err(Fault::of)
+    match challenge.set_ready().await {
+        Ok(()) => Ok(()),
+        // One that looks at once says here what it saw.
+        Err(Error::Api(problem)) => Err(Fault::refused(Some(&domain), &problem)),
+        Err(error) => Err(Fault::of(error)),
+    }
 }
 
 /// The certificate that only the account can have made (RFC 8737 §3).
