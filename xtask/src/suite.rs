@@ -21,7 +21,7 @@ struct Tools {
 }
 
 /// One thing to do.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Step {
     /// Start cargo with these arguments.
     Cargo(&'static [&'static str]),
@@ -67,22 +67,42 @@ fn plan(tools: Tools) -> Vec<Step> {
             how: "rustup component add rustfmt",
         }
     };
-    let lint = if tools.clippy {
-        Step::Cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])
+    let lints = if tools.clippy {
+        vec![
+            Step::Cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
+            Step::Cargo(&[
+                "clippy",
+                "--workspace",
+                "--all-targets",
+                "--features",
+                "socp/acme",
+                "--",
+                "-D",
+                "warnings",
+            ]),
+        ]
     } else {
-        Step::Skip {
+        vec![Step::Skip {
             name: "cargo clippy",
             how: "rustup component add clippy",
-        }
+        }]
     };
     // Nextest runs no doc tests, and `cargo test --tests` none either, so they are a step of their own.
     let docs = Step::Cargo(&["test", "--workspace", "--doc"]);
-    let tests = if tools.nextest {
-        Step::Cargo(&["nextest", "run", "--workspace"])
+    // What is left out of the program as it is shipped, and costs little to build; the other features want more than that.
+    let (acme, tests) = if tools.nextest {
+        (
+            Step::Cargo(&["nextest", "run", "--workspace", "--features", "socp/acme", "acme"]),
+            Step::Cargo(&["nextest", "run", "--workspace"]),
+        )
     } else {
-        Step::Cargo(&["test", "--workspace", "--tests"])
+        (
+            Step::Cargo(&["test", "--workspace", "--tests", "--features", "socp/acme", "acme"]),
+            Step::Cargo(&["test", "--workspace", "--tests"]),
+        )
     };
-    vec![format, Step::Tidy, lint, docs, tests]
+    let before = vec![format, Step::Tidy];
+    [before, lints, vec![docs, acme, tests]].concat()
 }
 
 impl Step {
@@ -175,7 +195,9 @@ mod tests {
                 "cargo fmt --all --check",
                 "cargo xtask tidy",
                 "cargo clippy --workspace --all-targets -- -D warnings",
+                "cargo clippy --workspace --all-targets --features socp/acme -- -D warnings",
                 "cargo test --workspace --doc",
+                "cargo nextest run --workspace --features socp/acme acme",
                 "cargo nextest run --workspace",
             ]
         );

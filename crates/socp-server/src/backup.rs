@@ -4,7 +4,8 @@
 //! BACKUP/         0700
 //!   backup.json        what this is: whose, when, and the length and SHA-256 of each file
 //!   server.db          the database, in one piece
-//!   server.key, server.unlock, passwords.key, tls.key, socp.toml   as far as they are there
+//!   server.key, server.unlock, passwords.key, tls.key, acme-account.json, acme-certificate.json, socp.toml
+//!                      as far as they are there
 //! ```
 //!
 //! A backup is made under another name and gets its own at the end: what has that is whole. It holds the server's secrets.
@@ -25,7 +26,15 @@ use std::path::{Path, PathBuf};
 const MANIFEST: &str = "backup.json";
 
 /// What is copied beside the database, where it is there.
-const FILES: [&str; 5] = ["server.key", "server.unlock", "passwords.key", "tls.key", "socp.toml"];
+const FILES: [&str; 7] = [
+    "server.key",
+    "server.unlock",
+    "passwords.key",
+    "tls.key",
+    "acme-account.json",
+    "acme-certificate.json",
+    "socp.toml",
+];
 
 /// The form of a manifest that this program makes and reads.
 const VERSION: u32 = 1;

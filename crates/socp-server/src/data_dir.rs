@@ -8,6 +8,8 @@
 //!   server.unlock 0600  32 random bytes that unseal it, where no passphrase does
 //!   passwords.key 0600  what accounts with a password rest on, sealed under server.key
 //!   tls.key       0600  with --tls-self-signed: the key of its certificate
+//!   acme-account.json, acme-certificate.json
+//!                 0600  with --acme-domain: the account at the authority; what it has signed, and its key
 //!   admin.sock    0600  where a running server answers its operator
 //!   server.db           identity, pins, users (SQLite; -wal and -shm beside it)
 //! ```

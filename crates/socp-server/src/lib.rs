@@ -39,7 +39,7 @@ mod verifiers;
 pub use error::ServerError;
 pub use key_files::{change_passphrase, needs_passphrase};
 pub use rotation::{Rotated, rotate_key};
-pub use settings::{RateLimit, Settings, TlsSource};
+pub use settings::{AcmeSettings, RateLimit, Settings, TlsSource};
 
 use admin::Desk;
 use hub::{Hub, HubMessage};

@@ -12,7 +12,7 @@ const DAMAGED: &str = "a message on this disk is damaged; it was put aside (tabl
                        the disk, and socp backup verify the last backup";
 
 const WITHOUT_TLS: &str = "no TLS, and others can reach this address: whoever is on the way sees who talks to whom; use \
-                           --tls-cert and --tls-key, or --tls-self-signed, or --public-address wss://… behind a proxy";
+                           --tls-cert and --tls-key, or --acme-domain, or --tls-self-signed, or --public-address wss://… behind a proxy";
 
 const BETWEEN: &str = "the server at this address proved its key, but not on our TLS session: somebody stands between, or TLS \
                        ends in front of it without a good certificate; refused";

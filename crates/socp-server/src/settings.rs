@@ -1,6 +1,11 @@
 //! What an operator decides.
 
+mod acme;
+
 use crate::error::ServerError;
+pub use acme::AcmeSettings;
+#[cfg(not(feature = "acme"))]
+pub(crate) use acme::without_acme;
 use socp_core::server::{Accept, BootstrapEntry, Config, Directory};
 use socp_crypto::Password;
 use socp_proto::limits::{
@@ -31,6 +36,8 @@ pub enum TlsSource {
     },
     /// The server makes it itself.
     SelfSigned,
+    /// An authority signs it for whoever answers at its names (ACME).
+    Acme(AcmeSettings),
 }
 
 /// The settings of one server.
@@ -111,6 +118,9 @@ impl Settings {
                 "--accept open on {} lets anyone take any id; use --accept proof or signed, or say --i-know-open-is-unsafe",
                 self.listen
             )));
+        }
+        if let Some(TlsSource::Acme(acme)) = &self.tls {
+            acme.check()?;
         }
         for entry in &self.bootstrap {
             let address = format!("{}:{}", entry.host, entry.port);

@@ -1,8 +1,11 @@
-//! The certificate that the server shows: from files, or its own.
+//! The certificate that the server shows: from files, its own, or an authority's that it asks for one (`acme`).
 //!
 //! Files are looked at every few seconds and at SIGHUP, since whoever renews them does not ask us. What is there is taken
 //! if it is a whole pair; a pair that is half written is none, and the one before stays. A certificate of our own is made
 //! anew at each start and before it gets old, always with the key in the data directory, so that a pin stays good.
+
+#[cfg(feature = "acme")]
+mod acme;
 
 use crate::error::ServerError;
 use crate::key_files::{read_private, write_private};
@@ -15,7 +18,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use time::OffsetDateTime;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 /// How often files are looked at.
@@ -52,6 +55,8 @@ enum Origin {
         key: KeyPair,
         made_s: u64,
     },
+    #[cfg(feature = "acme")]
+    Acme(Box<acme::Acme>),
 }
 
 /// Where a pair is.
@@ -81,9 +86,15 @@ pub(crate) async fn open(settings: &Settings) -> Result<Option<Tls>, ServerError
         return Ok(None);
     };
     let (names, data) = (names(settings), settings.data.clone());
+    #[cfg(feature = "acme")]
+    let port = settings.listen.port();
     let opened = tokio::task::spawn_blocking(move || match source {
         TlsSource::Files { chain, key } => Tls::of_files(Files { chain, key }),
         TlsSource::SelfSigned => Tls::of_our_own(&data, names),
+        #[cfg(feature = "acme")]
+        TlsSource::Acme(settings) => Tls::of_authority(&data, settings, port),
+        #[cfg(not(feature = "acme"))]
+        TlsSource::Acme(_) => Err(crate::settings::without_acme()),
     });
     let opened = opened.await.map_err(|error| ServerError::Part {
         part: "certificate",
@@ -129,13 +140,21 @@ impl Tls {
         Self::new(identity, Origin::Own { names, key, made_s })
     }
 
-    fn new(identity: Identity, origin: Origin) -> Result<Self, ServerError> {
-        let acceptor = Acceptor::new(identity).map_err(|error| ServerError::Part {
-            part: "TLS",
-            reason: error.to_string(),
-        })?;
+    #[cfg(feature = "acme")]
+    fn of_authority(data: &Path, settings: crate::settings::AcmeSettings, port: u16) -> Result<Self, ServerError> {
+        let (acme, identity) = acme::Acme::open(data, settings, port)?;
+        let acceptor = Acceptor::for_challenges(identity).map_err(no_tls)?;
+        let origin = Origin::Acme(Box::new(acme));
         Ok(Self {
             acceptor,
+            origin,
+            warned_s: 0,
+        })
+    }
+
+    fn new(identity: Identity, origin: Origin) -> Result<Self, ServerError> {
+        Ok(Self {
+            acceptor: Acceptor::new(identity).map_err(no_tls)?,
             origin,
             warned_s: 0,
         })
@@ -147,15 +166,17 @@ impl Tls {
     }
 
     /// Keeps the certificate fresh until told to stop.
-    pub(crate) async fn keep_fresh(mut self, mut stop: watch::Receiver<bool>) {
+    pub(crate) async fn keep_fresh(self, stop: watch::Receiver<bool>) {
+        match self.origin {
+            #[cfg(feature = "acme")]
+            Origin::Acme(acme) => acme.keep(self.acceptor, stop).await,
+            origin @ (Origin::Files { .. } | Origin::Own { .. }) => Self { origin, ..self }.keep_looking(stop).await,
+        }
+    }
+
+    async fn keep_looking(mut self, mut stop: watch::Receiver<bool>) {
         let mut interval = tokio::time::interval(LOOK_INTERVAL);
-        let mut hangup = match signal(SignalKind::hangup()) {
-            Ok(hangup) => Some(hangup),
-            Err(error) => {
-                tracing::warn!(%error, "no SIGHUP; certificates are looked at every few seconds all the same");
-                None
-            }
-        };
+        let mut hangup = hangups();
         let mut asked = false;
         loop {
             let looking = tokio::task::spawn_blocking(move || {
@@ -204,6 +225,8 @@ impl Tls {
                 }
             }
             Origin::Own { .. } => Looked::Same,
+            #[cfg(feature = "acme")]
+            Origin::Acme(_) => Looked::Same,
         };
         if looked == Looked::Replaced {
             self.warned_s = 0;
@@ -233,6 +256,24 @@ impl Tls {
         } else if identity.check_dates(now_s.saturating_add(ENDS_SOON_S)).is_err() {
             self.warned_s = now_s;
             tracing::warn!(certificate = %path, "the certificate ends within 14 days; renew it");
+        }
+    }
+}
+
+fn no_tls(error: BadPair) -> ServerError {
+    ServerError::Part {
+        part: "TLS",
+        reason: error.to_string(),
+    }
+}
+
+/// SIGHUPs, where they can be had.
+fn hangups() -> Option<Signal> {
+    match signal(SignalKind::hangup()) {
+        Ok(hangup) => Some(hangup),
+        Err(error) => {
+            tracing::warn!(%error, "no SIGHUP; certificates are looked after all the same");
+            None
         }
     }
 }

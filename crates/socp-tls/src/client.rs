@@ -1,11 +1,12 @@
 //! The end of a session that connects.
 
-use crate::fault::TlsFault;
+use crate::fault::{BadPair, TlsFault};
 use crate::stream::Stream;
 use crate::verify::{Verdict, Verifier, authorities};
 use crate::{binding, provider};
 use rustls::client::Resumption;
-use rustls::pki_types::ServerName;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, version::TLS13};
 use socp_proto::{Bytes32, TlsPin};
 use std::sync::Arc;
@@ -36,6 +37,46 @@ impl Session {
     pub fn is_certified(&self) -> bool {
         self.uncertified.is_none()
     }
+}
+
+/// Authorities whose word counts.
+#[derive(Debug, Clone)]
+pub struct Authorities(pub(crate) Arc<RootCertStore>);
+
+impl Authorities {
+    /// Those of this machine; reads files the first time.
+    #[must_use]
+    pub fn of_machine() -> Self {
+        Self(authorities())
+    }
+
+    /// These, too: certificates as a text in PEM.
+    ///
+    /// # Errors
+    /// [`BadPair`] says what is wrong with the text.
+    pub fn and(mut self, pem: &[u8]) -> Result<Self, BadPair> {
+        let store = Arc::make_mut(&mut self.0);
+        let mut count = 0_usize;
+        for certificate in CertificateDer::pem_slice_iter(pem) {
+            let certificate = certificate.map_err(|error| BadPair::CertificateText(error.to_string()))?;
+            let added = store.add(certificate);
+            added.map_err(|error| BadPair::Unusable(error.to_string()))?;
+            count = count.saturating_add(1);
+        }
+        if count == 0 {
+            return Err(BadPair::NoCertificate);
+        }
+        Ok(self)
+    }
+}
+
+/// Makes a session over a connection to `host` whose certificate one of these authorities vouches for.
+///
+/// # Errors
+/// [`TlsFault`]: what is wrong with the certificate, or with whatever is there.
+pub async fn connect_vouched(connection: TcpStream, host: &str, authorities: Authorities) -> Result<Stream, TlsFault> {
+    let (stream, _) = connect_trusting(connection, host, Wanted::default(), authorities.0).await?;
+    Ok(stream)
 }
 
 /// Makes a session over a connection to `host`, a name or an address.

@@ -52,6 +52,9 @@ pub enum TlsFault {
     /// The handshake failed otherwise.
     #[error("no TLS session: {0}")]
     Session(String),
+    /// An authority looked at the certificate for its name, and left.
+    #[error("it was an authority's challenge, which is answered")]
+    Challenge,
     /// The address cannot stand in a certificate.
     #[error("{0:?} is neither a host name nor an address that a certificate can be for")]
     Host(String),

@@ -11,9 +11,9 @@ mod server;
 mod stream;
 mod verify;
 
-pub use client::{Session, Wanted, connect};
+pub use client::{Authorities, Session, Wanted, connect, connect_vouched};
 pub use fault::{BadPair, TlsFault};
-pub use server::{Acceptor, Identity};
+pub use server::{Acceptor, Answer, Identity};
 pub use stream::{ReadHalf, Stream, WriteHalf};
 
 use rustls::crypto::CryptoProvider;

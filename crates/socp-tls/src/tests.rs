@@ -1,15 +1,18 @@
 //! Sessions over real connections, with certificates of every kind.
 
-use crate::client::{Session, Wanted, connect_trusting};
+use crate::client::{Authorities, Session, Wanted, connect_trusting};
 use crate::fault::{BadPair, TlsFault};
-use crate::server::{Acceptor, Identity};
+use crate::server::{Acceptor, Answer, Identity};
 use crate::stream::Stream;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
-use rustls::RootCertStore;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, CustomExtension, IsCa, KeyPair, date_time_ymd};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use socp_proto::{Bytes32, TlsPin};
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsConnector;
 
 /// An authority, and what it has signed.
 struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -239,4 +242,134 @@ fn the_dates_of_a_certificate_can_be_asked() {
     ] {
         assert_eq!(identity.check_dates(at).is_ok(), is_valid, "{at}");
     }
+    assert_eq!(identity.dates(), Ok((begin, begin + 172_800)));
+}
+
+#[test]
+fn whom_a_certificate_is_for_can_be_asked() {
+    let key = KeyPair::generate().unwrap();
+    let identity = identity(&params("chat.example").self_signed(&key).unwrap().pem(), &key);
+    for (name, is_for) in [
+        ("chat.example", true),
+        ("CHAT.example", true),
+        ("other.example", false),
+        ("no name", false),
+    ] {
+        assert_eq!(identity.is_for(name), is_for, "{name}");
+    }
+}
+
+#[test]
+fn an_authority_is_added_to_those_of_the_machine() {
+    let authority = Authority::new();
+    let machine = Authorities::of_machine();
+    let count = machine.0.len();
+    let both = machine.and(authority.0.pem().as_bytes()).unwrap();
+    assert_eq!(both.0.len(), count + 1);
+    let fault = |text: &str| Authorities::of_machine().and(text.as_bytes()).map(drop);
+    assert_eq!(fault("no certificate"), Err(BadPair::NoCertificate));
+    let garbled = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    assert!(matches!(fault(garbled), Err(BadPair::Unusable(_))));
+}
+
+/// Takes whatever certificate is shown, unread.
+#[derive(Debug)]
+struct Anyone;
+
+impl ServerCertVerifier for Anyone {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _certificate: &CertificateDer<'_>,
+        _signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _message: &[u8],
+        _certificate: &CertificateDer<'_>,
+        _signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        crate::provider().signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Connects as one who speaks these, takes any certificate, and says which was shown and what was agreed on.
+async fn look(acceptor: &Acceptor, name: &str, protocols: &[&[u8]]) -> (Option<(Vec<u8>, Option<Vec<u8>>)>, Far) {
+    let mut config = ClientConfig::builder_with_provider(crate::provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Anyone))
+        .with_no_client_auth();
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (far, _) = listener.accept().await.unwrap();
+    let name = ServerName::try_from(name.to_owned()).unwrap();
+    let connecting = async {
+        let connector = TlsConnector::from(Arc::new(config));
+        let mut stream = connector.connect(name, near).await.ok()?;
+        if protocols == [b"acme-tls/1"] {
+            assert_eq!(stream.read(&mut [0; 1]).await.unwrap(), 0, "nothing is said in it");
+        }
+        let session = stream.get_ref().1;
+        let shown = session.peer_certificates()?.first()?.to_vec();
+        Some((shown, session.alpn_protocol().map(<[u8]>::to_vec)))
+    };
+    tokio::join!(connecting, acceptor.accept(far))
+}
+
+#[tokio::test]
+async fn an_authority_is_shown_the_answer_for_its_name_and_nobody_else_is() {
+    let key = KeyPair::generate().unwrap();
+    let shown = params("127.0.0.1").self_signed(&key).unwrap();
+    let (own, own_der) = (identity(&shown.pem(), &key), shown.der().to_vec());
+    let mut asked = params("chat.example");
+    asked.custom_extensions = vec![CustomExtension::new_acme_identifier(&[7; 32])];
+    let answer_der = asked.self_signed(&key).unwrap().der().to_vec();
+    let answer = Answer::new(answer_der.clone(), key.serialize_der()).unwrap();
+    let acceptor = Acceptor::for_challenges(own.clone()).unwrap();
+    acceptor.answer("Chat.example", answer.clone());
+    let (acme, http) = (b"acme-tls/1".to_vec(), b"http/1.1".to_vec());
+
+    let (near, far) = look(&acceptor, "chat.example", &[&acme]).await;
+    assert_eq!(near, Some((answer_der, Some(acme.clone()))));
+    let fault = far.unwrap_err();
+    assert!(matches!(fault, TlsFault::Challenge), "{fault}");
+    // Whoever can speak something else wants that.
+    for protocols in [&[&http[..]][..], &[&acme, &http], &[]] {
+        let (near, far) = look(&acceptor, "chat.example", protocols).await;
+        let agreed = (!protocols.is_empty()).then(|| http.clone());
+        assert_eq!(near, Some((own_der.clone(), agreed)));
+        assert!(far.is_ok());
+    }
+    // Nobody has asked about this name, or does so no more.
+    let (near, far) = look(&acceptor, "other.example", &[&acme]).await;
+    assert!(near.is_none() && matches!(far, Err(TlsFault::Session(_))));
+    acceptor.answer_nothing();
+    assert!(look(&acceptor, "chat.example", &[&acme]).await.0.is_none());
+    // Who has no authority to answer speaks nothing of the kind.
+    let acceptor = Acceptor::new(own).unwrap();
+    acceptor.answer("chat.example", answer);
+    assert!(look(&acceptor, "chat.example", &[&acme]).await.0.is_none());
+    let no_key = Answer::new(Vec::new(), Vec::new()).map(drop);
+    assert!(matches!(no_key, Err(BadPair::Unusable(_))));
 }

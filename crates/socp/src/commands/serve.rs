@@ -2,6 +2,7 @@
 
 mod bootstrap;
 mod bootstrap_file;
+mod tls;
 
 use crate::cli::LogFormat;
 use crate::passphrase;
@@ -13,10 +14,11 @@ use figment::providers::{Env, Format as _, Serialized, Toml};
 use serde::{Deserialize, Serialize};
 use socp_core::server::{Accept, BootstrapEntry, Directory};
 use socp_proto::ServerId;
-use socp_server::{RateLimit, Ready, Settings, TlsSource};
+use socp_server::{RateLimit, Ready, Settings};
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use tls::read_tls;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Introducers that the specification asks every server to know (SOCP §8.1).
@@ -32,6 +34,10 @@ const SETTINGS: &[&str] = &[
     "tls_cert",
     "tls_key",
     "tls_self_signed",
+    "acme_domain",
+    "acme_contact",
+    "acme_directory",
+    "acme_ca",
     "bootstrap",
     "bootstrap_file",
     "introducer",
@@ -92,6 +98,25 @@ pub(crate) struct ServeArgs {
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     tls_self_signed: bool,
+    /// Speak TLS with a certificate that an authority signs because this server answers at port 443 of this name (ACME);
+    /// got and renewed by itself, which means to agree to the authority's terms; may be given several times (needs the
+    /// cargo feature `acme`)
+    #[arg(long, value_name = "NAME")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    acme_domain: Vec<String>,
+    /// Where the authority may write to; may be given several times
+    #[arg(long, value_name = "mailto:ADDRESS")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    acme_contact: Vec<String>,
+    /// The authority's directory [default: Let's Encrypt's, https://acme-v02.api.letsencrypt.org/directory]
+    #[arg(long, value_name = "URL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    acme_directory: Option<String>,
+    /// Certificates (PEM) that vouch for the directory's own address, beside those that this machine trusts: for an
+    /// authority of your own
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    acme_ca: Option<PathBuf>,
     /// A server to join the network through; may be given several times
     #[arg(long, value_name = "ws[s]://HOST:PORT[#PUBKEY|#PIN|#PUBKEY,PIN]")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -251,6 +276,7 @@ fn read_settings(args: &ServeArgs) -> Result<(Settings, bool)> {
         ("passphrase_file", &mut merged.passphrase_file),
         ("tls_cert", &mut merged.tls_cert),
         ("tls_key", &mut merged.tls_key),
+        ("acme_ca", &mut merged.acme_ca),
     ];
     for (name, path) in paths {
         if let Some(path) = path.as_mut().filter(|_| is_of_file(name)) {
@@ -312,20 +338,6 @@ fn to_settings(args: &ServeArgs, data: PathBuf) -> Result<Settings> {
     Ok(settings)
 }
 
-fn read_tls(args: &ServeArgs) -> Result<Option<TlsSource>> {
-    match (args.tls_cert.clone(), args.tls_key.clone(), args.tls_self_signed) {
-        (None, None, false) => Ok(None),
-        (None, None, true) => Ok(Some(TlsSource::SelfSigned)),
-        (Some(chain), Some(key), false) => Ok(Some(TlsSource::Files { chain, key })),
-        (Some(_), None, false) => bail!("--tls-cert needs the certificate's key, too: --tls-key FILE"),
-        (None, Some(_), false) => bail!("--tls-key needs the certificate, too: --tls-cert FILE"),
-        (Some(_), _, true) | (_, Some(_), true) => {
-            bail!("--tls-self-signed makes a certificate and --tls-cert names one; use either")
-        }
-    }
-}
-
-/// The entries of the flags, then those of the file.
 fn read_bootstrap(args: &ServeArgs, listen: SocketAddr, public: Option<&(String, u16)>) -> Result<Vec<BootstrapEntry>> {
     let mut entries = Vec::new();
     for text in &args.bootstrap {

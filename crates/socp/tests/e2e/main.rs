@@ -12,6 +12,9 @@
 )]
 
 mod accounts;
+mod acme;
+#[cfg(feature = "acme")]
+mod acme_authority;
 mod admin;
 mod backups;
 mod bad_input;

@@ -70,14 +70,14 @@ fn refusal(user: &User, server: &str) -> String {
 }
 
 #[track_caller]
-fn says(line: &str, words: &[&str]) {
+pub(crate) fn says(line: &str, words: &[&str]) {
     for word in words {
         assert!(line.contains(word), "{word:?} is missing in {line}");
     }
 }
 
 /// Waits for a line of the log.
-fn logged(process: &Process, since: Instant, words: &[&str]) -> String {
+pub(crate) fn logged(process: &Process, since: Instant, words: &[&str]) -> String {
     eventually(&format!("the log to say {words:?}"), || {
         process.logged_line(since, words).map(|(_, line)| line)
     })
@@ -258,14 +258,14 @@ fn servers_link_over_tls_by_key_or_by_pin() {
 }
 
 /// Ends TLS on both sides with a certificate of its own, and passes everything on.
-struct Between {
+pub(crate) struct Between {
     runtime: tokio::runtime::Runtime,
-    address: String,
+    pub(crate) address: String,
     pin: TlsPin,
 }
 
 impl Between {
-    fn start(server: &Served) -> Self {
+    pub(crate) fn start(server: &Served) -> Self {
         let key = KeyPair::generate().unwrap();
         let chain = params("127.0.0.1").self_signed(&key).unwrap().pem();
         let identity = Identity::from_pem(chain.as_bytes(), key.serialize_pem().as_bytes()).unwrap();
@@ -279,8 +279,8 @@ impl Between {
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let wanted = Wanted {
-            pin: Some(TlsPin::try_from(server.tls_pin.as_deref().unwrap()).unwrap()),
-            takes_anyone: false,
+            pin: server.tls_pin.as_deref().map(|pin| TlsPin::try_from(pin).unwrap()),
+            takes_anyone: true,
         };
         let target = server.address().to_owned();
         runtime.spawn(async move {
@@ -296,6 +296,10 @@ impl Between {
             }
         });
         Self { runtime, address, pin }
+    }
+
+    pub(crate) fn stop(self) {
+        self.runtime.shutdown_background();
     }
 }
 
@@ -324,5 +328,5 @@ fn whoever_stands_between_two_sessions_is_found_out() {
     );
     assert_eq!(other.process.logged(begun, &["peer linked"]), None);
     assert_eq!(server.process.logged(begun, &["peer linked"]), None);
-    between.runtime.shutdown_background();
+    between.stop();
 }
