@@ -14,6 +14,9 @@ use socp_proto::payload::{ErrorNotice, ServerDeliver, UserDeliver};
 use socp_proto::{DeviceId, ServerId, UserId, sha256};
 use std::collections::BTreeMap;
 
+#[cfg(test)]
+mod tests;
+
 /// A message as it stands in a row.
 #[derive(Serialize, Deserialize)]
 enum Item {
