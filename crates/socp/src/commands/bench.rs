@@ -66,6 +66,9 @@ pub(crate) struct BenchArgs {
     /// Whether the servers check content signatures; those are then made ahead, five milliseconds each, and kept
     #[arg(long, default_value = "on")]
     verify_content: Switch,
+    /// dm, mesh: whether messages are acknowledged once they are on the disk, and count when that is told (ack/1)
+    #[arg(long, default_value = "off")]
+    sync: Switch,
     /// dm, mesh: pairs [default: 4]; login: accounts [default: 16]; else clients [default: 100]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     clients: Option<u32>,
@@ -96,6 +99,7 @@ pub(crate) struct BenchArgs {
 const EXAMPLES: &str = "Example:
   socp bench dm --seconds 5
   socp bench dm --verify-content off --rate 500
+  socp bench dm --sync on
   socp bench channel --clients 1000 --json
   socp bench idle --clients 1000
   socp bench login --seconds 60
@@ -143,6 +147,11 @@ impl BenchArgs {
         usize::try_from(self.clients.unwrap_or(default)).unwrap_or(usize::MAX)
     }
 
+    /// Whether messages count when they are acknowledged.
+    fn syncs(&self) -> bool {
+        self.sync == Switch::On
+    }
+
     fn length(&self) -> Duration {
         Duration::from_secs(self.seconds)
     }
@@ -172,6 +181,10 @@ impl BenchArgs {
             (Scenario::Mesh, _) => bail!("a mesh has 2 or 3 servers"),
             (_, None | Some(1)) => {}
             (_, Some(_)) => bail!("only mesh has several servers; leave --servers out"),
+        }
+        let is_direct = matches!(self.scenario, Scenario::Dm | Scenario::Mesh);
+        if self.syncs() && (!is_direct || self.mode == Mode::Literal) {
+            bail!("only dm and mesh in native mode are acknowledged; leave --sync on out");
         }
         if self.tls && self.scenario == Scenario::Login {
             bail!("login measures without TLS; leave --tls out");
@@ -212,11 +225,15 @@ pub(crate) async fn run(args: BenchArgs, common: &Common) -> Result<()> {
 async fn perform(args: &BenchArgs, server: Option<ServerUrl>) -> Result<Figures> {
     let cache = Cache::open(args.cache.as_deref())?;
     let (key, cache) = tokio::task::spawn_blocking(move || cache.key().map(|key| (key, cache))).await??;
-    let caps = NATIVE_CAPS.map(str::to_owned).to_vec();
+    let mut caps = NATIVE_CAPS.map(str::to_owned).to_vec();
+    if args.syncs() {
+        caps.push(socp_proto::ACK.to_owned());
+    }
     let caps = (args.mode == Mode::Native)
         .then(|| Capabilities::try_from(caps))
         .transpose()?;
-    let manner = Manner { key, caps };
+    let reads = false;
+    let manner = Manner { key, caps, reads };
     let run = if server.is_some() {
         Run::on_a_running_server()?
     } else {
@@ -252,6 +269,7 @@ async fn perform(args: &BenchArgs, server: Option<ServerUrl>) -> Result<Figures>
     figures.scenario = name_of(args.scenario);
     figures.mode = name_of(args.mode);
     figures.verify_content = name_of(args.verify_content);
+    figures.sync = matches!(args.scenario, Scenario::Dm | Scenario::Mesh).then(|| name_of(args.sync));
     stage.empty().await;
     for server in &mut stage.servers {
         server.stop()?;

@@ -10,7 +10,7 @@ use data_encoding::BASE64URL_NOPAD;
 use socp_crypto::content::channel_preimage;
 use socp_crypto::{ContentFamily, PrivateKey, SIGNATURE_BYTES, random_bytes};
 use socp_proto::limits::CONTENT_AGE_MAX_MS;
-use socp_proto::payload::{ChannelMessage, DirectMessage};
+use socp_proto::payload::{ChannelMessage, DirectMessage, msg_ref};
 use socp_proto::{Address, Base64Url, Draft, KeyText, Payload, UserId};
 use std::collections::HashMap;
 use std::fs;
@@ -190,14 +190,28 @@ impl Contents {
                 let text = texts.get(usize::try_from(index).ok()?)?;
                 Some([head, text, tail].concat())
             }
-            Signatures::Counted { author, tail: rest } => {
-                let mut number = [0; 9];
-                let (count, last) = number.split_at_mut(8);
-                count.copy_from_slice(&index.to_be_bytes());
-                last.fill(*author);
-                Some([head, &BASE64URL_NOPAD.encode(&number), rest, tail].concat())
-            }
+            Signatures::Counted { tail: rest, .. } => Some([head, &self.number(index), rest, tail].concat()),
         }
+    }
+
+    /// How an answer names the message of this number.
+    pub(super) fn reference(&self, index: u64) -> Option<String> {
+        let text = match &self.signatures {
+            Signatures::Made(texts, _) => texts.get(usize::try_from(index).ok()?)?.clone(),
+            Signatures::Counted { tail, .. } => [&self.number(index), tail.as_str()].concat(),
+        };
+        Some(msg_ref(&Base64Url::try_from(text).ok()?))
+    }
+
+    /// A number in the place of the head of a signature.
+    fn number(&self, index: u64) -> String {
+        let mut number = [0; 9];
+        let (count, last) = number.split_at_mut(8);
+        count.copy_from_slice(&index.to_be_bytes());
+        if let Signatures::Counted { author, .. } = &self.signatures {
+            last.fill(*author);
+        }
+        BASE64URL_NOPAD.encode(&number)
     }
 
     /// Which of ours has this content signature.

@@ -12,6 +12,8 @@ pub(super) struct Figures {
     pub(super) mode: String,
     pub(super) verify_content: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) sync: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) delivered: Option<u64>,
     pub(super) lost: u64,
     #[serde(serialize_with = "short")]
@@ -64,8 +66,15 @@ impl Figures {
     /// Several lines for people.
     pub(super) fn table(&self) -> String {
         let mut text = format!(
-            "{}, mode {}, content verification {}\n",
-            self.scenario, self.mode, self.verify_content
+            "{}, mode {}, content verification {}{}\n",
+            self.scenario,
+            self.mode,
+            self.verify_content,
+            if self.sync.as_deref() == Some("on") {
+                ", acknowledged from the disk"
+            } else {
+                ""
+            }
         );
         let mut row = |name: &str, value: Option<String>| {
             if let Some(value) = value {

@@ -4,7 +4,7 @@
 //! is. Which message arrived, its content signature says.
 
 use super::content::Contents;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -47,6 +47,8 @@ pub(super) struct Flight {
     pub(super) contents: Contents,
     epoch: Instant,
     readers: usize,
+    /// Messages that are to be acknowledged, by reference; none where they are not.
+    unacknowledged: Option<Mutex<HashMap<String, u64>>>,
     slots: Vec<Slot>,
     /// Places for messages under way.
     pub(super) window: Semaphore,
@@ -82,6 +84,7 @@ impl Flight {
             contents,
             epoch: Instant::now(),
             readers,
+            unacknowledged: None,
             slots: (0..SLOTS_COUNT).map(|_| Slot::default()).collect(),
             window: Semaphore::new(window),
             sent: AtomicU64::new(0),
@@ -92,11 +95,32 @@ impl Flight {
         }
     }
 
+    /// The same, where each message counts once it has arrived and its author knows that it is on the disk.
+    pub(super) fn acknowledged(contents: Contents, window: usize) -> Self {
+        Self {
+            unacknowledged: Some(Mutex::default()),
+            ..Self::new(contents, 1, window)
+        }
+    }
+
+    /// Whether messages are to be acknowledged.
+    pub(super) fn is_acknowledged(&self) -> bool {
+        self.unacknowledged.is_some()
+    }
+
     /// A message leaves, or was due to.
     pub(super) fn depart(&self, index: u64, at: Instant) {
+        let mut events = self.readers;
+        if let Some(unacknowledged) = &self.unacknowledged
+            && let Some(reference) = self.contents.reference(index)
+        {
+            events = events.saturating_add(1);
+            let mut unacknowledged = unacknowledged.lock().unwrap_or_else(PoisonError::into_inner);
+            unacknowledged.insert(reference, index);
+        }
         if let Some(slot) = self.slot(index) {
             slot.sent_at_us.store(self.micros(at), Ordering::Relaxed);
-            slot.missing.store(self.readers, Ordering::Relaxed);
+            slot.missing.store(events, Ordering::Relaxed);
             slot.number.store(index.saturating_add(1), Ordering::Release);
         }
         self.sent.fetch_add(1, Ordering::Relaxed);
@@ -116,16 +140,39 @@ impl Flight {
             return false;
         }
         *last = number;
-        let now = self.micros(Instant::now());
-        let took = now.saturating_sub(slot.sent_at_us.load(Ordering::Relaxed));
-        self.keep(u32::try_from(took).unwrap_or(u32::MAX));
-        self.last_arrival_us.fetch_max(now, Ordering::Relaxed);
-        self.arrived.fetch_add(1, Ordering::Release);
-        if slot.missing.fetch_sub(1, Ordering::AcqRel) == 1 {
+        self.settle(slot);
+        true
+    }
+
+    /// A message is acknowledged; nothing if it was before.
+    pub(super) fn acknowledge(&self, reference: &str) {
+        let Some(unacknowledged) = &self.unacknowledged else {
+            return;
+        };
+        let index = unacknowledged
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(reference);
+        if let Some(slot) = index.and_then(|index| self.slot(index)) {
+            self.settle(slot);
+        }
+    }
+
+    /// One of the things that a message waits for has happened. Each delivery counts, or the last of them where one is an
+    /// acknowledgement.
+    fn settle(&self, slot: &Slot) {
+        let is_last = slot.missing.fetch_sub(1, Ordering::AcqRel) == 1;
+        if is_last || self.unacknowledged.is_none() {
+            let now = self.micros(Instant::now());
+            let took = now.saturating_sub(slot.sent_at_us.load(Ordering::Relaxed));
+            self.keep(u32::try_from(took).unwrap_or(u32::MAX));
+            self.last_arrival_us.fetch_max(now, Ordering::Relaxed);
+            self.arrived.fetch_add(1, Ordering::Release);
+        }
+        if is_last {
             self.window.add_permits(1);
             self.has_arrived.notify_one();
         }
-        true
     }
 
     /// Waits until everything has arrived, or nothing has for so long.

@@ -1,14 +1,20 @@
 //! What runs on each link: a listener that counts, a sender that keeps its window full or its pace.
 
+use super::content::now_ms;
 use super::flight::{Alarm, Flight, Seen, Told};
 use super::wire::{Client, Sink, Stream, why};
 use color_eyre::eyre::{Result, bail, ensure};
 use futures_util::{SinkExt as _, StreamExt as _};
 use socp_crypto::{PublicKey, SIGNATURE_BYTES};
-use socp_proto::{Frame, Payload, ServerId};
+use socp_proto::payload::Ack;
+use socp_proto::{Address, Draft, Frame, Payload, ServerId, UserId};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio_tungstenite::tungstenite::Message;
+
+/// So many messages are acknowledged at once, or after this long.
+const ACKNOWLEDGED_AT_ONCE: usize = 32;
+const ACKNOWLEDGE_AFTER: Duration = Duration::from_millis(5);
 
 /// One delivery in so many is looked at in full.
 const SAMPLE_INTERVAL: u64 = 256;
@@ -20,6 +26,10 @@ pub(super) struct Listener {
     server_key: PublicKey,
     /// The messages that are to arrive here.
     pub(super) flight: Option<Arc<Flight>>,
+    /// The messages that this link's user sends, where they are acknowledged.
+    pub(super) sent: Option<Arc<Flight>>,
+    /// What is read here is acknowledged.
+    pub(super) mailbox: Option<Mailbox>,
     /// Who wants to know whom the server tells of.
     pub(super) told: Option<Arc<Told>>,
     seen: Seen,
@@ -34,6 +44,8 @@ impl Listener {
             server_id: client.server_id,
             server_key: client.server_key,
             flight: None,
+            sent: None,
+            mailbox: None,
             told: None,
             seen: Seen::default(),
         };
@@ -43,7 +55,15 @@ impl Listener {
     /// Until the link ends, which it should not.
     pub(super) async fn listen(mut self, mut stream: Stream) {
         let what = loop {
-            let heard = match stream.next().await {
+            let next = match &mut self.mailbox {
+                Some(mailbox) => mailbox.next(&mut stream).await,
+                None => Ok(stream.next().await),
+            };
+            let next = match next {
+                Ok(next) => next,
+                Err(error) => break error.to_string(),
+            };
+            let heard = match next {
                 Some(Ok(Message::Text(text))) => self.on_text(&text),
                 Some(Ok(Message::Close(close))) => break format!("the server closes a link: {}", why(close)),
                 Some(Ok(_)) => Ok(()),
@@ -60,6 +80,14 @@ impl Listener {
     fn on_text(&mut self, text: &str) -> Result<()> {
         match kind_of(text) {
             "USER_DELIVER" | "MSG_PUBLIC_CHANNEL" => self.on_delivery(text),
+            "ACK" => {
+                if let (Some(sent), Payload::Ack(ack)) = (&self.sent, Frame::parse(text)?.payload) {
+                    for reference in std::iter::once(&ack.msg_ref).chain(&ack.also) {
+                        sent.acknowledge(reference);
+                    }
+                }
+                Ok(())
+            }
             "USER_ADVERTISE" => {
                 if let Some((told, user)) = self.told.as_ref().zip(text_of(text, "\"user_id\":\"")) {
                     told.note(user);
@@ -95,9 +123,69 @@ impl Listener {
         let index = signature.and_then(|signature| flight.contents.index_of(signature));
         let is_expected = index.is_some_and(|index| flight.arrive(index, &mut self.seen));
         ensure!(is_expected, "a message came twice, or was never sent");
+        if let Some(mailbox) = &mut self.mailbox {
+            mailbox.note(text)?;
+        }
         if index.is_some_and(|index| index % SAMPLE_INTERVAL == 0) {
             check(text, flight, &self.server_id, &self.server_key)?;
         }
+        Ok(())
+    }
+}
+
+/// What a reader of a mailbox says to the server.
+pub(super) struct Mailbox {
+    user: UserId,
+    sink: Sink,
+    /// The last number that came.
+    last: u64,
+    /// How many came since the last acknowledgement.
+    count: usize,
+}
+
+impl Mailbox {
+    pub(super) fn new(user: UserId, sink: Sink) -> Self {
+        let (last, count) = (0, 0);
+        Self {
+            user,
+            sink,
+            last,
+            count,
+        }
+    }
+
+    fn note(&mut self, text: &str) -> Result<()> {
+        let behind = text.split_once("\"seq\":").map(|(_, behind)| behind);
+        let digits = behind.and_then(|behind| behind.split(|c: char| !c.is_ascii_digit()).next());
+        let Some(number) = digits.and_then(|digits| digits.parse().ok()) else {
+            bail!("a message comes without its number");
+        };
+        (self.last, self.count) = (number, self.count.saturating_add(1));
+        Ok(())
+    }
+
+    /// The next thing on the link; before it waits for long, what came is acknowledged.
+    async fn next(&mut self, stream: &mut Stream) -> Result<Option<<Stream as futures_util::Stream>::Item>> {
+        if self.count < ACKNOWLEDGED_AT_ONCE
+            && let Ok(next) = tokio::time::timeout(ACKNOWLEDGE_AFTER, stream.next()).await
+        {
+            return Ok(next);
+        }
+        if self.count > 0 {
+            self.acknowledge().await?;
+        }
+        Ok(stream.next().await)
+    }
+
+    async fn acknowledge(&mut self) -> Result<()> {
+        let ack = Ack {
+            msg_ref: Ack::MAILBOX.to_owned(),
+            up_to: Some(self.last),
+            ..Ack::default()
+        };
+        self.count = 0;
+        let draft = Draft::new(self.user.clone(), Address::everyone(), now_ms()?, &Payload::Ack(ack));
+        self.sink.send(Message::text(draft.sign(&[]).to_text())).await?;
         Ok(())
     }
 }

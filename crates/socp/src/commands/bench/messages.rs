@@ -45,10 +45,14 @@ pub(super) async fn direct(stage: &Stage, args: &BenchArgs) -> Result<Figures> {
         };
         let flight = flight(stage, args, saying, number, 1).await?;
         let far = stage.server(number.saturating_add(1))?;
-        readers.push(stage.seat(far, &reader, Some(Arc::clone(&flight)), None).await?);
+        if flight.is_acknowledged() {
+            stage.seat_device(far, &reader, Arc::clone(&flight)).await?;
+        } else {
+            readers.push(stage.seat(far, &reader, Some(Arc::clone(&flight)), None).await?);
+        }
         let (near, told) = (stage.server(number)?, Arc::<Told>::default());
         let author = stage.run.author(number)?;
-        let sink = stage.seat(near, &author, None, Some(Arc::clone(&told))).await?;
+        let sink = stage.seat_author(near, &author, &flight, Arc::clone(&told)).await?;
         let is_told = tokio::time::timeout(TOLD_WAIT, told.wait_for(reader.as_str()));
         if is_told.await.is_err() {
             bail!("the author's server does not hear of the reader");
@@ -95,7 +99,10 @@ async fn flight(stage: &Stage, args: &BenchArgs, saying: Saying, number: usize, 
     };
     let frame_bytes = contents.frame(0).map_or(1, |frame| frame.len().max(1));
     let window = (WINDOW_BYTES / frame_bytes).clamp(1, WINDOW_COUNT);
-    Ok(Arc::new(Flight::new(contents, readers, window)))
+    Ok(Arc::new(match args.syncs() {
+        true => Flight::acknowledged(contents, window),
+        false => Flight::new(contents, readers, window),
+    }))
 }
 
 async fn measure(stage: &Stage, args: &BenchArgs, mut authors: Vec<Author>) -> Result<Figures> {

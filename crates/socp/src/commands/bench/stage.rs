@@ -3,7 +3,7 @@
 use super::content::{Cache, Run};
 use super::figures::Figures;
 use super::flight::{Alarm, Flight, Told};
-use super::link::Listener;
+use super::link::{Listener, Mailbox};
 use super::machine::{Machine, process_cpu};
 use super::server::Server;
 use super::wire::{Manner, Sink, connect};
@@ -70,6 +70,36 @@ impl Stage {
         let client = connect(server, user, &self.manner).await?;
         let (mut listener, sink, stream) = Listener::new(client, Arc::clone(&self.alarm));
         (listener.flight, listener.told) = (flight, told);
+        self.spawn(listener.listen(stream));
+        Ok(sink)
+    }
+
+    /// Connects a user who reads the mailbox, and acknowledges what comes.
+    pub(super) async fn seat_device(&self, server: &Server, user: &UserId, flight: Arc<Flight>) -> Result<()> {
+        let manner = Manner {
+            reads: true,
+            ..self.manner.clone()
+        };
+        let client = connect(server, user, &manner).await?;
+        let (mut listener, sink, stream) = Listener::new(client, Arc::clone(&self.alarm));
+        listener.flight = Some(flight);
+        listener.mailbox = Some(Mailbox::new(user.clone(), sink));
+        self.spawn(listener.listen(stream));
+        Ok(())
+    }
+
+    /// Connects an author who hears what is on the disk.
+    pub(super) async fn seat_author(
+        &self,
+        server: &Server,
+        user: &UserId,
+        flight: &Arc<Flight>,
+        told: Arc<Told>,
+    ) -> Result<Sink> {
+        let client = connect(server, user, &self.manner).await?;
+        let (mut listener, sink, stream) = Listener::new(client, Arc::clone(&self.alarm));
+        listener.told = Some(told);
+        listener.sent = flight.is_acknowledged().then(|| Arc::clone(flight));
         self.spawn(listener.listen(stream));
         Ok(sink)
     }

@@ -8,8 +8,8 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use socp_client::ServerUrl;
 use socp_crypto::{PrivateKey, PublicKey};
 use socp_proto::limits::FRAME_BYTES_MAX;
-use socp_proto::payload::UserHello;
-use socp_proto::{Capabilities, Draft, ErrorCode, Frame, KeyText, Payload, ServerId, UserId};
+use socp_proto::payload::{MailboxRequest, UserHello};
+use socp_proto::{Capabilities, DeviceId, Draft, ErrorCode, Frame, KeyText, Payload, ServerId, UserId};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 use tokio::net::TcpSocket;
@@ -32,6 +32,8 @@ pub(super) struct Manner {
     pub(super) key: PrivateKey,
     /// What is offered beyond SOCP v1.3; nothing at all to the letter.
     pub(super) caps: Option<Capabilities>,
+    /// The user's mailbox is read (PROTOCOL II.6).
+    pub(super) reads: bool,
 }
 
 /// A client that is let in.
@@ -165,7 +167,10 @@ pub(super) async fn hello(server_id: Option<ServerId>, user: UserId, manner: Man
             ts: Some(ts),
             history: None,
             presence: None,
-            mailbox: None,
+            mailbox: manner.reads.then_some(MailboxRequest {
+                device: DeviceId::from_bytes([1; 16]),
+                after: 0,
+            }),
         });
         let draft = Draft::new(user, to, ts, &payload);
         let sig = manner.key.sign(draft.signed_text().as_bytes())?;
