@@ -79,7 +79,8 @@ impl Server {
             Origin::Server(link, envelope) => (Some((*link, Some(*envelope))), false),
         };
         match self.next_hop(recipient, came) {
-            Some(Hop::Home(_)) if self.mailboxes.has(recipient) => Some(Way::Mailbox),
+            // Whoever claims somebody who is away would else get what is for the mailbox here.
+            Some(Hop::Home(_) | Hop::Server(..)) if self.mailboxes.has(recipient) => Some(Way::Mailbox),
             Some(Hop::Home(mut links)) => {
                 links.retain(|link| self.reads_to_the_letter(*link));
                 (!links.is_empty()).then_some(Way::ToTheLetter(links))
@@ -187,7 +188,7 @@ impl Server {
             seq: None,
         };
         let item = MailItem::Message(Box::new(deliver));
-        if let Err(full) = self.mailboxes.room_for(&user, author, item.bytes()) {
+        if let Err(full) = self.find_room(&user, author, item.bytes()) {
             let shelf = Shelf::Mailbox(user);
             return self.refuse_for_room(now, &came, shelf, msg_ref, words_of(full));
         }
@@ -201,6 +202,17 @@ impl Server {
         let link = came.link;
         self.add_mail(now, user, (author, Some(content), came.seen_as), item);
         self.note(Note::Routed { link, is_local: true });
+    }
+
+    fn find_room(&mut self, user: &UserId, author: u32, bytes: usize) -> Result<(), Full> {
+        loop {
+            let full = match self.mailboxes.room_for(user, author, bytes) {
+                Ok(()) => return Ok(()),
+                Err(full) => full,
+            };
+            let up_to = self.mailboxes.make_room(user).ok_or(full)?;
+            self.save(Record::MailGone(user.clone(), up_to), AfterSave::Nothing);
+        }
     }
 
     fn refuse_for_room(&mut self, now: Now, came: &Came, shelf: Shelf, msg_ref: String, why: &str) {

@@ -137,6 +137,20 @@ impl Mailboxes {
         full.map_or(Ok(()), |(.., full)| Err(full))
     }
 
+    /// Drops some of what at least one device has, the oldest first, so that a device that is gone for good does not keep
+    /// the others from getting more; up to which number, if there was anything.
+    pub(super) fn make_room(&mut self, user: &UserId) -> Option<u64> {
+        let mailbox = self.by_user.get_mut(user)?;
+        let read = mailbox.devices.values().map(|device| device.up_to).max()?;
+        let left = std::cell::Cell::new(MAILBOX_COUNT_MAX / 4);
+        let is_over = |row: &MailRow| {
+            let goes = row.seq <= read && left.get() > 0;
+            left.set(left.get().saturating_sub(1));
+            goes
+        };
+        drop_front(mailbox, &mut self.total, is_over)
+    }
+
     /// Adds a message and numbers it: behind all before it, also those that were lost before they were on the disk.
     pub(super) fn add(&mut self, user: &UserId, author: u32, bytes: usize, at: u64) -> u64 {
         let mailbox = self.by_user.entry(user.clone()).or_default();
@@ -351,6 +365,26 @@ mod tests {
         mailboxes.advance(&user(), device(1), first + 1, 0);
         assert_eq!(mailboxes.drop_read(&user()), Some(first + 1));
         assert_eq!(mailboxes.room_for(&user(), 7, 10), Ok(()));
+    }
+
+    #[test]
+    fn what_one_device_has_makes_room_where_another_is_gone_for_good() {
+        let mut mailboxes = Mailboxes::new(0, Vec::new());
+        mailboxes.meet(&user(), device(1), 0, 0);
+        mailboxes.meet(&user(), device(2), 0, 0);
+        assert_eq!(mailboxes.make_room(&user()), None, "there is nothing");
+        for author in 0..4 {
+            for _ in 0..MAILBOX_AUTHOR_COUNT_MAX {
+                mailboxes.add(&user(), author, 10, 0);
+            }
+        }
+        assert_eq!(mailboxes.make_room(&user()), None, "nobody has anything");
+        let last = mailboxes.last(&user());
+        mailboxes.advance(&user(), device(2), last, 0);
+        let quarter = u64::try_from(MAILBOX_COUNT_MAX / 4).unwrap();
+        assert_eq!(mailboxes.make_room(&user()), Some(quarter));
+        assert_eq!(mailboxes.room_for(&user(), 0, 10), Ok(()));
+        assert_eq!(mailboxes.room_for(&user(), 3, 10), Err(Full::Author));
     }
 
     #[test]

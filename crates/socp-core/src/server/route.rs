@@ -73,7 +73,10 @@ impl Server {
             return;
         };
         match way {
-            Way::Mailbox => self.keep_mail(now, came, envelope.ts, deliver),
+            Way::Mailbox => {
+                self.send_copy(now, envelope.ts, &deliver);
+                self.keep_mail(now, came, envelope.ts, deliver);
+            }
             Way::ToTheLetter(links) => self.deliver(now, link, &links, envelope.ts, deliver),
             Way::Outbound(server) => self.keep_outbound(now, came, server, deliver),
             Way::Onward(server, next) => {
@@ -85,6 +88,14 @@ impl Server {
                 self.note(Note::Routed { link, is_local: false });
                 self.acknowledge_as_sent(now, link, reference);
             }
+        }
+    }
+
+    /// A user with a mailbox here may be at another server now, and gets it there, too.
+    fn send_copy(&mut self, now: Now, ts: u64, deliver: &ServerDeliver) {
+        if let Some(Hop::Server(server, next)) = self.next_hop(&deliver.user_id, None) {
+            self.introduce(now, &deliver.sender, &[next]);
+            self.send_at(&[next], ts, &server, &Payload::ServerDeliver(deliver.clone()));
         }
     }
 

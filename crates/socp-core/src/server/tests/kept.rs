@@ -497,6 +497,41 @@ fn a_server_of_before_is_sent_messages_once_and_the_author_hears_that() {
 }
 
 #[test]
+fn a_server_that_claims_somebody_who_is_away_gets_a_copy_and_the_mailbox_keeps_the_message() {
+    let mut world = World::one("a");
+    let reader = comes(&mut world, "v", "a", Some((1, 0)));
+    world.cut(reader.wire);
+    let claims = world.peer("x", "a");
+    world.peer_says(claims, "x", "*", &advert("v", "x"));
+    let author = comes(&mut world, "u", "a", None);
+    world.take(claims);
+    world.take(author.wire);
+    let message = world.tell(author, "v", b"one");
+    world.wait(1);
+    assert!(world.take_kinds(claims).contains(&FrameKind::ServerDeliver));
+    assert_eq!(answers(&world.take(author.wire)), [stored("a", &[&message])]);
+    let reader = comes(&mut world, "v", "a", Some((1, 0)));
+    assert_eq!(texts(&world.take(reader.wire)), ["one"]);
+}
+
+#[test]
+fn a_device_that_is_gone_for_good_does_not_fill_the_mailbox_of_the_others() {
+    let mut world = World::one("a");
+    let gone = comes(&mut world, "v", "a", Some((1, 0)));
+    world.cut(gone.wire);
+    let author = comes(&mut world, "u", "a", None);
+    let reader = comes(&mut world, "v", "a", Some((2, 0)));
+    world.take(reader.wire);
+    for number in 0..=MAILBOX_AUTHOR_COUNT_MAX {
+        world.tell(author, "v", number.to_string().as_bytes());
+        let came = got(&world.take(reader.wire));
+        acknowledge(&mut world, reader, came[0].0.unwrap());
+    }
+    assert!(refusals(&world.take(author.wire)).is_empty());
+    assert!(world.node("a").shelves.mailboxes[&user_id("v")].len() <= MAILBOX_AUTHOR_COUNT_MAX);
+}
+
+#[test]
 fn what_nobody_fetches_goes_after_thirty_days() {
     let mut world = World::one("a");
     let reader = comes(&mut world, "v", "a", Some((1, 0)));
