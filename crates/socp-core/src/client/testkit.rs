@@ -69,6 +69,9 @@ impl Kit {
             pins: Vec::new(),
             trust: TrustRecord::default(),
             files_max,
+            mailbox: None,
+            voice: socp_proto::Voice::from_bytes([3; 8]),
+            is_acknowledged: false,
         }
     }
 
