@@ -192,7 +192,7 @@ fn only_what_was_for_somebody_is_sent_to_them_again() {
 fn rows_that_were_damaged_or_exchanged_are_counted_and_never_shown() {
     let dir = tempfile::tempdir().unwrap();
     let history = open(dir.path());
-    let said: Vec<Deposit> = (1..=4).map(|n| text(&format!("secret {n}"), Some(n))).collect();
+    let said: Vec<Deposit> = (1..=4).map(|n| text(&format!("tangerine {n}"), Some(n))).collect();
     store(&history, &said, 1);
     let swap = "UPDATE messages SET sealed = (SELECT sealed FROM messages WHERE id = 3 - ?1) WHERE id = ?1";
     let sealed = |id: i64| -> Vec<u8> {
@@ -201,13 +201,13 @@ fn rows_that_were_damaged_or_exchanged_are_counted_and_never_shown() {
     };
     let all: Vec<u8> = std::fs::read(dir.path().join("profile.db-wal")).unwrap();
     let is_in = |what: &[u8]| all.windows(what.len()).any(|window| window == what);
-    assert!(!is_in(b"secret") && !is_in(b"alice") && is_in(&sealed(1)), "nothing is in the clear");
+    assert!(!is_in(b"tangerine") && !is_in(b"alice") && is_in(&sealed(1)), "nothing is in the clear");
     history.lock().execute(swap, [1]).unwrap();
     history.lock().execute("UPDATE messages SET direction = 1 WHERE id = 2", []).unwrap();
     history.lock().execute("UPDATE messages SET sealed = zeroblob(40) WHERE id = 3", []).unwrap();
-    assert_eq!(texts(&history), ["secret 4"]);
+    assert_eq!(texts(&history), ["tangerine 4"]);
     assert_eq!(history.damaged_count(), 3);
-    assert!(history.search("secret", 10).unwrap().len() == 1);
+    assert!(history.search("tangerine", 10).unwrap().len() == 1);
 }
 
 #[test]
@@ -267,18 +267,18 @@ fn words_are_found_in_pages_and_behind_them() {
     let dir = tempfile::tempdir().unwrap();
     let history = open(dir.path());
     let count = search::PAGE_COUNT * 2 + 50;
-    let said: Vec<Deposit> = (1..=count).map(|n| text(&format!("Message number{n} of many"), None)).collect();
+    let said: Vec<Deposit> = (1..=count).map(|n| text(&format!("Message number{n}x of many"), None)).collect();
     store(&history, &said, 1);
     let find = |words: &str| -> Vec<String> {
         let found = history.search(words, 5).unwrap();
         found.into_iter().map(|entry| entry.text).collect()
     };
     for n in [1, search::PAGE_COUNT, search::PAGE_COUNT + 1, count] {
-        assert_eq!(find(&format!("NUMBER{n} mess")).last(), Some(&format!("Message number{n} of many")), "{n}");
+        assert_eq!(find(&format!("NUMBER{n}x mess")).last(), Some(&format!("Message number{n}x of many")), "{n}");
     }
     assert_eq!(find("many").len(), 5, "the last ones");
-    assert_eq!(find("many").last(), Some(&format!("Message number{count} of many")));
-    for nothing in ["numbers", "umber1", "", "?!", "many nothing"] {
+    assert_eq!(find("many").last(), Some(&format!("Message number{count}x of many")));
+    for nothing in ["numbers", "umber1x", "", "?!", "many nothing"] {
         assert!(find(nothing).is_empty(), "{nothing:?}");
     }
 }

@@ -17,6 +17,8 @@ use std::collections::{BTreeMap, BTreeSet};
 const BATCH_COUNT_MAX: usize = 64;
 /// Deposits that wait for the disk; what comes beyond them is not acknowledged, and comes again (our choice).
 const WAITING_COUNT_MAX: usize = 4 * UNACKNOWLEDGED_COUNT_MAX;
+/// How long something waits for others that are being opened (our choice).
+const BATCH_WAIT_MS: u64 = 50;
 /// How long a disk that refuses is left alone (our choice).
 const DISK_WAIT_MS: u64 = 5_000;
 /// Messages whose showing is remembered, so that none is shown twice (our choice).
@@ -55,6 +57,8 @@ pub(super) struct Mailbox {
     done: BTreeSet<u64>,
     acked: u64,
     waiting: Vec<Item>,
+    /// Since when something waits for others.
+    waiting_since: Option<Mono>,
     storing: Option<(Vec<Item>, Option<u64>)>,
     retry_at: Option<Mono>,
     is_refused: bool,
@@ -75,7 +79,8 @@ impl Mailbox {
     }
 
     pub(super) fn deadline(&self) -> Option<Mono> {
-        self.retry_at
+        let batch = self.waiting_since.map(|since| since.saturating_add(BATCH_WAIT_MS));
+        self.retry_at.or(batch)
     }
 
     /// Whether something is not written down yet.
@@ -100,10 +105,15 @@ impl Mailbox {
     /// Writes what waits, unless more is about to come at once.
     pub(super) fn pump(&mut self, now: Now, is_opening: bool, out: &mut Outbox) {
         let is_early = self.retry_at.is_some_and(|at| at > now.mono);
-        let is_little = is_opening && self.waiting.len() < BATCH_COUNT_MAX;
-        if self.waiting.is_empty() || self.storing.is_some() || is_early || is_little {
+        if self.waiting.is_empty() || self.storing.is_some() || is_early {
             return;
         }
+        let since = *self.waiting_since.get_or_insert(now.mono);
+        let is_new = now.mono.saturating_sub(since) < BATCH_WAIT_MS;
+        if is_opening && is_new && self.waiting.len() < BATCH_COUNT_MAX {
+            return;
+        }
+        self.waiting_since = None;
         self.retry_at = None;
         let items = std::mem::take(&mut self.waiting);
         for seq in items.iter().filter_map(|item| item.seq) {
