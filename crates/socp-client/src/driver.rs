@@ -22,8 +22,8 @@ use post::Desk;
 use pump::End;
 use socp_core::client::{
     AccountChange, AccountFault, ChannelReport, Client as Core, Command, Config, Event, FileProgress, FileReport,
-    FileWork, Input, Output, PasswordFault, Person, PostId, PostState, ResolveError, Sealed, SendFault, ServerPin, Target, TellFault,
-    Ticket, TrustRecord, UserPin,
+    FileWork, Input, Output, PasswordFault, Person, PostId, PostState, ResolveError, Sealed, SendFault, ServerPin,
+    Target, TellFault, Ticket, TrustRecord, UserPin,
 };
 use socp_core::{Now, Verified};
 use socp_crypto::{CryptoError, PublicKey, UserKeys, random_bytes};
@@ -543,11 +543,7 @@ impl Driver {
 
     /// Stores the pins that wait, all in one transaction.
     async fn save_pins(&mut self) -> Result<(), ClientError> {
-        let Unsaved {
-            pins,
-            programs,
-            due: _,
-        } = std::mem::take(&mut self.unsaved);
+        let Unsaved { pins, programs, due: _ } = std::mem::take(&mut self.unsaved);
         if pins.is_empty() && programs.is_empty() {
             return Ok(());
         }
@@ -570,11 +566,7 @@ impl Driver {
                 state,
                 server,
             } => {
-                let receipt = Receipt {
-                    msg_ref,
-                    state,
-                    server,
-                };
+                let receipt = Receipt { msg_ref, state, server };
                 self.answer_tell(ticket, Ok(receipt));
             }
             Event::Failed { ticket, why } => self.answer_tell(ticket, Err(why)),

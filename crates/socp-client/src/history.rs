@@ -11,8 +11,8 @@ mod record;
 mod search;
 mod view;
 
-pub use record::{Direction, HistoryEntry};
 pub(crate) use leaving::ToMake;
+pub use record::{Direction, HistoryEntry};
 
 use crate::error::ClientError;
 use record::{Body, Place};
@@ -120,13 +120,18 @@ impl History {
         let mut database = self.lock();
         let transaction = begin(&mut database)?;
         let found = transaction
-            .query_row("SELECT device, voice FROM device", [], |row| Ok((row.get(0)?, row.get(1)?)))
+            .query_row("SELECT device, voice FROM device", [], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })
             .optional()?;
         if let Some((device, voice)) = found {
             return Ok((DeviceId::from_bytes(device), Voice::from_bytes(voice)));
         }
         let (device, voice) = (random_bytes::<16>()?, random_bytes::<8>()?);
-        transaction.execute("INSERT INTO device(one, device, voice) VALUES (1, ?1, ?2)", params![device, voice])?;
+        transaction.execute(
+            "INSERT INTO device(one, device, voice) VALUES (1, ?1, ?2)",
+            params![device, voice],
+        )?;
         transaction.commit()?;
         Ok((DeviceId::from_bytes(device), Voice::from_bytes(voice)))
     }

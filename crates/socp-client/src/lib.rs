@@ -50,6 +50,6 @@ pub use safe_text::is_hostile;
 pub use socp_core::client::channel::CHANNEL_ID;
 pub use socp_core::client::{
     AccountFault, Alarm, ChannelReport, Event, FileFault, FileNews, FileProgress, FileReport, FileStage, Message,
-    Person, PostNews, PostState, ResolveError, SendFault, SentRef, ServerPin, Source, Standing, Stop, Target, TellFault, Teller, Trust,
-    TrustRecord, UserPin, resolve,
+    Person, PostNews, PostState, ResolveError, SendFault, SentRef, ServerPin, Source, Standing, Stop, Target,
+    TellFault, Teller, Trust, TrustRecord, UserPin, resolve,
 };

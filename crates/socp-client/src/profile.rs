@@ -6,8 +6,8 @@
 
 mod alarms;
 mod cards;
-mod identity;
 mod history_key;
+mod identity;
 mod keyring;
 mod schema;
 mod tls;
@@ -234,15 +234,9 @@ fn damaged(dir: &Path, what: &str) -> ClientError {
 }
 
 /// Remembers what a pinned user's program can do, and where it was seen last.
-fn save_program(
-    database: &Connection,
-    user: &UserId,
-    acks: bool,
-    home: Option<&ServerId>,
-) -> Result<(), ClientError> {
-    let mut update = database.prepare_cached(
-        "UPDATE pins SET acks = ?2, server_id = coalesce(?3, server_id) WHERE user_id = ?1",
-    )?;
+fn save_program(database: &Connection, user: &UserId, acks: bool, home: Option<&ServerId>) -> Result<(), ClientError> {
+    let mut update =
+        database.prepare_cached("UPDATE pins SET acks = ?2, server_id = coalesce(?3, server_id) WHERE user_id = ?1")?;
     update.execute(params![user.as_str(), acks, home.map(ServerId::as_str)])?;
     Ok(())
 }

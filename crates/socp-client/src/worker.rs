@@ -242,7 +242,9 @@ impl Bench {
             .map_err(|fault| OpenFault::Internal(fault.to_string()))?;
         let signature = sealed.content_sig.decode();
         let verdict = match saying.place {
-            Place::Direct | Place::Word => verify_content(&author, parts(&sealed.ciphertext, saying), &signature).map(drop),
+            Place::Direct | Place::Word => {
+                verify_content(&author, parts(&sealed.ciphertext, saying), &signature).map(drop)
+            }
             Place::Channel => author.verify(&channel_bytes(&sealed.ciphertext, saying), &signature),
         };
         match verdict {

@@ -67,11 +67,7 @@ impl Unlocked {
     }
 
     /// The same, with what arrives; `reads`: also for the user.
-    pub(crate) async fn connect_to_ask(
-        self,
-        json: bool,
-        reads: bool,
-    ) -> Result<(Client, Acquaintances, EventStream)> {
+    pub(crate) async fn connect_to_ask(self, json: bool, reads: bool) -> Result<(Client, Acquaintances, EventStream)> {
         let profile = self.profile.clone();
         let pins = profile.pins()?;
         let alarmed = profile.alarms()?.into_iter().map(|alarm| alarm.user).collect();

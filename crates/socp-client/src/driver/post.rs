@@ -4,9 +4,7 @@ use super::{Driver, blocking};
 use crate::error::ClientError;
 use crate::history::{History, ToMake};
 use crate::worker::{Job, Made, Saying};
-use socp_core::client::{
-    Event, Making, Message, Place, PostDone, PostId, PostWork, TellFault,
-};
+use socp_core::client::{Event, Making, Message, Place, PostDone, PostId, PostWork, TellFault};
 use socp_proto::{Said, ServerId, Speech, UserId, Voice};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -110,9 +108,7 @@ impl Driver {
             }
             PostWork::Store { deposits, up_to } => {
                 let (server, born) = (self.desk.server.clone(), self.desk.born);
-                let stored = self.in_history(move |history| {
-                    history.store(&deposits, (server.as_ref(), up_to), born)
-                });
+                let stored = self.in_history(move |history| history.store(&deposits, (server.as_ref(), up_to), born));
                 PostDone::Stored(stored.await.map_err(|error| error.to_string()))
             }
             PostWork::Recall { to, gap } => {
@@ -275,7 +271,9 @@ impl Driver {
     async fn catch_up(&mut self) -> Result<(), ClientError> {
         while let Some(after) = self.desk.catching_up.filter(|_| self.pending.len() < CATCH_UP_COUNT) {
             let range = (after, self.desk.born);
-            let read = self.in_history(move |history| history.unshown(range, CATCH_UP_COUNT)).await;
+            let read = self
+                .in_history(move |history| history.unshown(range, CATCH_UP_COUNT))
+                .await;
             let (entries, next) = match read {
                 Ok(read) => read,
                 Err(error) => {

@@ -198,7 +198,10 @@ impl Driver {
 
     /// Who leaves hears no more: each frame could bring new work.
     fn is_reading(&self) -> bool {
-        !self.is_leaving && !self.desk.is_catching_up() && self.pending.len() < EVENTS_COUNT_MAX && self.jobs_under_way() < JOBS_COUNT_MAX
+        !self.is_leaving
+            && !self.desk.is_catching_up()
+            && self.pending.len() < EVENTS_COUNT_MAX
+            && self.jobs_under_way() < JOBS_COUNT_MAX
     }
 
     fn jobs_under_way(&self) -> usize {

@@ -127,12 +127,10 @@ impl History {
             found = self.row_where(transaction, "number = ?1", params![name])?;
         }
         let is_it = |body: &Body| body.text == text.text && body.peer().as_ref() == Some(&text.from);
-        Ok(found
-            .filter(|(_, body)| is_it(body))
-            .map(|(stored, _)| Outcome::Known {
-                id: stored.place.id,
-                is_unshown: !stored.is_shown || stored.place.id > born,
-            }))
+        Ok(found.filter(|(_, body)| is_it(body)).map(|(stored, _)| Outcome::Known {
+            id: stored.place.id,
+            is_unshown: !stored.is_shown || stored.place.id > born,
+        }))
     }
 
     fn has_number(

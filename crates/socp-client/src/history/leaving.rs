@@ -74,7 +74,8 @@ impl History {
     /// Everything without an answer, in the order in which it was written.
     pub(crate) fn unanswered(&self) -> Result<Vec<Unanswered>, ClientError> {
         self.within(|transaction| {
-            let mut query = transaction.prepare("SELECT id, signed_at, frame IS NOT NULL FROM unanswered ORDER BY id")?;
+            let mut query =
+                transaction.prepare("SELECT id, signed_at, frame IS NOT NULL FROM unanswered ORDER BY id")?;
             let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
             let rows: Vec<(i64, Option<i64>, bool)> = rows.collect::<Result<_, _>>()?;
             let mut waiting = Vec::with_capacity(rows.len());
@@ -99,7 +100,10 @@ impl History {
     fn give_up(&self, transaction: &Transaction<'_>, id: PostId) -> Result<(), ClientError> {
         transaction.execute("DELETE FROM unanswered WHERE id = ?1", [to_sql(id)])?;
         let state = state_number(PostState::Failed);
-        transaction.execute("UPDATE messages SET state = ?2 WHERE id = ?1", params![to_sql(id), state])?;
+        transaction.execute(
+            "UPDATE messages SET state = ?2 WHERE id = ?1",
+            params![to_sql(id), state],
+        )?;
         Ok(())
     }
 

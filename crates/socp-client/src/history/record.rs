@@ -214,11 +214,7 @@ impl History {
     }
 
     /// One row by its number, with what it holds; nothing if it is not there or damaged.
-    pub(super) fn row(
-        &self,
-        transaction: &Transaction<'_>,
-        id: PostId,
-    ) -> Result<Option<(Stored, Body)>, ClientError> {
+    pub(super) fn row(&self, transaction: &Transaction<'_>, id: PostId) -> Result<Option<(Stored, Body)>, ClientError> {
         self.row_where(transaction, "id = ?1", params![to_sql(id)])
     }
 

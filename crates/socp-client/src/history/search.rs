@@ -76,7 +76,9 @@ impl History {
                 self.damaged.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                 continue;
             };
-            let Ok(page) = str::from_utf8(plain.expose()) else { continue };
+            let Ok(page) = str::from_utf8(plain.expose()) else {
+                continue;
+            };
             let rows = rows_with_all(page, wanted);
             let offsets = (0..PAGE_COUNT).rev().filter(|offset| is_set(&rows, *offset));
             found.extend(offsets.map(|offset| first.saturating_add(offset)));
@@ -201,12 +203,18 @@ fn lines_from<'a>(page: &'a str, word: &str) -> std::str::Lines<'a> {
     // The beginning of the line that holds this byte.
     let line_at = |at: usize| {
         let before = bytes.get(..at).unwrap_or_default();
-        before.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end.saturating_add(1))
+        before
+            .iter()
+            .rposition(|byte| *byte == b'\n')
+            .map_or(0, |end| end.saturating_add(1))
     };
     let (mut low, mut high) = (0, bytes.len());
     while low < high {
         let middle = line_at(low.midpoint(high));
-        let line = page.get(middle..).and_then(|rest| rest.lines().next()).unwrap_or_default();
+        let line = page
+            .get(middle..)
+            .and_then(|rest| rest.lines().next())
+            .unwrap_or_default();
         let found = line.split(' ').next().unwrap_or_default();
         if found < word {
             low = middle.saturating_add(line.len()).saturating_add(1);
@@ -244,7 +252,9 @@ mod tests {
         let find = |wanted: &[&str]| {
             let wanted: Vec<String> = wanted.iter().map(|word| (*word).to_owned()).collect();
             let rows = rows_with_all(&page, &wanted);
-            (0..PAGE_COUNT).filter(|offset| is_set(&rows, *offset)).collect::<Vec<_>>()
+            (0..PAGE_COUNT)
+                .filter(|offset| is_set(&rows, *offset))
+                .collect::<Vec<_>>()
         };
         assert_eq!(find(&["appl"]), [1_000, 1_001, 1_003]);
         assert_eq!(find(&["apple", "da"]), [1_003]);

@@ -86,7 +86,9 @@ impl History {
         let limit = i64::try_from(count).unwrap_or(i64::MAX);
         let values = params![to_sql(after), to_sql(until), limit, Direction::In.number()];
         let rows: Vec<Stored> = query.query_map(values, Stored::read)?.collect::<Result<_, _>>()?;
-        let next = (rows.len() >= count).then(|| rows.last().map(|row| row.place.id)).flatten();
+        let next = (rows.len() >= count)
+            .then(|| rows.last().map(|row| row.place.id))
+            .flatten();
         Ok((rows.into_iter().filter_map(|row| self.entry(row)).collect(), next))
     }
 
@@ -125,11 +127,17 @@ impl History {
         let database = self.lock();
         let text = format!("SELECT {COLUMNS}, owed FROM messages WHERE owed > 0 ORDER BY id LIMIT ?1");
         let mut query = database.prepare(&text)?;
-        let rows = query.query_map([OWED_COUNT_MAX], |row| Ok((row.get::<_, i64>("owed")?, Stored::read(row)?)))?;
+        let rows = query.query_map([OWED_COUNT_MAX], |row| {
+            Ok((row.get::<_, i64>("owed")?, Stored::read(row)?))
+        })?;
         let mut owed = Vec::new();
         for row in rows {
             let (state, stored) = row?;
-            let state = if state > 1 { ReceiptState::Read } else { ReceiptState::Delivered };
+            let state = if state > 1 {
+                ReceiptState::Read
+            } else {
+                ReceiptState::Delivered
+            };
             let body = self.open(stored.place, &stored.sealed);
             owed.extend(body.and_then(|body| {
                 Some(Owed {

@@ -165,7 +165,12 @@ async fn a_message_is_sent_byte_for_byte_until_it_is_answered() {
     // The link breaks before the second is answered.
     drop(puppet);
     assert_eq!(second.await.unwrap().state, PostState::Queued);
-    let third = client.begin_tell(alice(), "three".to_owned()).await.unwrap().await.unwrap();
+    let third = client
+        .begin_tell(alice(), "three".to_owned())
+        .await
+        .unwrap()
+        .await
+        .unwrap();
     assert_eq!((third.state, third.msg_ref.as_str()), (PostState::Queued, ""));
     let (mut puppet, _) = stage.welcome().await;
     let again = puppet.next().await;
@@ -180,7 +185,10 @@ async fn a_message_is_sent_byte_for_byte_until_it_is_answered() {
     assert_eq!(again.envelope, two.envelope);
     assert_eq!(said(&third), (3, "three".to_owned()));
     puppet.say(&stage.user, &stored(&[&again, &third], SERVER)).await;
-    assert_eq!((state(&mut events).await, state(&mut events).await), (PostState::OnServer, PostState::OnServer));
+    assert_eq!(
+        (state(&mut events).await, state(&mut events).await),
+        (PostState::OnServer, PostState::OnServer)
+    );
     puppet.say(&stage.user, &stored(&[&again], "elsewhere")).await;
     assert_eq!(state(&mut events).await, PostState::OnTheirServer);
     let read = Said::Receipt {
@@ -188,7 +196,10 @@ async fn a_message_is_sent_byte_for_byte_until_it_is_answered() {
         refs: vec![reference(&third), reference(&one), "nobody's".to_owned()],
     };
     puppet.say(&stage.user, &stage.speech(read, 1)).await;
-    assert_eq!((state(&mut events).await, state(&mut events).await), (PostState::Read, PostState::Read));
+    assert_eq!(
+        (state(&mut events).await, state(&mut events).await),
+        (PostState::Read, PostState::Read)
+    );
     let kept = stage.profile.history().unwrap().last(Some(&alice()), 9).unwrap();
     let states: Vec<PostState> = kept.iter().map(|entry| entry.state).collect();
     assert_eq!(states, [PostState::Read, PostState::OnTheirServer, PostState::Read]);
@@ -203,9 +214,19 @@ async fn what_arrives_is_on_the_disk_before_it_is_acknowledged_and_shown_once() 
     puppet.say(&stage.user, &stage.numbered("one", 1, 4)).await;
     puppet.say(&stage.user, &stage.numbered("two", 2, 9)).await;
     stage.show_alice(&mut puppet).await;
-    assert_eq!((text(&mut events).await.as_str(), text(&mut events).await.as_str()), ("one", "two"));
+    assert_eq!(
+        (text(&mut events).await.as_str(), text(&mut events).await.as_str()),
+        ("one", "two")
+    );
     while up_to(&mut puppet).await != 9 {}
-    client.shown(&stage.profile.history().unwrap().last(None, 1).unwrap()[0].msg_ref.clone().unwrap(), true)
+    client
+        .shown(
+            &stage.profile.history().unwrap().last(None, 1).unwrap()[0]
+                .msg_ref
+                .clone()
+                .unwrap(),
+            true,
+        )
         .await
         .unwrap();
     // Its receipts tell what is here, and what was read.
@@ -260,7 +281,10 @@ async fn gaps_are_shown_asked_for_once_and_closed() {
         assert_eq!((message.text.as_str(), message.is_late), (said, true));
     }
     let kept = stage.profile.history().unwrap().last(Some(&alice()), 9).unwrap();
-    assert_eq!(kept.iter().map(|entry| entry.text.as_str()).collect::<Vec<_>>(), ["1", "2", "3", "4"]);
+    assert_eq!(
+        kept.iter().map(|entry| entry.text.as_str()).collect::<Vec<_>>(),
+        ["1", "2", "3", "4"]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -319,7 +343,9 @@ async fn what_fits_nothing_is_ignored_or_told_and_never_stops_the_mailbox() {
     let by = Voice::from_bytes([9; 8]);
     let (from_n, to_n) = (1, 64);
     for seq in 6..40 {
-        puppet.say(&stage.user, &stage.speech(Said::Again { by, from_n, to_n }, seq)).await;
+        puppet
+            .say(&stage.user, &stage.speech(Said::Again { by, from_n, to_n }, seq))
+            .await;
     }
     // Said to somebody else, and forwarded here under Alice's name.
     let speech = Speech {
@@ -331,7 +357,9 @@ async fn what_fits_nothing_is_ignored_or_told_and_never_stops_the_mailbox() {
             text: "for eve".to_owned(),
         },
     };
-    puppet.say(&stage.user, &stage.delivery(&speech.to_plaintext(), 50, 40)).await;
+    puppet
+        .say(&stage.user, &stage.delivery(&speech.to_plaintext(), 50, 40))
+        .await;
     puppet.say(&stage.user, &stage.delivery("\u{1}no json", 51, 41)).await;
     // Somebody whose key is not to be had.
     let Payload::UserDeliver(mut nobody) = stage.delivery("from nobody", 52, 42) else {

@@ -9,10 +9,10 @@ use super::asks::Asks;
 use super::channel::CHANNEL_ID;
 use super::fault::{OpenFault, TellFault};
 use super::io::{Event, Message, Output, Person, Place, Ticket, UserPin};
-use super::post_io::{Gap, Number};
 use super::outbox::Outbox;
 use super::people::People;
 use super::pins::Pins;
+use super::post_io::{Gap, Number};
 use crate::clock::Now;
 use crate::seen::{SeenCache, SeenKey, content_key};
 use socp_proto::limits::{DIRECT_TEXT_BYTES_MAX, UNACKNOWLEDGED_COUNT_MAX};
@@ -266,7 +266,7 @@ impl Inbox {
         }
     }
 
-    /// Tells what was opened, and returns the contact cards in it with their author.
+    /// Takes what was opened, and returns the contact cards in what is told of it at once, with their author.
     pub(super) fn on_opened(
         &mut self,
         now: Now,
@@ -278,11 +278,13 @@ impl Inbox {
             return Vec::new();
         };
         match (result, opening.place) {
-            (Ok(text), Place::Direct | Place::Word) => return self.on_direct(opening, text, out),
+            (Ok(text), Place::Direct | Place::Word) => self.on_direct(opening, text, out),
             // Only verified content is remembered, so that a forgery cannot make us drop the real message.
             (Ok(text), Place::Channel) if self.seen.insert(now.mono, opening.seen) => {
-                let (message, cards) = self.message(opening, text);
-                out.event(Event::Channel(message));
+                let author = opening.from.user_id.clone();
+                let cards = Card::find_in(&text, CARDS_PER_MESSAGE_COUNT_MAX);
+                let cards = cards.map(|card| (author.clone(), card)).collect();
+                out.event(Event::Channel(self.message(opening, text)));
                 return cards;
             }
             (Ok(_), Place::Channel) => {}
@@ -296,61 +298,51 @@ impl Inbox {
     }
 
     /// Verified content that somebody has sent to us alone. Whether it came before, the history knows.
-    fn on_direct(&mut self, opening: Opening, text: String, out: &mut Outbox) -> Vec<(UserId, Card)> {
+    fn on_direct(&mut self, opening: Opening, text: String, out: &mut Outbox) {
         let author = opening.from.user_id.clone();
         let seq = opening.seq;
         let speech = match Speech::read(&text) {
             Ok(None) => {
-                let (message, cards) = self.message(opening, text);
-                let number = None;
-                self.finished.push((seq, Finished::Text { message, number }));
-                return cards;
+                let (message, number) = (self.message(opening, text), None);
+                return self.finished.push((seq, Finished::Text { message, number }));
             }
             Ok(Some(speech)) => speech,
             Err(fault) => {
-                self.refuse_from((Place::Direct, seq), &author, &fault.to_string(), out);
-                return Vec::new();
+                return self.refuse_from((Place::Direct, seq), &author, &fault.to_string(), out);
             }
         };
         if speech.from != author || speech.to != self.user {
             let why = "what is inside its encryption was said by somebody else, or to somebody else";
-            self.refuse_from((Place::Direct, seq), &author, why, out);
-            return Vec::new();
+            return self.refuse_from((Place::Direct, seq), &author, why, out);
         }
         let by = speech.by;
-        let (finished, cards) = match speech.said {
+        let finished = match speech.said {
             Said::Text { n, text } => {
-                let (message, cards) = self.message(opening, text);
+                let message = self.message(opening, text);
                 let number = Some(Number { by, n });
-                (Finished::Text { message, number }, cards)
+                Finished::Text { message, number }
             }
             Said::Receipt { state, refs } => {
                 let from = author;
-                (Finished::Receipt { from, state, refs }, Vec::new())
+                Finished::Receipt { from, state, refs }
             }
             Said::Again { by, from_n, to_n } => {
                 let gap = Gap { by, from_n, to_n };
-                (Finished::Again { from: author, gap }, Vec::new())
+                Finished::Again { from: author, gap }
             }
         };
         self.finished.push((seq, finished));
-        cards
     }
 
-    /// The message, and the contact cards in it.
-    fn message(&self, opening: Opening, text: String) -> (Message, Vec<(UserId, Card)>) {
-        let author = opening.from.user_id.clone();
-        let cards = Card::find_in(&text, CARDS_PER_MESSAGE_COUNT_MAX);
-        let cards = cards.map(|card| (author.clone(), card)).collect();
-        let message = Message {
+    fn message(&self, opening: Opening, text: String) -> Message {
+        Message {
             id: opening.id,
             from: opening.from,
             to: self.user.clone(),
             text,
             ts: opening.ts,
             is_late: false,
-        };
-        (message, cards)
+        }
     }
 
     /// Told once: the author's next copies will be no different.
@@ -396,13 +388,7 @@ impl Inbox {
         self.refuse_from((content.place, content.seq), &content.author, why, out);
     }
 
-    fn refuse_from(
-        &mut self,
-        (place, seq): (Place, Option<u64>),
-        author: &UserId,
-        why: &str,
-        out: &mut Outbox,
-    ) {
+    fn refuse_from(&mut self, (place, seq): (Place, Option<u64>), author: &UserId, why: &str, out: &mut Outbox) {
         let what = match place {
             Place::Direct | Place::Word => "a message",
             Place::Channel => "a message to the channel",

@@ -3,10 +3,10 @@
 //! Whatever comes while something is being written, or opened, is written together after that: one transaction and one
 //! acknowledgement for many. A number is acknowledged when nothing that came with a lower one on this link is still open.
 
+use super::Output;
 use super::io::Message;
 use super::outbox::Outbox;
 use super::post_io::{Deposit, PostId, PostWork};
-use super::Output;
 use crate::clock::{Mono, Now};
 use socp_proto::limits::UNACKNOWLEDGED_COUNT_MAX;
 use socp_proto::payload::{Ack, MailboxRequest};
@@ -160,7 +160,13 @@ impl Mailbox {
     }
 
     /// The disk refuses: nothing is lost and nothing acknowledged. Told once.
-    pub(super) fn on_not_stored(&mut self, now: Now, (mut items, _): (Vec<Item>, Option<u64>), why: &str, out: &mut Outbox) {
+    pub(super) fn on_not_stored(
+        &mut self,
+        now: Now,
+        (mut items, _): (Vec<Item>, Option<u64>),
+        why: &str,
+        out: &mut Outbox,
+    ) {
         for seq in items.iter().filter_map(|item| item.seq) {
             if self.done.remove(&seq) {
                 self.open.insert(seq);
@@ -215,7 +221,8 @@ impl<K> Default for Turns<K> {
 impl<K: Ord> Turns<K> {
     /// Whether it may now: so often in so many milliseconds. Of more than so many at once, the others wait.
     pub(super) fn take(&mut self, now: Mono, who: K, (times, period_ms, count_max): (u32, u64, usize)) -> bool {
-        self.turns.retain(|_, (since, _)| now.saturating_sub(*since) < period_ms);
+        self.turns
+            .retain(|_, (since, _)| now.saturating_sub(*since) < period_ms);
         if self.turns.len() >= count_max && !self.turns.contains_key(&who) {
             return false;
         }
@@ -224,4 +231,3 @@ impl<K: Ord> Turns<K> {
         *taken <= times
     }
 }
-

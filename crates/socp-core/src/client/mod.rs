@@ -49,10 +49,10 @@ mod asks;
 mod direct;
 mod files;
 mod inbox;
+mod mailbox;
 mod names;
 mod numbers;
 mod observe;
-mod mailbox;
 mod outbox;
 mod password;
 mod people;
@@ -61,13 +61,13 @@ mod post;
 mod posts;
 mod recent;
 mod session;
-mod words;
 #[cfg(test)]
 #[allow(clippy::wildcard_enum_match_arm, reason = "a test picks out one kind")]
 mod testkit;
 #[cfg(test)]
 #[allow(clippy::wildcard_enum_match_arm, reason = "a test picks out one kind")]
 mod tests;
+mod words;
 
 pub use crate::batches::{Batches, Step};
 pub use alarm::{Alarm, Teller, TrustNews, TrustRecord};
@@ -83,7 +83,8 @@ pub use io::{
 pub use numbers::{Fit, Numbers};
 pub use people::resolve;
 pub use post_io::{
-    Arrived, Change, Deposit, Gap, Making, Number, Outcome, Owed, PostDone, PostId, PostNews, PostState, PostWork, Unanswered,
+    Arrived, Change, Deposit, Gap, Making, Number, Outcome, Owed, PostDone, PostId, PostNews, PostState, PostWork,
+    Unanswered,
 };
 pub use trust::{Standing, Trust};
 
@@ -106,12 +107,12 @@ use pins::{Pins, Shown};
 use posts::Posts;
 use recent::Recent;
 use session::Session;
-use words::Words;
 use socp_proto::limits::{CONTACTS_ASKED_COUNT_MAX, LOCAL_USERS_COUNT_MAX, REMOTE_USERS_COUNT_MAX};
 use socp_proto::payload::{
     ErrorNotice, KeyNews, KeyUpdate, OnlineUser, PRESENCE, PubkeyResponse, UserAdvertise, UserRemove,
 };
 use socp_proto::{ACK, CONTACTS, ErrorCode, Fingerprint, Frame, FrameKind, Payload, UserId};
+use words::Words;
 
 /// An answer that has not come after this long will not come (our choice).
 pub const ANSWER_WAIT_MAX_MS: u64 = 15_000;

@@ -58,7 +58,11 @@ impl Numbers {
             }
             return Fit::Behind(first, last);
         }
-        let Some(index) = self.missing.iter().position(|(first, last)| (*first..=*last).contains(&n)) else {
+        let Some(index) = self
+            .missing
+            .iter()
+            .position(|(first, last)| (*first..=*last).contains(&n))
+        else {
             return Fit::Before;
         };
         let (first, last) = self.missing.remove(index);
@@ -121,6 +125,10 @@ mod tests {
         let huge = u64::MAX;
         assert_eq!(numbers.take(huge), Fit::Behind(1_001, huge - 1));
         assert_eq!(numbers.take(huge), Fit::Next, "there is no higher one");
-        assert_eq!(numbers.take(2_000), Fit::Before, "nothing of so wide a gap is waited for");
+        assert_eq!(
+            numbers.take(2_000),
+            Fit::Before,
+            "nothing of so wide a gap is waited for"
+        );
     }
 }

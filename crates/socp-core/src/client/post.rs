@@ -1,5 +1,6 @@
 //! How the parts go together that are about acknowledged messages (PROTOCOL II.6).
 
+use super::alarm::CARDS_PER_MESSAGE_COUNT_MAX;
 use super::fault::TellFault;
 use super::inbox::Finished;
 use super::io::{Event, Message, Person};
@@ -8,7 +9,7 @@ use super::post_io::{Arrived, Change, Deposit, Outcome, Owed, PostDone, PostId, 
 use super::{Client, Output, trust};
 use crate::clock::Now;
 use socp_proto::payload::{Ack, ErrorNotice, Status};
-use socp_proto::{ErrorCode, ReceiptState, ServerId, UserId};
+use socp_proto::{Card, ErrorCode, ReceiptState, ServerId, UserId};
 
 impl Client {
     /// Whether the server that has let us in acknowledges what it has (PROTOCOL II.6).
@@ -136,7 +137,13 @@ impl Client {
                     self.words.owe(now, owed);
                 }
                 message.is_late = is_late;
+                let author = message.from.user_id.clone();
+                let cards = Card::find_in(&message.text, CARDS_PER_MESSAGE_COUNT_MAX);
+                let cards: Vec<Card> = cards.collect();
                 self.show(id, message);
+                for card in cards {
+                    self.on_card(now, &author, card);
+                }
             }
             (Outcome::Known { id, is_unshown: true }, Some(message)) => self.show(id, message),
             (Outcome::Changed(changes), _) => self.on_changes(changes, item.server.as_ref()),

@@ -228,7 +228,11 @@ impl Posts {
         let mut refused = Vec::new();
         for (id, post) in &mut self.posts {
             if matches!(post.stage, Stage::Paused { until } if until <= now.mono) {
-                post.stage = if post.signed.is_some() { Stage::Ready } else { Stage::WaitKey };
+                post.stage = if post.signed.is_some() {
+                    Stage::Ready
+                } else {
+                    Stage::WaitKey
+                };
                 self.asked.remove(&post.to);
             }
             match post.stage {
@@ -359,7 +363,9 @@ impl Posts {
     /// The same, where the history knew it already.
     pub(super) fn on_answered(&mut self, refs: &[String], state: (PostState, Option<&ServerId>), out: &mut Outbox) {
         for msg_ref in refs {
-            let Some(id) = self.by_ref.get(msg_ref).copied() else { continue };
+            let Some(id) = self.by_ref.get(msg_ref).copied() else {
+                continue;
+            };
             self.forget(id);
             self.failing.remove(&id);
             if let Some(ticket) = self.tickets.remove(&id) {

@@ -15,8 +15,8 @@ use crate::clock::{Mono, Now};
 use socp_proto::limits::{HELLO_TRIES_MAX, HELLO_WAIT_MAX_MS};
 use socp_proto::payload::{Ack, CtrlClose, ErrorNotice, MailboxRequest, PRESENCE, PresenceRequest, UserHello};
 use socp_proto::{
-    ACK, Bytes32, Capabilities, Challenge, DELEGATE, ErrorCode, Fingerprint, FrameKind, HISTORY, Id, KeyHistory, KeyText,
-    Meta, PROOF, Payload, Proof, PublicPair, ServerId, UserId, hello_digest,
+    ACK, Bytes32, Capabilities, Challenge, DELEGATE, ErrorCode, Fingerprint, FrameKind, HISTORY, Id, KeyHistory,
+    KeyText, Meta, PROOF, Payload, Proof, PublicPair, ServerId, UserId, hello_digest,
 };
 
 /// How far we are with the server.

@@ -123,13 +123,14 @@ mod tests {
         let read = SealedSecret::from_json(&text).unwrap();
         assert_eq!(read.open(UnlockSecret::Secret(&lock)).unwrap(), secret);
         let other = SecretBytes::random().unwrap();
-        assert_eq!(
-            read.open(UnlockSecret::Secret(&other)),
-            Err(CryptoError::WrongPassword)
-        );
+        assert_eq!(read.open(UnlockSecret::Secret(&other)), Err(CryptoError::WrongPassword));
         let password = Password::new("correct horse".to_owned());
         assert!(read.open(UnlockSecret::Password(&password)).is_err());
-        for (found, put) in [("socp-secret", "socp-other!"), ("\"version\":1", "\"version\":9"), ("{", "{\"x\":1,")] {
+        for (found, put) in [
+            ("socp-secret", "socp-other!"),
+            ("\"version\":1", "\"version\":9"),
+            ("{", "{\"x\":1,"),
+        ] {
             assert!(SealedSecret::from_json(&text.replacen(found, put, 1)).is_err(), "{put}");
         }
     }

@@ -44,7 +44,13 @@ pub(crate) async fn run(args: HistoryArgs, common: &Common) -> Result<()> {
             None => people.last(&history, args.user.as_deref(), args.last)?,
         };
         let damaged = history.damaged_count();
-        let show = |entry: &HistoryEntry| if json { people.json(entry).to_string() } else { people.line(entry) };
+        let show = |entry: &HistoryEntry| {
+            if json {
+                people.json(entry).to_string()
+            } else {
+                people.line(entry)
+            }
+        };
         Ok::<_, color_eyre::Report>((entries.iter().map(show).collect::<Vec<String>>(), damaged))
     });
     let (lines, damaged) = lines.await??;
@@ -66,7 +72,9 @@ pub(crate) struct People(BTreeMap<String, Person>);
 impl People {
     pub(crate) fn of(profile: &Profile) -> Result<Self> {
         let people = profile.pins()?.iter().map(UserPin::person).collect::<Vec<_>>();
-        let people = people.into_iter().map(|person| (person.user_id.as_str().to_owned(), person));
+        let people = people
+            .into_iter()
+            .map(|person| (person.user_id.as_str().to_owned(), person));
         Ok(Self(people.collect()))
     }
 
@@ -99,7 +107,9 @@ impl People {
     }
 
     fn name(&self, entry: &HistoryEntry) -> String {
-        let Some(peer) = &entry.peer else { return "nobody".to_owned() };
+        let Some(peer) = &entry.peer else {
+            return "nobody".to_owned();
+        };
         let person = self.0.get(peer.as_str());
         person.map_or_else(|| peer.as_str().to_owned(), show::name)
     }

@@ -78,7 +78,11 @@ pub(crate) async fn run(args: TellArgs, common: &Common) -> Result<()> {
             PostState::Sent => String::new(),
             state => format!(", {}", state.words()),
         };
-        out::line(&format!("sent to {} ({}){state}", show::address(&person), person.user_id))?;
+        out::line(&format!(
+            "sent to {} ({}){state}",
+            show::address(&person),
+            person.user_id
+        ))?;
     }
     Ok(())
 }
@@ -88,7 +92,12 @@ async fn tell(client: &Client, user: &str, text: String) -> Result<(Person, Rece
     let told = tokio::time::timeout(ANSWER_WAIT_MAX, client.tell(person.user_id.clone(), text)).await;
     let kept = "the message is kept, and goes out with the next command that connects";
     let receipt = told
-        .map_err(|_elapsed| eyre!("the server did not confirm it within {} s; {kept}", ANSWER_WAIT_MAX.as_secs()))?
+        .map_err(|_elapsed| {
+            eyre!(
+                "the server did not confirm it within {} s; {kept}",
+                ANSWER_WAIT_MAX.as_secs()
+            )
+        })?
         .wrap_err_with(|| format!("not sent to {}", show::address(&person)))?;
     if receipt.state == PostState::Queued {
         bail!("the connection broke before the server confirmed it; {kept}");
@@ -114,7 +123,11 @@ async fn wait_for(
                 Event::Post(news) if news.msg_ref == receipt.msg_ref => {
                     state = news.state;
                     if state == PostState::Failed {
-                        bail!("not delivered to {}: {}", show::address(&person), news.why.unwrap_or_default());
+                        bail!(
+                            "not delivered to {}: {}",
+                            show::address(&person),
+                            news.why.unwrap_or_default()
+                        );
                     }
                 }
                 Event::Stopped(stop) => bail!("{stop}"),

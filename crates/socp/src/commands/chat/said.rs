@@ -50,7 +50,9 @@ impl Chat {
         };
         let user = whose.as_ref().map(|person| &person.user_id);
         self.profile.history()?.set_receipts(user, wanted)?;
-        let who = whose.as_ref().map_or_else(|| "everyone else".to_owned(), crate::show::name);
+        let who = whose
+            .as_ref()
+            .map_or_else(|| "everyone else".to_owned(), crate::show::name);
         let told = if wanted { "is told" } else { "is not told" };
         self.screen.hint(&format!("{who} {told} what has arrived and was read"))
     }

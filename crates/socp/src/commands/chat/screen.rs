@@ -110,7 +110,13 @@ impl Screen {
 
     /// Lines of what was said before.
     pub(super) fn lines(&self, lines: &[String]) -> Result<()> {
-        lines.iter().try_for_each(|line| if self.is_json() { self.hint(line) } else { self.line(line) })
+        lines.iter().try_for_each(|line| {
+            if self.is_json() {
+                self.hint(line)
+            } else {
+                self.line(line)
+            }
+        })
     }
 
     /// Whether a person reads what is shown.
