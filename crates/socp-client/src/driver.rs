@@ -5,6 +5,7 @@
 //! the socket is not read either, so that the server feels it.
 
 mod between;
+mod clock;
 mod post;
 mod pump;
 
@@ -13,25 +14,25 @@ use crate::elsewhere::Elsewhere;
 use crate::error::ClientError;
 use crate::files::{FileJob, FileLane, OutgoingFile};
 use crate::histories::Histories;
-use crate::history::History;
 use crate::link::{Backoff, Socket};
 use crate::profile::Profile;
 use crate::seal::{self, Delegate, SealCheck};
 use crate::worker::{Done, Job, Saying, Worker};
-use post::Desk;
+use clock::Clock;
+use post::{Desk, Kept};
 use pump::End;
+use socp_core::Verified;
 use socp_core::client::{
     AccountChange, AccountFault, ChannelReport, Client as Core, Command, Config, Event, FileProgress, FileReport,
-    FileWork, Input, Output, PasswordFault, Person, PostId, PostState, ResolveError, Sealed, SendFault, ServerPin,
-    Target, TellFault, Ticket, TrustRecord, UserPin,
+    FileWork, Input, Output, PasswordFault, Person, PostState, ResolveError, Sealed, SendFault, ServerPin, Target,
+    TellFault, Ticket, TrustRecord, UserPin,
 };
-use socp_core::{Now, Verified};
 use socp_crypto::{CryptoError, PublicKey, UserKeys, random_bytes};
 use socp_proto::payload::{MailboxRequest, RegisterFinish, RegistrationRequest, RegistrationResponse};
-use socp_proto::{DeviceId, Fingerprint, Frame, KeyText, Meta, ServerId, UserId, Voice};
+use socp_proto::{Fingerprint, Frame, KeyText, Meta, ServerId, UserId, Voice};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_blocking;
 
@@ -760,32 +761,6 @@ pub(crate) async fn blocking<T: Send + 'static>(
     spawn_blocking(work).await.map_err(|_| ClientError::Ended)?
 }
 
-/// What the history knows before there is a link.
-struct Kept {
-    history: History,
-    device: DeviceId,
-    voice: Voice,
-    /// How far the server's mailbox was read, if it has one.
-    after: Option<u64>,
-    born: PostId,
-}
-
-impl Kept {
-    fn read(profile: &Profile, server: Option<&ServerPin>) -> Result<Self, ClientError> {
-        let history = profile.history()?;
-        let (device, voice) = history.device()?;
-        let after = server.map(|server| history.mailbox(&server.id)).transpose()?.flatten();
-        let born = history.last_id()?;
-        Ok(Self {
-            history,
-            device,
-            voice,
-            after,
-            born,
-        })
-    }
-}
-
 fn config(profile: &Profile, server: Option<ServerPin>, pins: Vec<UserPin>) -> Result<Config, ClientError> {
     let identity = profile.identity();
     let meta = Meta::named(identity.name.as_deref(), identity.display_name.as_deref())
@@ -814,28 +789,4 @@ fn parse_key(text: &KeyText) -> Result<(PublicKey, Fingerprint), CryptoError> {
 fn named_key(frame: &Frame) -> Option<(PublicKey, Fingerprint)> {
     let text = frame.envelope.payload.get("server_pub")?.as_str()?.to_owned();
     parse_key(&KeyText::try_from(text).ok()?).ok()
-}
-
-/// Both clocks of this machine.
-struct Clock {
-    start: Instant,
-}
-
-impl Clock {
-    fn start() -> Self {
-        Self { start: Instant::now() }
-    }
-
-    fn now(&self) -> Now {
-        let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Now {
-            mono: ms(self.start.elapsed()),
-            unix: ms(unix),
-        }
-    }
-
-    fn instant(&self, mono: u64) -> Instant {
-        self.start + Duration::from_millis(mono)
-    }
 }

@@ -3,9 +3,10 @@
 use super::{Driver, blocking};
 use crate::error::ClientError;
 use crate::history::{History, ToMake};
+use crate::profile::Profile;
 use crate::worker::{Job, Made, Saying};
-use socp_core::client::{Event, Making, Message, Place, PostDone, PostId, PostWork, TellFault};
-use socp_proto::{Said, ServerId, Speech, UserId, Voice};
+use socp_core::client::{Event, Making, Message, Place, PostDone, PostId, PostWork, ServerPin, TellFault};
+use socp_proto::{DeviceId, Said, ServerId, Speech, UserId, Voice};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -309,5 +310,31 @@ impl Driver {
             let text = "some of what this profile keeps is damaged, and is not shown; see `socp history`".to_owned();
             self.pending.push_back(Event::Notice { from: None, text });
         }
+    }
+}
+
+/// What the history knows before there is a link.
+pub(super) struct Kept {
+    pub(super) history: History,
+    pub(super) device: DeviceId,
+    pub(super) voice: Voice,
+    /// How far the server's mailbox was read, if it has one.
+    pub(super) after: Option<u64>,
+    pub(super) born: PostId,
+}
+
+impl Kept {
+    pub(super) fn read(profile: &Profile, server: Option<&ServerPin>) -> Result<Self, ClientError> {
+        let history = profile.history()?;
+        let (device, voice) = history.device()?;
+        let after = server.map(|server| history.mailbox(&server.id)).transpose()?.flatten();
+        let born = history.last_id()?;
+        Ok(Self {
+            history,
+            device,
+            voice,
+            after,
+            born,
+        })
     }
 }
