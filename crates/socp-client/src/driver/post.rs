@@ -15,7 +15,7 @@ const CATCH_UP_COUNT: usize = 64;
 /// Messages that are marked as shown in one transaction.
 const SHOWN_COUNT_MAX: usize = 64;
 /// How long such a mark may wait for others.
-const SHOWN_WAIT_MAX: Duration = Duration::from_millis(50);
+const SHOWN_WAIT_MAX: Duration = Duration::from_millis(10);
 
 /// The history, and what waits for it.
 pub(super) struct Desk {

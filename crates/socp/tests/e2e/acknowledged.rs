@@ -23,13 +23,13 @@ fn history(user: &User, args: &[&str]) -> Vec<Value> {
 /// Alice knows Bob, and Bob has read his mailbox once.
 fn acquainted() -> Network {
     let net = Network::start();
-    let watch = net.bob.watch(&[]);
+    let mut watch = net.bob.watch(&["--count", "1"]);
     eventually("bob to be seen", || {
         net.alice.listed().contains(&net.bob.id).then_some(())
     });
     net.alice.run(&["tell", "bob", "hello"]);
     assert_eq!(texts(&watch, 1), ["hello"]);
-    drop(watch);
+    assert_eq!(watch.wait(), Some(0));
     eventually("bob to be gone", || {
         (!net.alice.listed().contains(&net.bob.id)).then_some(())
     });
@@ -41,11 +41,8 @@ fn who_is_away_gets_everything_in_order_when_they_are_back() {
     let net = acquainted();
     for n in 1..=5 {
         let told = json(&net.alice.run(&["--json", "tell", "bob", &format!("text {n}")]));
-        assert_eq!(
-            (&told["status"], &told["state"]),
-            (&"sent".into(), &"on_server".into()),
-            "{told}"
-        );
+        assert_eq!(told["status"], "sent");
+        assert!(told["state"].as_str().unwrap().starts_with("on_"), "{told}");
     }
     let watch = net.bob.watch(&[]);
     assert_eq!(texts(&watch, 5), ["text 1", "text 2", "text 3", "text 4", "text 5"]);
@@ -145,7 +142,7 @@ fn what_is_written_without_a_connection_goes_out_when_there_is_one() {
 #[test]
 fn two_programs_of_one_person_show_each_message_once_and_it_is_kept_once() {
     let net = acquainted();
-    let (first, second) = (net.bob.watch(&[]), net.bob.watch(&[]));
+    let (mut first, mut second) = (net.bob.watch(&[]), net.bob.watch(&[]));
     eventually("bob to be seen", || {
         net.alice.listed().contains(&net.bob.id).then_some(())
     });
@@ -155,7 +152,8 @@ fn two_programs_of_one_person_show_each_message_once_and_it_is_kept_once() {
     }
     assert_eq!(texts(&first, 10), said);
     assert_eq!(texts(&second, 10), said);
-    drop((first, second));
+    let ends = [first.signal_and_wait("TERM"), second.signal_and_wait("TERM")];
+    assert_eq!(ends, [Some(0); 2]);
     assert_eq!(history(&net.bob, &["alice"]).len(), 11);
     let watch = net.bob.watch(&[]);
     net.alice.run(&["tell", "bob", "only this"]);
@@ -172,10 +170,7 @@ fn an_author_may_wait_until_it_is_delivered() {
                 .socp(&["tell", "bob", "anybody?", "--wait", "delivered", "--timeout", "1"]),
         );
     assert_eq!(code, 1);
-    assert!(
-        why.contains("not delivered within 1 s; the message is on your server"),
-        "{why}"
-    );
+    assert!(why.contains("not delivered within 1 s; the message is on "), "{why}");
     let watch = net.bob.watch(&[]);
     assert_eq!(texts(&watch, 1), ["anybody?"]);
     let told = json(
