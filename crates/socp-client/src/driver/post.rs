@@ -97,7 +97,8 @@ impl Driver {
             PostWork::Dispatch(id) => return self.dispatch(id).await,
             PostWork::Unmake(id) => {
                 let done = self.in_history(move |history| history.unmake(id)).await;
-                return Ok(self.note("a frame that is too old stays", done));
+                self.note("a frame that is too old stays", done);
+                return Ok(());
             }
             PostWork::Fail { id, why } => {
                 let failed = self.in_history(move |history| history.fail(id, &why)).await;
@@ -119,12 +120,16 @@ impl Driver {
                 });
                 match recalled.await {
                     Ok(waiting) => PostDone::Unanswered(waiting),
-                    Err(error) => return Ok(self.note("what somebody asked for again is not sent", Err(error))),
+                    Err(error) => {
+                        self.note("what somebody asked for again is not sent", Err(error));
+                        return Ok(());
+                    }
                 }
             }
             PostWork::Receipted(refs) => {
                 let done = self.in_history(move |history| history.receipted(&refs)).await;
-                return Ok(self.note("receipts may be given twice", done));
+                self.note("receipts may be given twice", done);
+                return Ok(());
             }
         };
         self.desk.answers.push_back(done);
@@ -178,7 +183,10 @@ impl Driver {
                 return Ok(());
             }
             // It stays where it is until the next link.
-            Err(error) => return Ok(self.note("a message is not sent yet", Err(error))),
+            Err(error) => {
+                self.note("a message is not sent yet", Err(error));
+                return Ok(());
+            }
         };
         let from = self.profile.identity().user_id.clone();
         let text = match number {

@@ -19,6 +19,9 @@ pub(crate) enum ToMake {
     Gone,
 }
 
+/// A signed frame, and when it was signed, if it is.
+type SignedFrame = (Option<String>, Option<u64>);
+
 impl History {
     /// Writes a message down that is to be sent.
     ///
@@ -189,11 +192,7 @@ impl History {
     }
 
     /// The signed frame of a message, and when it was signed; nothing if it has its answer.
-    fn frame_of(
-        &self,
-        transaction: &Transaction<'_>,
-        id: PostId,
-    ) -> Result<Option<(Option<String>, Option<u64>)>, ClientError> {
+    fn frame_of(&self, transaction: &Transaction<'_>, id: PostId) -> Result<Option<SignedFrame>, ClientError> {
         let mut query = transaction.prepare_cached("SELECT frame, signed_at FROM unanswered WHERE id = ?1")?;
         let found = query.query_row([to_sql(id)], |row| {
             Ok((row.get::<_, Option<Vec<u8>>>(0)?, row.get::<_, Option<i64>>(1)?))
