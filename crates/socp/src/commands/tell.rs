@@ -74,9 +74,11 @@ pub(crate) async fn run(args: TellArgs, common: &Common) -> Result<()> {
     if common.json {
         out::json(&show::receipt_json(&receipt, &person))?;
     } else {
-        let state = match receipt.state {
-            PostState::Sent => String::new(),
-            state => format!(", {}", state.words()),
+        let is_sent = receipt.state == PostState::Sent;
+        let state = if is_sent {
+            String::new()
+        } else {
+            format!(", {}", receipt.state.words())
         };
         out::line(&format!(
             "sent to {} ({}){state}",
@@ -119,19 +121,20 @@ async fn wait_for(
             let Some(event) = events.next().await else {
                 bail!("the connection has ended; the message is {}", state.words());
             };
-            match event {
-                Event::Post(news) if news.msg_ref == receipt.msg_ref => {
-                    state = news.state;
-                    if state == PostState::Failed {
-                        bail!(
-                            "not delivered to {}: {}",
-                            show::address(&person),
-                            news.why.unwrap_or_default()
-                        );
-                    }
-                }
-                Event::Stopped(stop) => bail!("{stop}"),
-                _ => {}
+            if let Event::Stopped(stop) = event {
+                bail!("{stop}");
+            }
+            let Event::Post(news) = event else { continue };
+            if news.msg_ref != receipt.msg_ref {
+                continue;
+            }
+            state = news.state;
+            if state == PostState::Failed {
+                bail!(
+                    "not delivered to {}: {}",
+                    show::address(&person),
+                    news.why.unwrap_or_default()
+                );
             }
         }
         Ok(())

@@ -13,10 +13,10 @@ impl Chat {
     pub(super) fn on_state(&mut self, news: &PostNews) -> Result<()> {
         let own = self.profile.history()?.own(&news.msg_ref)?;
         let text = own.map(|entry| shortened(&entry.text));
-        match news.state {
-            PostState::OnTheirServer if !self.screen.is_json() => Ok(()),
-            _ => self.screen.state(news, text.as_deref()),
+        if news.state == PostState::OnTheirServer && !self.screen.is_json() {
+            return Ok(());
         }
+        self.screen.state(news, text.as_deref())
     }
 
     pub(super) fn history(&mut self, user: Option<&str>) -> Result<()> {

@@ -82,9 +82,11 @@ impl Screen {
         if self.is_json() {
             return Ok(out::json(&show::receipt_json(receipt, to))?);
         }
-        let state = match receipt.state {
-            PostState::Queued => " (queued here; it goes out when the connection is back)",
-            _ => "",
+        let is_queued = receipt.state == PostState::Queued;
+        let state = if is_queued {
+            " (queued here; it goes out when the connection is back)"
+        } else {
+            ""
         };
         self.line(&format!(
             "[{}] → {}: {}{state}",
