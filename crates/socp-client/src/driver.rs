@@ -24,8 +24,8 @@ use pump::End;
 use socp_core::Verified;
 use socp_core::client::{
     AccountChange, AccountFault, ChannelReport, Client as Core, Command, Config, Event, FileProgress, FileReport,
-    FileWork, Input, Output, PasswordFault, Person, PostState, ResolveError, Sealed, SendFault, ServerPin, Target,
-    TellFault, Ticket, TrustRecord, UserPin,
+    FileWork, Input, Output, PasswordFault, Person, PostState, ResolveError, Sealed, SendFault, ServerPin, Stop,
+    Target, TellFault, Ticket, TrustRecord, UserPin,
 };
 use socp_crypto::{CryptoError, PublicKey, UserKeys, random_bytes};
 use socp_proto::payload::{MailboxRequest, RegisterFinish, RegistrationRequest, RegistrationResponse};
@@ -571,13 +571,7 @@ impl Driver {
                 self.answer_tell(ticket, Ok(receipt));
             }
             Event::Failed { ticket, why } => self.answer_tell(ticket, Err(why)),
-            Event::FileProgress { ticket, progress: news } => {
-                if let Some(Waiter::SendFile { progress, .. }) = self.waiters.get(&ticket)
-                    && progress.try_send(news).is_err()
-                {
-                    tracing::trace!("progress that nobody reads");
-                }
-            }
+            Event::FileProgress { ticket, progress } => self.on_file_progress(ticket, progress),
             Event::FileSent { ticket, result } => {
                 if let Some(Waiter::SendFile { reply, .. }) = self.waiters.remove(&ticket) {
                     forget(reply.send(result));
@@ -613,22 +607,8 @@ impl Driver {
                     forget(reply.send(result));
                 }
             }
-            Event::Stopped(stop) => {
-                if self.entered.is_none() {
-                    self.pending.push_back(Event::Stopped(stop.clone()));
-                }
-                self.stopped = Some(ClientError::Stopped(stop));
-            }
-            Event::Online { .. } => {
-                self.backoff.reset();
-                if self.options.reads && self.entered.is_some() {
-                    self.desk.begin_to_catch_up();
-                }
-                if let Some(entered) = self.entered.take() {
-                    forget(entered.send(Ok(())));
-                }
-                self.pending.push_back(event);
-            }
+            Event::Stopped(stop) => self.on_stopped(stop),
+            Event::Online { .. } => self.on_online(event),
             Event::Offline { .. }
             | Event::Message(_)
             | Event::Channel(_)
@@ -640,6 +620,32 @@ impl Driver {
             | Event::KeyChanged { .. }
             | Event::Error { .. } => self.pending.push_back(event),
         }
+    }
+
+    fn on_file_progress(&self, ticket: Ticket, news: FileProgress) {
+        if let Some(Waiter::SendFile { progress, .. }) = self.waiters.get(&ticket)
+            && progress.try_send(news).is_err()
+        {
+            tracing::trace!("progress that nobody reads");
+        }
+    }
+
+    fn on_stopped(&mut self, stop: Stop) {
+        if self.entered.is_none() {
+            self.pending.push_back(Event::Stopped(stop.clone()));
+        }
+        self.stopped = Some(ClientError::Stopped(stop));
+    }
+
+    fn on_online(&mut self, event: Event) {
+        self.backoff.reset();
+        if self.options.reads && self.entered.is_some() {
+            self.desk.begin_to_catch_up();
+        }
+        if let Some(entered) = self.entered.take() {
+            forget(entered.send(Ok(())));
+        }
+        self.pending.push_back(event);
     }
 
     fn answer_tell(&mut self, ticket: Ticket, result: Result<Receipt, TellFault>) {

@@ -109,9 +109,9 @@ use recent::Recent;
 use session::Session;
 use socp_proto::limits::{CONTACTS_ASKED_COUNT_MAX, LOCAL_USERS_COUNT_MAX, REMOTE_USERS_COUNT_MAX};
 use socp_proto::payload::{
-    ErrorNotice, KeyNews, KeyUpdate, OnlineUser, PRESENCE, PubkeyResponse, UserAdvertise, UserRemove,
+    ChannelMessage, ErrorNotice, KeyNews, KeyUpdate, OnlineUser, PRESENCE, PubkeyResponse, UserAdvertise, UserRemove,
 };
-use socp_proto::{ACK, CONTACTS, ErrorCode, Fingerprint, Frame, FrameKind, Payload, UserId};
+use socp_proto::{ACK, CONTACTS, Envelope, ErrorCode, Fingerprint, Frame, FrameKind, Payload, UserId};
 use words::Words;
 
 /// An answer that has not come after this long will not come (our choice).
@@ -461,16 +461,7 @@ impl Client {
                 self.inbox
                     .on_deliver(head, message, known, &mut self.asks, &mut self.out);
             }
-            Payload::MsgPublicChannel(message) => {
-                let head = inbox::Head {
-                    now,
-                    to: frame.envelope.to,
-                    ts: frame.envelope.ts,
-                };
-                let (author, known) = (UserId::from(frame.envelope.from), (&self.pins, &self.people));
-                self.inbox
-                    .on_channel(head, author, message, known, &mut self.asks, &mut self.out);
-            }
+            Payload::MsgPublicChannel(message) => self.on_channel_copy(now, frame.envelope, message),
             Payload::Error(error) if self.on_message_refused(now, &error) => {}
             Payload::Error(error) => self.on_error(&error),
             Payload::RegisterChallenge(challenge) => self.passwords.on_challenge(challenge, &mut self.out),
@@ -508,6 +499,17 @@ impl Client {
             | Payload::PublicChannelKeyShare(_) => {}
             Payload::FileStart(_) | Payload::FileChunk(_) | Payload::FileEnd(_) => {}
         }
+    }
+
+    fn on_channel_copy(&mut self, now: Now, envelope: Envelope, message: ChannelMessage) {
+        let head = inbox::Head {
+            now,
+            to: envelope.to,
+            ts: envelope.ts,
+        };
+        let (author, known) = (UserId::from(envelope.from), (&self.pins, &self.people));
+        self.inbox
+            .on_channel(head, author, message, known, &mut self.asks, &mut self.out);
     }
 
     /// Nothing in such a frame is acted on, but a refused hello may say so without proof.
