@@ -6,12 +6,12 @@ use crate::files::OutgoingFile;
 use crate::link::ServerUrl;
 use crate::profile::Profile;
 use socp_core::client::{
-    AccountChange, ChannelReport, Event, FileProgress, FileReport, Person, SendFault, Target, TellFault,
+    AccountChange, ChannelReport, Event, FileProgress, FileReport, Person, PostState, SendFault, Target, TellFault,
 };
 use socp_crypto::opaque::Registration;
 use socp_crypto::{IdentityText, Password, UserKeys};
 use socp_proto::payload::{AccountDelete, RegisterFinish};
-use socp_proto::{KeyStatement, UserId};
+use socp_proto::{KeyStatement, ServerId, UserId};
 use std::future::Future;
 use std::path::PathBuf;
 use tokio::sync::{mpsc, oneshot};
@@ -39,6 +39,8 @@ pub struct Options {
     pub reconnect: bool,
     /// Where files that arrive are kept; without, they are ignored.
     pub downloads: Option<Downloads>,
+    /// Whether this program shows what arrives, so that the user's mailbox is read (PROTOCOL II.6).
+    pub reads: bool,
 }
 
 impl Options {
@@ -49,6 +51,7 @@ impl Options {
             server,
             reconnect: false,
             downloads: None,
+            reads: false,
         }
     }
 
@@ -59,7 +62,15 @@ impl Options {
             server,
             reconnect: true,
             downloads: None,
+            reads: true,
         }
+    }
+
+    /// The same, reading the user's mailbox: what arrives is to be shown, and marked with [`Client::shown`].
+    #[must_use]
+    pub fn reading(mut self) -> Self {
+        self.reads = true;
+        self
     }
 
     /// The same, with a place for files that arrive.
@@ -70,11 +81,15 @@ impl Options {
     }
 }
 
-/// The server has taken a message.
+/// How far a message has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {
-    /// The message's reference, the same for everyone (PROTOCOL I.7).
+    /// The message's reference, the same for everyone (PROTOCOL I.7); empty while the message only waits here.
     pub msg_ref: String,
+    /// How far it is.
+    pub state: PostState,
+    /// The server that has it, where one has said so.
+    pub server: Option<ServerId>,
 }
 
 /// A user's connection; cheap to clone. It lives until [`Client::close`], or until every handle and the
@@ -128,9 +143,19 @@ impl Client {
         let (reply, answer) = oneshot::channel();
         self.request(Request::Tell { to, text, reply }).await?;
         Ok(async move {
-            let result: Result<String, TellFault> = answer.await.map_err(|_| ClientError::Ended)?;
-            Ok(Receipt { msg_ref: result? })
+            let result: Result<Receipt, TellFault> = answer.await.map_err(|_| ClientError::Ended)?;
+            Ok(result?)
         })
+    }
+
+    /// Says that a message was shown, so that no other program of this profile shows it again; `is_read`: to somebody who
+    /// reads along, so that its author's program may be told.
+    ///
+    /// # Errors
+    /// [`ClientError::Ended`] if the connection is.
+    pub async fn shown(&self, msg_ref: &str, is_read: bool) -> Result<(), ClientError> {
+        let msg_ref = msg_ref.to_owned();
+        self.request(Request::Shown { msg_ref, is_read }).await
     }
 
     /// Sends a text to everyone else who is online, a copy each, and returns when the server has taken or refused them.

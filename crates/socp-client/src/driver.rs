@@ -5,9 +5,11 @@
 //! the socket is not read either, so that the server feels it.
 
 mod between;
+mod clock;
+mod post;
 mod pump;
 
-use crate::client::Options;
+use crate::client::{Options, Receipt};
 use crate::elsewhere::Elsewhere;
 use crate::error::ClientError;
 use crate::files::{FileJob, FileLane, OutgoingFile};
@@ -16,19 +18,21 @@ use crate::link::{Backoff, Socket};
 use crate::profile::Profile;
 use crate::seal::{self, Delegate, SealCheck};
 use crate::worker::{Done, Job, Saying, Worker};
+use clock::Clock;
+use post::{Desk, Kept};
 use pump::End;
+use socp_core::Verified;
 use socp_core::client::{
     AccountChange, AccountFault, ChannelReport, Client as Core, Command, Config, Event, FileProgress, FileReport,
-    FileWork, Input, Output, PasswordFault, Person, ResolveError, Sealed, SendFault, ServerPin, Target, TellFault,
-    Ticket, TrustRecord, UserPin,
+    FileWork, Input, Output, PasswordFault, Person, PostState, ResolveError, Sealed, SendFault, ServerPin, Stop,
+    Target, TellFault, Ticket, TrustRecord, UserPin,
 };
-use socp_core::{Now, Verified};
 use socp_crypto::{CryptoError, PublicKey, UserKeys, random_bytes};
-use socp_proto::payload::{RegisterFinish, RegistrationRequest, RegistrationResponse};
-use socp_proto::{Fingerprint, Frame, KeyText, Meta, ServerId, UserId};
+use socp_proto::payload::{MailboxRequest, RegisterFinish, RegistrationRequest, RegistrationResponse};
+use socp_proto::{Fingerprint, Frame, KeyText, Meta, ServerId, UserId, Voice};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_blocking;
 
@@ -47,7 +51,12 @@ pub(crate) enum Request {
     Tell {
         to: UserId,
         text: String,
-        reply: oneshot::Sender<Result<String, TellFault>>,
+        reply: oneshot::Sender<Result<Receipt, TellFault>>,
+    },
+    /// A face has shown a message, and somebody has read it or not.
+    Shown {
+        msg_ref: String,
+        is_read: bool,
     },
     TellAll {
         text: String,
@@ -91,7 +100,11 @@ type PasswordBegun = oneshot::Sender<Result<(ServerId, RegistrationResponse), Pa
 /// Who waits for the end of a command.
 #[derive(Debug)]
 enum Waiter {
-    Tell(oneshot::Sender<Result<String, TellFault>>),
+    Tell {
+        to: UserId,
+        text: String,
+        reply: oneshot::Sender<Result<Receipt, TellFault>>,
+    },
     TellAll(oneshot::Sender<Result<ChannelReport, TellFault>>),
     SendFile {
         progress: mpsc::Sender<FileProgress>,
@@ -128,8 +141,13 @@ type Entered = oneshot::Sender<Result<(), ClientError>>;
 #[derive(Debug, Default)]
 struct Unsaved {
     pins: Vec<UserPin>,
+    /// What users' programs can do, and where they are.
+    programs: Vec<Program>,
     due: Option<Instant>,
 }
+
+/// What a pinned user's program can do, and where they are.
+type Program = (UserId, bool, Option<ServerId>);
 
 impl Unsaved {
     /// True when there are enough for a transaction.
@@ -139,6 +157,11 @@ impl Unsaved {
         self.pins.len() >= PINS_COUNT_MAX
     }
 
+    fn push_program(&mut self, program: Program) {
+        self.due.get_or_insert_with(|| Instant::now() + PINS_WAIT_MAX);
+        self.programs.push(program);
+    }
+
     fn is_due(&self) -> bool {
         self.due.is_some_and(|due| due <= Instant::now())
     }
@@ -146,7 +169,10 @@ impl Unsaved {
 
 /// Another pin does not, nor that a user came or left.
 fn rests_on_no_pin(output: &Output) -> bool {
-    matches!(output, Output::SaveUser(_) | Output::Event(Event::Presence(_)))
+    matches!(
+        output,
+        Output::SaveUser(_) | Output::SaveProgram { .. } | Output::Event(Event::Presence(_))
+    )
 }
 
 struct Driver {
@@ -169,6 +195,7 @@ struct Driver {
     events: mpsc::Sender<Event>,
     pending: VecDeque<Event>,
     unsaved: Unsaved,
+    desk: Desk,
     histories: Arc<Histories>,
     waiters: BTreeMap<Ticket, Waiter>,
     next_ticket: Ticket,
@@ -194,9 +221,10 @@ impl Driver {
             let others = reader.other_servers(url)?;
             let version = reader.version_elsewhere()?;
             let read = (reader.server(url)?, reader.pins()?, reader.trust_record()?);
-            Ok((read, reader.tls_pin(url)?, others, version))
+            let mailbox = Kept::read(&reader, read.0.as_ref())?;
+            Ok((read, mailbox, (reader.tls_pin(url)?, others, version)))
         });
-        let ((server, pins, trust), tls_pin, others, version_elsewhere) = read.await?;
+        let ((server, pins, trust), kept, (tls_pin, others, version_elsewhere)) = read.await?;
         let options = Options {
             server: options.server.or_pin(tls_pin),
             ..options
@@ -207,6 +235,14 @@ impl Driver {
         let mut config = config(&profile, server, pins)?;
         config.files_max = files_max;
         config.trust = trust;
+        config.voice = kept.voice;
+        config.is_acknowledged = kept.after.is_some();
+        config.mailbox = options.reads.then_some(MailboxRequest {
+            device: kept.device,
+            after: kept.after.unwrap_or(0),
+        });
+        let known_server = config.server.as_ref().map(|server| server.id.clone());
+        let desk = Desk::new(kept.history, kept.voice, known_server, kept.born);
         let (core, user) = (Core::new(config), profile.identity().user_id.clone());
         Ok(Self {
             profile,
@@ -225,6 +261,7 @@ impl Driver {
             events,
             pending: VecDeque::new(),
             unsaved: Unsaved::default(),
+            desk,
             histories: Arc::default(),
             waiters: BTreeMap::new(),
             next_ticket: 0,
@@ -286,6 +323,9 @@ impl Driver {
             }),
         }
         self.waiters.clear();
+        if let Err(error) = self.settle_history(true).await {
+            tracing::warn!(%error, "messages may be shown twice");
+        }
         // What arrived in part is removed before the program may end, and what is complete is told of.
         match tokio::time::timeout(FILES_END_WAIT_MAX, self.finish_files()).await {
             Ok(Ok(())) => {}
@@ -313,7 +353,7 @@ impl Driver {
     fn on_file_done(&mut self, done: Option<Option<Done>>) -> Result<(), ClientError> {
         match done.ok_or(ClientError::Ended)? {
             Some(Done::Input(input)) => self.input(*input),
-            Some(Done::Signed(_) | Done::Fault(_)) | None => {}
+            Some(Done::Signed(_) | Done::Made(_) | Done::Fault(_)) | None => {}
         }
         Ok(())
     }
@@ -322,7 +362,15 @@ impl Driver {
         let ticket = self.next_ticket;
         self.next_ticket = ticket.wrapping_add(1);
         let (command, waiter) = match request {
-            Request::Tell { to, text, reply } => (Command::Tell { ticket, to, text }, Some(Waiter::Tell(reply))),
+            Request::Tell { to, text, reply } => {
+                let waiter = Waiter::Tell {
+                    to: to.clone(),
+                    text: text.clone(),
+                    reply,
+                };
+                (Command::Tell { ticket, to, text }, Some(waiter))
+            }
+            Request::Shown { msg_ref, is_read } => return self.desk.on_shown(msg_ref, is_read),
             Request::TellAll { text, reply } => (Command::TellAll { ticket, text }, Some(Waiter::TellAll(reply))),
             Request::SendFile {
                 target,
@@ -374,16 +422,28 @@ impl Driver {
 
     /// Does everything that the core has queued.
     async fn drain(&mut self) -> Result<(), ClientError> {
-        while let Some(output) = self.core.poll_output() {
-            if !rests_on_no_pin(&output) {
-                self.save_pins().await?;
+        loop {
+            while let Some(output) = self.core.poll_output() {
+                if !rests_on_no_pin(&output) {
+                    self.save_pins().await?;
+                }
+                self.perform(output).await?;
             }
-            self.perform(output).await?;
+            self.settle_history(self.is_leaving).await?;
+            match self.desk.next_answer() {
+                Some(done) => self.input(Input::Post(done)),
+                None => break,
+            }
         }
         if self.unsaved.is_due() {
             self.save_pins().await?;
         }
         Ok(())
+    }
+
+    /// When something that waits for more of its kind is to be written.
+    fn next_due(&self) -> Option<Instant> {
+        [self.unsaved.due, self.desk.shown_due].into_iter().flatten().min()
     }
 
     async fn perform(&mut self, output: Output) -> Result<(), ClientError> {
@@ -392,6 +452,8 @@ impl Driver {
             // What was meant for a link that is gone must not be the first thing on the next.
             Output::Send(_) => {}
             Output::File(work) => self.on_file_work(work),
+            Output::Post(work) => self.on_post_work(work).await?,
+            Output::SaveProgram { user, acks, home } => self.unsaved.push_program((user, acks, home)),
             Output::Seal {
                 place,
                 ticket,
@@ -482,31 +544,34 @@ impl Driver {
 
     /// Stores the pins that wait, all in one transaction.
     async fn save_pins(&mut self) -> Result<(), ClientError> {
-        let Unsaved { pins, due: _ } = std::mem::take(&mut self.unsaved);
-        if pins.is_empty() {
+        let Unsaved { pins, programs, due: _ } = std::mem::take(&mut self.unsaved);
+        if pins.is_empty() && programs.is_empty() {
             return Ok(());
         }
         let profile = self.profile.clone();
-        blocking(move || profile.save_pins(&pins)).await
+        blocking(move || profile.save_pins(&pins, &programs)).await
     }
 
     async fn save_server(&mut self, pin: ServerPin) -> Result<(), ClientError> {
         self.server_key = Some(parse_key(&pin.key)?);
+        self.desk.server = Some(pin.id.clone());
         let (profile, url) = (self.profile.clone(), self.options.server.as_str().to_owned());
         blocking(move || profile.save_server(&url, &pin)).await
     }
 
     fn on_event(&mut self, event: Event) {
         match event {
-            Event::Sent { ticket, msg_ref } => self.answer_tell(ticket, Ok(msg_ref)),
-            Event::Failed { ticket, why } => self.answer_tell(ticket, Err(why)),
-            Event::FileProgress { ticket, progress: news } => {
-                if let Some(Waiter::SendFile { progress, .. }) = self.waiters.get(&ticket)
-                    && progress.try_send(news).is_err()
-                {
-                    tracing::trace!("progress that nobody reads");
-                }
+            Event::Sent {
+                ticket,
+                msg_ref,
+                state,
+                server,
+            } => {
+                let receipt = Receipt { msg_ref, state, server };
+                self.answer_tell(ticket, Ok(receipt));
             }
+            Event::Failed { ticket, why } => self.answer_tell(ticket, Err(why)),
+            Event::FileProgress { ticket, progress } => self.on_file_progress(ticket, progress),
             Event::FileSent { ticket, result } => {
                 if let Some(Waiter::SendFile { reply, .. }) = self.waiters.remove(&ticket) {
                     forget(reply.send(result));
@@ -542,34 +607,61 @@ impl Driver {
                     forget(reply.send(result));
                 }
             }
-            Event::Stopped(stop) => {
-                if self.entered.is_none() {
-                    self.pending.push_back(Event::Stopped(stop.clone()));
-                }
-                self.stopped = Some(ClientError::Stopped(stop));
-            }
-            Event::Online { .. } => {
-                self.backoff.reset();
-                if let Some(entered) = self.entered.take() {
-                    forget(entered.send(Ok(())));
-                }
-                self.pending.push_back(event);
-            }
+            Event::Stopped(stop) => self.on_stopped(stop),
+            Event::Online { .. } => self.on_online(event),
             Event::Offline { .. }
             | Event::Message(_)
             | Event::Channel(_)
             | Event::File(_)
             | Event::Notice { .. }
             | Event::Presence(_)
+            | Event::Post(_)
+            | Event::Gap { .. }
             | Event::KeyChanged { .. }
             | Event::Error { .. } => self.pending.push_back(event),
         }
     }
 
-    fn answer_tell(&mut self, ticket: Ticket, result: Result<String, TellFault>) {
-        if let Some(Waiter::Tell(reply)) = self.waiters.remove(&ticket) {
-            forget(reply.send(result));
+    fn on_file_progress(&self, ticket: Ticket, news: FileProgress) {
+        if let Some(Waiter::SendFile { progress, .. }) = self.waiters.get(&ticket)
+            && progress.try_send(news).is_err()
+        {
+            tracing::trace!("progress that nobody reads");
         }
+    }
+
+    fn on_stopped(&mut self, stop: Stop) {
+        if self.entered.is_none() {
+            self.pending.push_back(Event::Stopped(stop.clone()));
+        }
+        self.stopped = Some(ClientError::Stopped(stop));
+    }
+
+    fn on_online(&mut self, event: Event) {
+        self.backoff.reset();
+        if self.options.reads && self.entered.is_some() {
+            self.desk.begin_to_catch_up();
+        }
+        if let Some(entered) = self.entered.take() {
+            forget(entered.send(Ok(())));
+        }
+        self.pending.push_back(event);
+    }
+
+    fn answer_tell(&mut self, ticket: Ticket, result: Result<Receipt, TellFault>) {
+        let Some(Waiter::Tell { to, text, reply }) = self.waiters.remove(&ticket) else {
+            return;
+        };
+        // A server that acknowledges is one that said so; then the message was written down before.
+        if let Ok(Receipt {
+            msg_ref,
+            state: PostState::Sent,
+            server: None,
+        }) = &result
+        {
+            self.desk.on_sent(to, text, msg_ref.clone());
+        }
+        forget(reply.send(result));
     }
 
     /// What a text from the server is to the core: a frame with its signature checked, or not.
@@ -689,6 +781,9 @@ fn config(profile: &Profile, server: Option<ServerPin>, pins: Vec<UserPin>) -> R
         pins,
         trust: TrustRecord::default(),
         files_max: None,
+        mailbox: None,
+        voice: Voice::from_bytes([0; 8]),
+        is_acknowledged: false,
     })
 }
 
@@ -700,28 +795,4 @@ fn parse_key(text: &KeyText) -> Result<(PublicKey, Fingerprint), CryptoError> {
 fn named_key(frame: &Frame) -> Option<(PublicKey, Fingerprint)> {
     let text = frame.envelope.payload.get("server_pub")?.as_str()?.to_owned();
     parse_key(&KeyText::try_from(text).ok()?).ok()
-}
-
-/// Both clocks of this machine.
-struct Clock {
-    start: Instant,
-}
-
-impl Clock {
-    fn start() -> Self {
-        Self { start: Instant::now() }
-    }
-
-    fn now(&self) -> Now {
-        let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Now {
-            mono: ms(self.start.elapsed()),
-            unix: ms(unix),
-        }
-    }
-
-    fn instant(&self, mono: u64) -> Instant {
-        self.start + Duration::from_millis(mono)
-    }
 }

@@ -104,6 +104,12 @@ pub enum ClientError {
         /// The address.
         url: String,
     },
+    /// The profile was not unlocked, so what was said cannot be read.
+    #[error("the profile is locked; unlock it first")]
+    Locked,
+    /// Too many messages wait for the server.
+    #[error("too many messages wait for the server; try again when some are through")]
+    OutboxFull,
     /// A key operation failed.
     #[error("a key operation failed: {0}")]
     Crypto(CryptoError),

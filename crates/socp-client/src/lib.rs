@@ -28,6 +28,7 @@ mod elsewhere;
 mod error;
 mod files;
 mod histories;
+mod history;
 mod link;
 mod login;
 mod profile;
@@ -40,6 +41,7 @@ pub use client::{Client, Downloads, EventStream, Options, Receipt, SendingFile};
 pub use elsewhere::{Word, ask_server};
 pub use error::ClientError;
 pub use files::OutgoingFile;
+pub use history::{Direction, History, HistoryEntry};
 pub use link::{ServerUrl, connect};
 pub use login::log_in;
 pub use profile::{AtRest, CardOutcome, Identity, Profile, Protection, ServerAlarm, Verdict};
@@ -48,6 +50,6 @@ pub use safe_text::is_hostile;
 pub use socp_core::client::channel::CHANNEL_ID;
 pub use socp_core::client::{
     AccountFault, Alarm, ChannelReport, Event, FileFault, FileNews, FileProgress, FileReport, FileStage, Message,
-    Person, ResolveError, SendFault, SentRef, ServerPin, Source, Standing, Stop, Target, TellFault, Teller, Trust,
-    TrustRecord, UserPin, resolve,
+    Person, PostNews, PostState, ResolveError, SendFault, SentRef, ServerPin, Source, Standing, Stop, Target,
+    TellFault, Teller, Trust, TrustRecord, UserPin, resolve,
 };

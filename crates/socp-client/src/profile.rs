@@ -6,6 +6,7 @@
 
 mod alarms;
 mod cards;
+mod history_key;
 mod identity;
 mod keyring;
 mod schema;
@@ -23,9 +24,10 @@ use crate::error::ClientError;
 use identity::SealedKeys;
 use rusqlite::{Connection, OptionalExtension as _, Row, TransactionBehavior, params};
 use socp_core::client::{ServerPin, UserPin};
-use socp_proto::{KeyText, ServerId};
+use socp_crypto::RowKeys;
+use socp_proto::{KeyText, ServerId, UserId};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// An open profile; cheap to clone.
@@ -35,6 +37,8 @@ pub struct Profile {
     database: Arc<Mutex<Connection>>,
     identity: Identity,
     sealed: SealedKeys,
+    /// What seals the history, once the profile was unlocked.
+    history_keys: Arc<OnceLock<RowKeys>>,
 }
 
 impl Profile {
@@ -75,6 +79,7 @@ impl Profile {
             database: Arc::new(Mutex::new(database)),
             identity,
             sealed,
+            history_keys: Arc::default(),
         }
     }
 
@@ -121,7 +126,7 @@ impl Profile {
     pub fn pins(&self) -> Result<Vec<UserPin>, ClientError> {
         let database = self.lock();
         let mut query = database
-            .prepare("SELECT user_id, pubkey, enc_pubkey, name, server_id, server_name, version, revoked FROM pins ORDER BY user_id")?;
+            .prepare("SELECT user_id, pubkey, enc_pubkey, name, server_id, server_name, version, revoked, acks FROM pins ORDER BY user_id")?;
         let rows = query.query_map([], |row| Ok(read_pin(row)))?;
         rows.map(|row| row?.map_err(|what| damaged(&self.dir, &what))).collect()
     }
@@ -141,12 +146,19 @@ impl Profile {
     }
 
     /// All of them or none, in one transaction: each one costs a wait for the disk.
-    pub(crate) fn save_pins(&self, pins: &[UserPin]) -> Result<(), ClientError> {
+    pub(crate) fn save_pins(
+        &self,
+        pins: &[UserPin],
+        programs: &[(UserId, bool, Option<ServerId>)],
+    ) -> Result<(), ClientError> {
         let mut database = self.lock();
         let transaction = database.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
         let first_seen = unix_ms();
         for pin in pins {
             save_pin(&transaction, pin, first_seen)?;
+        }
+        for (user, acks, home) in programs {
+            save_program(&transaction, user, *acks, home.as_ref())?;
         }
         Ok(transaction.commit()?)
     }
@@ -221,11 +233,19 @@ fn damaged(dir: &Path, what: &str) -> ClientError {
     }
 }
 
+/// Remembers what a pinned user's program can do, and where it was seen last.
+fn save_program(database: &Connection, user: &UserId, acks: bool, home: Option<&ServerId>) -> Result<(), ClientError> {
+    let mut update =
+        database.prepare_cached("UPDATE pins SET acks = ?2, server_id = coalesce(?3, server_id) WHERE user_id = ?1")?;
+    update.execute(params![user.as_str(), acks, home.map(ServerId::as_str)])?;
+    Ok(())
+}
+
 fn save_pin(database: &Connection, pin: &UserPin, first_seen: i64) -> Result<(), ClientError> {
     let version = i64::try_from(pin.version).unwrap_or(i64::MAX);
     let mut insert = database.prepare_cached(
-        "INSERT INTO pins(user_id, pubkey, enc_pubkey, name, server_id, server_name, first_seen, version, revoked)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT(user_id) DO UPDATE
+        "INSERT INTO pins(user_id, pubkey, enc_pubkey, name, server_id, server_name, first_seen, version, revoked, acks)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT(user_id) DO UPDATE
             SET pubkey = ?2, enc_pubkey = ?3, version = ?8, revoked = ?9 WHERE version < ?8",
     )?;
     insert.execute(params![
@@ -238,6 +258,7 @@ fn save_pin(database: &Connection, pin: &UserPin, first_seen: i64) -> Result<(),
         first_seen,
         version,
         pin.revoked,
+        pin.acks,
     ])?;
     // Another program may know newer keys already.
     let mut query = database
@@ -280,6 +301,7 @@ fn read_pin(row: &Row<'_>) -> Result<UserPin, String> {
         server_name: optional_text(row, "server_name")?,
         version: number(row, "version")?,
         revoked: row.get("revoked").map_err(|error| format!("revoked: {error}"))?,
+        acks: row.get("acks").map_err(|error| format!("acks: {error}"))?,
     })
 }
 
@@ -299,7 +321,7 @@ fn read_server(row: &Row<'_>) -> Result<ServerPin, String> {
     })
 }
 
-fn unix_ms() -> i64 {
+pub(crate) fn unix_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

@@ -3,7 +3,7 @@
 //! An RSA signature costs milliseconds, a long message most of a second. One thread keeps the order in which things
 //! are asked for: frames leave as the core queued them, messages are shown as they came.
 
-use socp_core::client::{FileDone, Input, OpenFault, Place, Sealed, Ticket};
+use socp_core::client::{FileDone, Input, Making, OpenFault, Place, PostId, Sealed, Ticket};
 use socp_crypto::content::channel_preimage;
 use socp_crypto::frame_content::Saying as FrameSaying;
 use socp_crypto::{
@@ -11,7 +11,8 @@ use socp_crypto::{
     verify_content,
 };
 use socp_proto::limits::DIRECT_TEXT_BYTES_MAX;
-use socp_proto::{Base64Url, Draft, Fingerprint, Frame, KeyText, Payload, UserId, escaped_form};
+use socp_proto::payload::{DirectMessage, msg_ref};
+use socp_proto::{Address, Base64Url, Draft, Fingerprint, Frame, KeyText, Payload, UserId, escaped_form};
 use std::collections::BTreeMap;
 use tokio::sync::mpsc;
 
@@ -31,6 +32,14 @@ pub(crate) struct Saying {
 #[derive(Debug)]
 pub(crate) enum Job {
     Sign(Draft),
+    /// A frame that is signed already, in its turn.
+    Pass(String),
+    /// Encrypt and sign a message, once and for all.
+    Make {
+        making: Box<Making>,
+        text: String,
+        saying: Saying,
+    },
     Seal {
         ticket: Ticket,
         key: KeyText,
@@ -59,11 +68,20 @@ pub(crate) enum Job {
     },
 }
 
+/// A message that was encrypted and signed: the frame, its reference and time; or whose key cannot be used, and why.
+#[derive(Debug)]
+pub(crate) struct Made {
+    pub(crate) id: PostId,
+    pub(crate) result: Result<(String, String, u64), (UserId, String)>,
+}
+
 /// What came of it.
 #[derive(Debug)]
 pub(crate) enum Done {
     /// A frame to send.
     Signed(String),
+    /// A message that is to be kept.
+    Made(Made),
     /// Something for the core.
     Input(Box<Input>),
     /// Our own key does not work.
@@ -131,6 +149,8 @@ impl Bench {
                 Ok(sig) => Done::Signed(draft.sign(&sig).to_text()),
                 Err(fault) => Done::Fault(fault),
             },
+            Job::Pass(text) => Done::Signed(text),
+            Job::Make { making, text, saying } => self.make(&making, &text, saying),
             Job::Seal {
                 ticket,
                 key,
@@ -173,10 +193,35 @@ impl Bench {
         }
     }
 
+    fn make(&mut self, making: &Making, text: &str, saying: Saying) -> Done {
+        let sealed = match self.seal(&making.key, text, &saying) {
+            Ok(sealed) => sealed,
+            Err(fault) => {
+                let result = Err((saying.to, fault.to_string()));
+                return Done::Made(Made { id: making.id, result });
+            }
+        };
+        let (msg_ref, ts) = (msg_ref(&sealed.content_sig), saying.ts);
+        let message = Payload::MsgDirect(DirectMessage {
+            ciphertext: sealed.ciphertext,
+            sender_pub: making.sender_pub.clone(),
+            content_sig: sealed.content_sig,
+            home: making.home.clone(),
+        });
+        let draft = Draft::new(&saying.from, Address::from(&saying.to), ts, &message);
+        match self.own.sign.sign(draft.signed_text().as_bytes()) {
+            Ok(sig) => Done::Made(Made {
+                id: making.id,
+                result: Ok((draft.sign(&sig).to_text(), msg_ref, ts)),
+            }),
+            Err(fault) => Done::Fault(fault),
+        }
+    }
+
     fn seal(&mut self, key: &KeyText, text: &str, saying: &Saying) -> Result<Sealed, CryptoError> {
         let ciphertext = Base64Url::encode(&self.public(key)?.seal(text.as_bytes())?);
         let signature = match saying.place {
-            Place::Direct => sign_content(&self.own.sign, parts(&ciphertext, saying))?,
+            Place::Direct | Place::Word => sign_content(&self.own.sign, parts(&ciphertext, saying))?,
             Place::Channel => self.own.sign.sign(&channel_bytes(&ciphertext, saying))?,
         };
         Ok(Sealed {
@@ -197,7 +242,9 @@ impl Bench {
             .map_err(|fault| OpenFault::Internal(fault.to_string()))?;
         let signature = sealed.content_sig.decode();
         let verdict = match saying.place {
-            Place::Direct => verify_content(&author, parts(&sealed.ciphertext, saying), &signature).map(drop),
+            Place::Direct | Place::Word => {
+                verify_content(&author, parts(&sealed.ciphertext, saying), &signature).map(drop)
+            }
             Place::Channel => author.verify(&channel_bytes(&sealed.ciphertext, saying), &signature),
         };
         match verdict {

@@ -19,12 +19,14 @@ use crate::secret::{Password, SecretBytes};
 mod base64url;
 mod identity;
 mod kdf;
+mod stored_secret;
 
 use base64url::Base64Url;
 pub use identity::{IDENTITY_FILE_BYTES_MAX, SealedIdentity};
 pub use kdf::Argon2Cost;
 use kdf::Kdf;
 pub(crate) use kdf::argon2id;
+pub use stored_secret::SealedSecret;
 
 /// What opens a key file.
 #[derive(Debug, Clone, Copy)]

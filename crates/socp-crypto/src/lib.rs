@@ -18,7 +18,8 @@
 //! | [`history`] | the signatures of key histories, and of an account's end (PROTOCOL II.13) |
 //! | [`identity`] | both private keys of a user, and all that makes one, as one text |
 //! | [`opaque`] | passwords that the server never sees (PROTOCOL II.9) |
-//! | [`keyfile`] | a private key at rest, under a password or a secret |
+//! | [`keyfile`] | a private key or a secret at rest, under a password or a secret |
+//! | [`rows`] | rows of a database at rest, each sealed by itself |
 //! | [`secret`], [`random`], [`digest`] | values that forget themselves, randomness, SHA-256 |
 
 pub mod content;
@@ -34,6 +35,7 @@ pub mod opaque;
 pub mod private_key;
 pub mod public_key;
 pub mod random;
+pub mod rows;
 pub mod safety;
 pub mod secret;
 
@@ -43,10 +45,11 @@ pub use error::{CryptoError, IdentityFault, KeyFault, KeyFileFault};
 pub use frame_content::{ContentCheck, check_content, content_preimage_of};
 pub use history::{check_deletion, check_history, sign_delete, sign_statement};
 pub use identity::{FullIdentity, IdentityText, UserKeys};
-pub use keyfile::{IDENTITY_FILE_BYTES_MAX, SealedIdentity, SealedKey, UnlockSecret};
+pub use keyfile::{IDENTITY_FILE_BYTES_MAX, SealedIdentity, SealedKey, SealedSecret, UnlockSecret};
 pub use opaque::{ExportKey, OpaqueSetup};
 pub use private_key::PrivateKey;
 pub use public_key::{PublicKey, SIGNATURE_BYTES};
 pub use random::random_bytes;
+pub use rows::{ROW_NAME_BYTES, RowKeys};
 pub use safety::{SafetyCode, SafetyParty};
 pub use secret::{Password, SecretBytes};

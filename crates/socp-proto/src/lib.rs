@@ -21,6 +21,7 @@ pub mod limits;
 pub mod meta;
 pub mod payload;
 pub mod proof;
+pub mod speech;
 pub mod tls;
 
 pub use canonical::{escaped_form, utf8_form};
@@ -36,6 +37,7 @@ pub use key::{Base64Url, Fingerprint, KeyText};
 pub use meta::Meta;
 pub use payload::{ErrorCode, FrameKind, Payload};
 pub use proof::{Bytes32, Challenge, PROOF, Proof, hello_digest};
+pub use speech::{InvalidSpeech, ReceiptState, Said, Speech, Voice};
 pub use tls::{InvalidTlsPin, TlsPin};
 
 /// SHA-256, for seen caches and references; keys and signatures are `socp-crypto`'s.

@@ -303,3 +303,9 @@ pub const OUTBOX_AUTHOR_COUNT_MAX: usize = OUTBOX_COUNT_MAX / 2;
 pub const OUTBOXES_COUNT_MAX: usize = 1_000_000;
 /// What a server could not write to its disk is sent to it again after this long (PROTOCOL II.6).
 pub const NOT_STORED_WAIT_MS: u64 = 5_000;
+/// Messages that one receipt names (PROTOCOL II.6).
+pub const SPEECH_REFS_COUNT_MAX: usize = 64;
+/// Texts that are asked for again at once (PROTOCOL II.6).
+pub const SPEECH_AGAIN_COUNT_MAX: u64 = 64;
+/// Highest number of a text: what every program's JSON can hold (PROTOCOL II.6).
+pub const SPEECH_NUMBER_MAX: u64 = (1 << 53) - 1;

@@ -109,6 +109,7 @@ pub(crate) enum Command {
     Tell(commands::tell::TellArgs),
     All(commands::all::AllArgs),
     File(commands::file::FileArgs),
+    History(commands::history::HistoryArgs),
     Watch(commands::watch::WatchArgs),
     Chat(commands::chat::ChatArgs),
     Key(commands::key::KeyArgs),

@@ -62,13 +62,20 @@ impl Unlocked {
 
     /// Connects for one request, and notes whom that brings us to know.
     pub(crate) async fn connect_once(self, json: bool) -> Result<(Client, Acquaintances)> {
+        let (client, acquaintances, _) = self.connect_to_ask(json, false).await?;
+        Ok((client, acquaintances))
+    }
+
+    /// The same, with what arrives; `reads`: also for the user.
+    pub(crate) async fn connect_to_ask(self, json: bool, reads: bool) -> Result<(Client, Acquaintances, EventStream)> {
         let profile = self.profile.clone();
         let pins = profile.pins()?;
         let alarmed = profile.alarms()?.into_iter().map(|alarm| alarm.user).collect();
         // The list shows us, too.
         let ourselves = profile.identity().user_id.clone();
         let known = pins.into_iter().map(|pin| pin.user).chain([ourselves]).collect();
-        let options = Options::once(self.server.clone());
+        let mut options = Options::once(self.server.clone());
+        options.reads = reads;
         let (client, mut events) = self.connect(options).await?;
         let mut acquaintances = Acquaintances {
             profile,
@@ -87,7 +94,7 @@ impl Unlocked {
                 out::note(&format!("socp: {text}"));
             }
         }
-        Ok((client, acquaintances))
+        Ok((client, acquaintances, events))
     }
 }
 

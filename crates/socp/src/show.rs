@@ -6,7 +6,9 @@ use crate::safe_text::safe;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
-use socp_client::{Alarm, CHANNEL_ID, ChannelReport, Event, Message, Person, SentRef, TellFault, Trust};
+use socp_client::{
+    Alarm, CHANNEL_ID, ChannelReport, Event, Message, Person, PostNews, PostState, Receipt, SentRef, TellFault, Trust,
+};
 use socp_proto::ErrorCode;
 
 /// So many characters of an id stand for it beside a name.
@@ -78,6 +80,20 @@ pub(crate) fn clock(ts: u64) -> String {
     }
 }
 
+/// Day and wall time of a `ts`, like `2026-11-22 12:34`.
+pub(crate) fn day_and_clock(ts: u64) -> String {
+    let timestamp = i64::try_from(ts)
+        .ok()
+        .and_then(|ms| Timestamp::from_millisecond(ms).ok());
+    match timestamp {
+        Some(timestamp) => {
+            let zoned = timestamp.to_zoned(TimeZone::system());
+            zoned.strftime("%Y-%m-%d %H:%M").to_string()
+        }
+        None => "----------------".to_owned(),
+    }
+}
+
 /// The time now, like `12:34`.
 pub(crate) fn clock_now() -> String {
     Timestamp::now()
@@ -90,11 +106,17 @@ pub(crate) fn clock_now() -> String {
 pub(crate) fn human(event: &Event) -> Option<String> {
     match event {
         Event::Message(message) => Some(format!(
-            "[{}] ✓ {}: {}",
+            "[{}] ✓ {}{}: {}",
             clock(message.ts),
             address(&message.from),
+            if message.is_late { " (late)" } else { "" },
             safe(&message.text)
         )),
+        Event::Post(news) if news.state == PostState::Failed => {
+            let why = news.why.as_deref().unwrap_or("the server refused it");
+            Some(remark(&format!("not delivered to {}: {why}", plain_address(&news.to))))
+        }
+        Event::Gap { from, count } => Some(remark(&gap(from, *count))),
         Event::Channel(message) => Some(format!(
             "[{}] ✓ [all] {}: {}",
             clock(message.ts),
@@ -119,6 +141,7 @@ pub(crate) fn human(event: &Event) -> Option<String> {
             Some(format!("[{}] * connected to {}{first}", clock_now(), safe(name)))
         }
         Event::Presence(_)
+        | Event::Post(_)
         | Event::AccountChanged { .. }
         | Event::Sent { .. }
         | Event::Failed { .. }
@@ -130,6 +153,14 @@ pub(crate) fn human(event: &Event) -> Option<String> {
         | Event::PasswordBegun { .. }
         | Event::PasswordSet { .. } => None,
     }
+}
+
+fn gap(from: &Person, count: u64) -> String {
+    let messages = if count == 1 { "a message" } else { "messages" };
+    format!(
+        "{messages} of {} did not come ({count}); asked for again",
+        plain_address(from)
+    )
 }
 
 fn refusal(code: &ErrorCode, detail: &str, about: Option<&SentRef>) -> String {
@@ -159,6 +190,10 @@ pub(crate) fn as_json(event: &Event) -> Option<Value> {
         Event::Message(message) => Some(message_json("message", message.to.as_str(), message)),
         Event::Channel(message) => Some(message_json("channel", CHANNEL_ID, message)),
         Event::File(news) => Some(files::arriving_json(news)),
+        Event::Post(news) => Some(state_json(news)),
+        Event::Gap { from, count } => Some(json!({
+            "event": "gap", "from": from.user_id.as_str(), "name": from.label(), "count": count,
+        })),
         Event::Presence(person) => {
             let mut object = person_json(person);
             if let Value::Object(fields) = &mut object {
@@ -220,7 +255,7 @@ fn message_json(event: &str, to: &str, message: &Message) -> Value {
     json!({
         "event": event, "id": message.id, "from": message.from.user_id.as_str(),
         "name": message.from.label(), "server": message.from.server_label(),
-        "to": to, "text": message.text, "ts": message.ts, "verified": true,
+        "to": to, "text": message.text, "ts": message.ts, "verified": true, "late": message.is_late,
         "trust": message.from.standing.trust.to_string(),
     })
 }
@@ -239,10 +274,31 @@ pub(crate) fn person_json(person: &Person) -> Value {
     })
 }
 
+/// How far an own message is, for scripts: `receipt` where its recipient's program says so, else `state`.
+fn state_json(news: &PostNews) -> Value {
+    let is_receipt = matches!(news.state, PostState::Delivered | PostState::Read);
+    let event = if is_receipt { "receipt" } else { "state" };
+    let state = news.state.as_str();
+    json!({
+        "event": event, "id": news.msg_ref, "to": news.to.user_id.as_str(), "name": news.to.label(),
+        "status": state, "state": state, "detail": news.why, "trust": news.to.standing.trust.to_string(),
+    })
+}
+
 /// The server's taking of a message for scripts.
-pub(crate) fn receipt_json(msg_ref: &str, to: &Person) -> Value {
-    let trust = to.standing.trust.to_string();
-    json!({ "event": "receipt", "id": msg_ref, "to": to.user_id.as_str(), "status": "sent", "trust": trust })
+pub(crate) fn receipt_json(receipt: &Receipt, to: &Person) -> Value {
+    let status = match receipt.state {
+        PostState::Queued => "queued",
+        PostState::Failed => "failed",
+        PostState::Delivered => "delivered",
+        PostState::Read => "read",
+        PostState::Sent | PostState::OnServer | PostState::OnTheirServer => "sent",
+    };
+    json!({
+        "event": "receipt", "id": receipt.msg_ref, "to": to.user_id.as_str(), "status": status,
+        "state": receipt.state.as_str(), "server": receipt.server.as_ref().map(|id| id.as_str()),
+        "trust": to.standing.trust.to_string(),
+    })
 }
 
 /// How a message to the channel went, for scripts.
@@ -355,6 +411,7 @@ mod tests {
             to,
             text: text.to_owned(),
             ts: 1_700_000_000_000,
+            is_late: false,
         })
     }
 

@@ -42,7 +42,7 @@ impl Driver {
             if self.is_leaving || self.is_abandoned() {
                 return Err(End::Left);
             }
-            let pins_due = self.unsaved.due;
+            let pins_due = self.next_due();
             let happening = tokio::select! {
                 awaited = &mut awaited => Happening::Awaited(awaited),
                 done = self.files.next() => Happening::FileDone(done),

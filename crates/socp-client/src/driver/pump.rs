@@ -71,6 +71,7 @@ impl Driver {
         while !self.is_leaving && self.worker.under_way() > 0 {
             match self.worker.next().await {
                 Some(Done::Input(input)) => self.input(*input),
+                Some(Done::Made(made)) => self.on_made(made).await,
                 Some(Done::Signed(_) | Done::Fault(_)) => {}
                 None => return ClientError::Ended.into(),
             }
@@ -118,6 +119,7 @@ impl Driver {
                 }
                 Happening::Done(Some(Done::Signed(text))) => write(sink, Message::text(text), leave_by).await?,
                 Happening::Done(Some(Done::Input(input))) => self.input(*input),
+                Happening::Done(Some(Done::Made(made))) => self.on_made(made).await,
                 Happening::Done(Some(Done::Fault(fault))) => {
                     return Err(ClientError::from(fault).into());
                 }
@@ -154,7 +156,7 @@ impl Driver {
     ) -> Happening {
         let is_reading = self.is_reading();
         let timeout = self.core.poll_timeout().map(|mono| self.clock.instant(mono));
-        let pins_due = self.unsaved.due;
+        let pins_due = self.next_due();
         tokio::select! {
             message = stream.next(), if is_reading => Happening::Message(message),
             done = self.worker.next() => Happening::Done(done),
@@ -196,7 +198,10 @@ impl Driver {
 
     /// Who leaves hears no more: each frame could bring new work.
     fn is_reading(&self) -> bool {
-        !self.is_leaving && self.pending.len() < EVENTS_COUNT_MAX && self.jobs_under_way() < JOBS_COUNT_MAX
+        !self.is_leaving
+            && !self.desk.is_catching_up()
+            && self.pending.len() < EVENTS_COUNT_MAX
+            && self.jobs_under_way() < JOBS_COUNT_MAX
     }
 
     fn jobs_under_way(&self) -> usize {

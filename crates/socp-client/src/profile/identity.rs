@@ -210,6 +210,7 @@ impl Profile {
         if keys.public_pair() != self.identity.pair() {
             return Err(damaged(&self.dir, "the private keys do not belong to the public ones"));
         }
+        self.unlock_history(&lock)?;
         Ok(keys)
     }
 
@@ -236,7 +237,8 @@ impl Profile {
             return Err(ClientError::EmptyPassword);
         }
         let keys = self.unlock(present)?;
-        let sealed = SealedKeys::seal(&keys, &Lock::Password(new))?;
+        let (before, after) = (Lock::of(&self.dir, &self.sealed, present)?, Lock::Password(new));
+        let sealed = SealedKeys::seal(&keys, &after)?;
         let mut database = self.lock();
         let transaction = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let stored = read(&self.dir, &transaction)?.map(|(stored, _)| stored);
@@ -245,6 +247,7 @@ impl Profile {
         }
         erase(&transaction)?;
         write(&transaction, &self.identity, &sealed)?;
+        Self::reseal_history(&transaction, (&before, &after))?;
         transaction.commit()?;
         drop(database);
         // What it opened is sealed anew: done is done, and what is left is told.

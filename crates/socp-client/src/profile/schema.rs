@@ -65,6 +65,7 @@ const MIGRATIONS: &[&str] = &[
 ",
     TRUST,
     PIN_VERSIONS,
+    crate::history::SCHEMA,
 ];
 
 /// A key for each purpose, their history, and what was replaced. Without `enc_pubkey` one key does both.

@@ -16,6 +16,7 @@ const UNDONE: &[&str] = &[
     "DROP TABLE tls_pins;",
     "DROP TABLE alarms; DROP TABLE refused_keys; DROP TABLE cards; DROP TABLE confirmations; DROP TABLE server_alarms;",
     "ALTER TABLE pins DROP COLUMN version; ALTER TABLE pins DROP COLUMN revoked;",
+    crate::history::UNDONE,
 ];
 
 /// Makes of a new database one of an old version.
@@ -39,6 +40,7 @@ fn pin(user: &str, key: u8) -> UserPin {
         server_name: None,
         version: 1,
         revoked: false,
+        acks: false,
     }
 }
 
@@ -106,7 +108,7 @@ fn a_directory_open_to_all_gets_a_database_that_is_not() {
     let open = std::fs::Permissions::from_mode(0o755);
     std::fs::set_permissions(dir.path(), open).unwrap();
     let profile = Profile::create(dir.path(), None, None, None).unwrap();
-    profile.save_pins(&[pin("bob", 1)]).unwrap();
+    profile.save_pins(&[pin("bob", 1)], &[]).unwrap();
     for file in std::fs::read_dir(dir.path()).unwrap() {
         let file = file.unwrap();
         let mode = file.metadata().unwrap().permissions().mode() & 0o777;
@@ -119,10 +121,10 @@ fn a_directory_open_to_all_gets_a_database_that_is_not() {
 fn pins_last_and_are_never_replaced() {
     let dir = tempfile::tempdir().unwrap();
     let profile = Profile::create(dir.path(), None, None, None).unwrap();
-    profile.save_pins(&[pin("bob", 1)]).unwrap();
-    profile.save_pins(&[pin("bob", 1)]).unwrap();
+    profile.save_pins(&[pin("bob", 1)], &[]).unwrap();
+    profile.save_pins(&[pin("bob", 1)], &[]).unwrap();
     assert!(matches!(
-        profile.save_pins(&[pin("eve", 1), pin("bob", 2)]),
+        profile.save_pins(&[pin("eve", 1), pin("bob", 2)], &[]),
         Err(ClientError::PinConflict { .. })
     ));
     assert_eq!(Profile::open(dir.path()).unwrap().pins().unwrap(), [pin("bob", 1)]);
@@ -207,7 +209,7 @@ fn what_was_compared_counts_for_these_keys_only() {
     let dir = tempfile::tempdir().unwrap();
     let profile = Profile::create(dir.path(), None, None, None).unwrap();
     let bob = pin("bob-id", 1);
-    profile.save_pins(std::slice::from_ref(&bob)).unwrap();
+    profile.save_pins(std::slice::from_ref(&bob), &[]).unwrap();
     assert!(profile.verified().unwrap().is_empty());
     profile.set_verified(&bob).unwrap();
     profile.set_verified(&bob).unwrap();
@@ -317,7 +319,7 @@ fn an_alarm_is_kept_until_it_is_decided_and_the_decision_after_that() {
     let dir = tempfile::tempdir().unwrap();
     let profile = Profile::create(dir.path(), None, None, None).unwrap();
     let bob = pin("bob-id", 1);
-    profile.save_pins(std::slice::from_ref(&bob)).unwrap();
+    profile.save_pins(std::slice::from_ref(&bob), &[]).unwrap();
     profile.set_verified(&bob).unwrap();
     let (first, second) = (alarm("bob-id", 2), alarm("bob-id", 3));
     for seen in [&first, &second, &alarm("bob-id", 1)] {
@@ -354,7 +356,7 @@ fn a_card_promises_a_key_and_an_accepted_card_does_too() {
     let expected = profile.trust_record().unwrap().expected;
     assert_eq!(expected.get(&bob.user), Some(&card(1).fingerprint()));
 
-    profile.save_pins(std::slice::from_ref(&bob)).unwrap();
+    profile.save_pins(std::slice::from_ref(&bob), &[]).unwrap();
     profile.save_trust("", &TrustNews::Verified(bob.clone())).unwrap();
     let record = profile.trust_record().unwrap();
     assert!(record.expected.is_empty() && record.verified.contains(&bob.user));
@@ -380,7 +382,7 @@ fn who_else_says_the_same_key_counts_for_that_key_only() {
     let dir = tempfile::tempdir().unwrap();
     let profile = Profile::create(dir.path(), None, None, None).unwrap();
     let bob = pin("bob-id", 1);
-    profile.save_pins(std::slice::from_ref(&bob)).unwrap();
+    profile.save_pins(std::slice::from_ref(&bob), &[]).unwrap();
     let url = crate::ServerUrl::parse("ws://other:1").unwrap();
     let word = |number: u8, is_signed| crate::Word {
         keys: alarm("bob-id", number).keys,

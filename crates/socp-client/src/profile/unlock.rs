@@ -4,7 +4,7 @@
 use super::identity::SealedKeys;
 use super::keyring::Entry;
 use crate::error::ClientError;
-use socp_crypto::{Password, PrivateKey, SealedKey, SecretBytes, UnlockSecret};
+use socp_crypto::{Password, PrivateKey, SealedKey, SealedSecret, SecretBytes, UnlockSecret};
 use socp_proto::UserId;
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
@@ -118,6 +118,14 @@ impl<'a> Lock<'a> {
     }
 
     pub(super) fn open(&self, sealed: &SealedKey) -> Result<PrivateKey, ClientError> {
+        Ok(sealed.open(self.secret())?)
+    }
+
+    pub(super) fn seal_secret(&self, secret: &SecretBytes) -> Result<SealedSecret, ClientError> {
+        Ok(SealedSecret::seal(secret, self.secret())?)
+    }
+
+    pub(super) fn open_secret(&self, sealed: &SealedSecret) -> Result<SecretBytes, ClientError> {
         Ok(sealed.open(self.secret())?)
     }
 

@@ -8,6 +8,7 @@
     reason = "a test fails by panicking, its helpers too"
 )]
 
+mod acknowledged;
 mod channel;
 mod files;
 mod hostile;

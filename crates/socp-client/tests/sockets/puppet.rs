@@ -3,9 +3,9 @@
 use futures_util::{SinkExt as _, StreamExt as _};
 use socp_client::{Event, Options, Profile, ServerUrl};
 use socp_crypto::{ContentParts, PrivateKey, UserKeys, sign_content};
-use socp_proto::payload::{Ack, ListResponse, PubkeyResponse, UserDeliver};
+use socp_proto::payload::{Ack, ListResponse, MailboxRequest, PubkeyResponse, UserDeliver};
 use socp_proto::{
-    Address, Base64Url, Capabilities, Challenge, Draft, Frame, FrameKind, Id, KeyText, PROOF, Payload, ServerId,
+    ACK, Address, Base64Url, Capabilities, Challenge, Draft, Frame, FrameKind, Id, KeyText, PROOF, Payload, ServerId,
     UserId, hello_digest,
 };
 use std::path::Path;
@@ -84,6 +84,22 @@ impl Puppet {
         };
         self.say(user, &Payload::Challenge(challenge.clone())).await;
         challenge
+    }
+
+    /// The same as a server that acknowledges what it has; what the client says of its mailbox.
+    pub(crate) async fn welcome_acking(&mut self, user: &UserId) -> Option<MailboxRequest> {
+        let hello = self.expect(FrameKind::UserHello).await;
+        let Payload::Ack(ack) = ack(&self.key) else {
+            panic!("it is one");
+        };
+        let caps = Some(Capabilities::of(&[ACK]).unwrap());
+        self.say(user, &Payload::Ack(Ack { caps, ..ack })).await;
+        self.expect(FrameKind::ListRequest).await;
+        self.say(user, &Payload::ListResponse(ListResponse::default())).await;
+        let Payload::UserHello(hello) = hello.payload else {
+            panic!("it is one");
+        };
+        hello.mailbox
     }
 
     /// Lets the client in, who then has an empty list.

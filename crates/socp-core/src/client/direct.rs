@@ -9,6 +9,7 @@ use super::fault::TellFault;
 use super::io::{Event, Output, Place, Sealed, Ticket, UserPin};
 use super::outbox::Outbox;
 use super::pins::Pins;
+use super::post_io::PostState;
 use super::recent::Recent;
 use crate::clock::Now;
 use socp_proto::limits::DIRECT_TEXT_BYTES_MAX;
@@ -177,7 +178,13 @@ impl Direct {
         };
         if let Stage::Fenced { msg_ref } = outgoing.stage {
             recent.add(msg_ref.clone(), &outgoing.to);
-            out.event(Event::Sent { ticket, msg_ref });
+            let (state, server) = (PostState::Sent, None);
+            out.event(Event::Sent {
+                ticket,
+                msg_ref,
+                state,
+                server,
+            });
         }
     }
 

@@ -214,6 +214,18 @@ pub enum TellFault {
     /// The server cannot reach the user.
     #[error("{0} is not online")]
     NotOnline(UserId),
+    /// Away, and nothing is kept for them.
+    #[error("{0} is not online, and no server keeps messages for them; try again when they are")]
+    NotKept(UserId),
+    /// No room for more.
+    #[error("{0} has no room for more messages, or for more of yours; try again when they have read some")]
+    MailboxFull(UserId),
+    /// The profile cannot be written.
+    #[error("the message could not be written to this profile: {0}; nothing was sent")]
+    NotWritten(String),
+    /// As was said before.
+    #[error("it goes nowhere: {0}")]
+    GoesNowhere(String),
     /// The key cannot be used.
     #[error("cannot encrypt to {user}: {why}")]
     Key {
@@ -250,6 +262,18 @@ impl From<&Alarm> for TellFault {
 }
 
 impl TellFault {
+    /// What an `ERROR` says of a message that was written down (PROTOCOL II.6).
+    pub(super) fn of_kept(error: &ErrorNotice, to: Option<&UserId>) -> Self {
+        match (&error.code, to) {
+            (ErrorCode::UserNotFound, Some(to)) => Self::NotKept(to.clone()),
+            (ErrorCode::MailboxFull, Some(to)) => Self::MailboxFull(to.clone()),
+            (code, _) => Self::Refused {
+                code: code.clone(),
+                detail: error.detail.clone(),
+            },
+        }
+    }
+
     /// What an `ERROR` about a message to this user says of it.
     pub(super) fn of(error: &ErrorNotice, to: &UserId) -> Self {
         if error.code == ErrorCode::UserNotFound {

@@ -12,11 +12,12 @@ use super::io::{Event, Message, Output, Person, Place, Ticket, UserPin};
 use super::outbox::Outbox;
 use super::people::People;
 use super::pins::Pins;
+use super::post_io::{Gap, Number};
 use crate::clock::Now;
 use crate::seen::{SeenCache, SeenKey, content_key};
-use socp_proto::limits::DIRECT_TEXT_BYTES_MAX;
+use socp_proto::limits::{DIRECT_TEXT_BYTES_MAX, UNACKNOWLEDGED_COUNT_MAX};
 use socp_proto::payload::{ChannelMessage, UserDeliver, msg_ref};
-use socp_proto::{Address, Base64Url, Card, KeyText, UserId};
+use socp_proto::{Address, Base64Url, Card, KeyText, ReceiptState, Said, Speech, UserId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Text in one OAEP block (PROTOCOL I.1).
@@ -34,6 +35,8 @@ const WITHDRAWN: &str = "its author has withdrawn the key that signed it, so any
 const STOPPED: &str =
     "another key is shown for them than the one you know, and you have not decided yet; see `socp key show`";
 
+/// How often the key of an author is asked for whose message has a number (our choice).
+const KEY_TRIES_MAX: u32 = 2;
 /// Authors whose copies for everyone were called unreadable; the others' are not mentioned (our choice).
 const UNREADABLE_COUNT_MAX: usize = 256;
 
@@ -57,6 +60,33 @@ struct Content {
     /// Which key the author says it is; nothing rests on it but whether to ask for a newer one.
     sender_pub: KeyText,
     ts: u64,
+    /// Its number in our mailbox (PROTOCOL II.6).
+    seq: Option<u64>,
+    /// How often its author's key was asked for in vain.
+    tries: u32,
+}
+
+/// Direct content as it is written down.
+#[derive(Debug)]
+pub(super) enum Finished {
+    Text {
+        message: Message,
+        number: Option<Number>,
+    },
+    Receipt {
+        from: UserId,
+        state: ReceiptState,
+        refs: Vec<String>,
+    },
+    Again {
+        from: UserId,
+        gap: Gap,
+    },
+    /// It was told as a notice.
+    Refused {
+        about: UserId,
+        text: String,
+    },
 }
 
 #[derive(Debug)]
@@ -68,6 +98,7 @@ struct Opening {
     seen: SeenKey,
     from: Person,
     ts: u64,
+    seq: Option<u64>,
 }
 
 /// Messages to us under way.
@@ -79,6 +110,7 @@ pub(super) struct Inbox {
     opening: BTreeMap<Ticket, Opening>,
     next_ticket: Ticket,
     unreadable: BTreeSet<UserId>,
+    finished: Vec<(Option<u64>, Finished)>,
 }
 
 impl Inbox {
@@ -90,7 +122,18 @@ impl Inbox {
             opening: BTreeMap::new(),
             next_ticket: 0,
             unreadable: BTreeSet::new(),
+            finished: Vec::new(),
         }
+    }
+
+    /// What is to be written down.
+    pub(super) fn take_finished(&mut self) -> Vec<(Option<u64>, Finished)> {
+        std::mem::take(&mut self.finished)
+    }
+
+    /// Whether more will be finished at once.
+    pub(super) fn is_opening(&self) -> bool {
+        self.opening.values().any(|opening| opening.place == Place::Direct)
     }
 
     pub(super) fn on_deliver(
@@ -109,9 +152,11 @@ impl Inbox {
             ciphertext: message.ciphertext,
             content_sig: message.content_sig,
             sender_pub: message.sender_pub,
+            seq: message.seq,
+            tries: 0,
         };
         if content.to != Address::from(&self.user) {
-            return refuse(&content, "it is addressed to somebody else", out);
+            return self.refuse(&content, "it is addressed to somebody else", out);
         }
         self.take(head.now, content, known, asks, out);
     }
@@ -137,10 +182,12 @@ impl Inbox {
             ciphertext: message.ciphertext,
             content_sig: message.content_sig,
             sender_pub: message.sender_pub,
+            seq: None,
+            tries: 0,
         };
         let is_elsewhere = message.group_id.is_some_and(|group| group != CHANNEL_ID);
         if is_elsewhere || (content.to != Address::from(&self.user) && !is_for_all(&content.to)) {
-            return refuse(&content, "it is addressed to somebody else", out);
+            return self.refuse(&content, "it is addressed to somebody else", out);
         }
         self.take(head.now, content, known, asks, out);
     }
@@ -154,20 +201,25 @@ impl Inbox {
         out: &mut Outbox,
     ) {
         if content.ciphertext.as_str().len() > CIPHERTEXT_TEXT_BYTES_MAX {
-            return refuse(&content, "it is too long", out);
+            return self.refuse(&content, "it is too long", out);
         }
         if pins.alarms.is_stopped(&content.author) {
-            return refuse(&content, STOPPED, out);
+            return self.refuse(&content, STOPPED, out);
         }
         if pins.get(&content.author).is_some_and(|pin| pin.revoked) {
-            return refuse(&content, WITHDRAWN, out);
+            return self.refuse(&content, WITHDRAWN, out);
         }
         if let Some(pin) = pins.signer(&content.author, Some(&content.sender_pub)) {
             let from = people.describe(&content.author, pins);
             return self.open(content, pin, from, out);
         }
-        if self.held.len() >= HELD_COUNT_MAX {
-            return refuse(&content, "too many messages wait for their senders' keys", out);
+        let is_full = self.held.len() >= HELD_COUNT_MAX;
+        if is_full && content.seq.is_none() {
+            return self.refuse(&content, "too many messages wait for their senders' keys", out);
+        }
+        // What is beyond all that a server may send comes again with the next link.
+        if self.held.len() >= HELD_COUNT_MAX.saturating_add(UNACKNOWLEDGED_COUNT_MAX) {
+            return;
         }
         asks.ask_key(now, &content.author, out);
         self.held.push_back(content);
@@ -180,33 +232,41 @@ impl Inbox {
         }
     }
 
-    pub(super) fn on_no_key(&mut self, user: &UserId, fault: &TellFault, out: &mut Outbox) {
-        for content in self.take_held(user) {
-            refuse(&content, &format!("their key is not to be had ({fault})"), out);
+    /// True where the key is to be asked for once more: what has a number must not be given up for one lost answer.
+    pub(super) fn on_no_key(&mut self, user: &UserId, fault: &TellFault, out: &mut Outbox) -> bool {
+        let mut is_wanted = false;
+        for mut content in self.take_held(user) {
+            content.tries = content.tries.saturating_add(1);
+            if *fault == TellFault::NoAnswer && content.seq.is_some() && content.tries < KEY_TRIES_MAX {
+                self.held.push_back(content);
+                is_wanted = true;
+                continue;
+            }
+            self.refuse(&content, &format!("their key is not to be had ({fault})"), out);
         }
+        is_wanted
     }
 
     /// Nothing more is shown as this author's.
     pub(super) fn on_stop(&mut self, author: &UserId, out: &mut Outbox) {
         for content in self.take_held(author) {
-            refuse(&content, STOPPED, out);
+            self.refuse(&content, STOPPED, out);
         }
-        self.opening.retain(|_, opening| {
-            let is_theirs = opening.from.user_id == *author;
-            if is_theirs {
-                refuse_from(opening.place, author, STOPPED, out);
-            }
-            !is_theirs
-        });
+        let is_theirs = |_: &Ticket, opening: &mut Opening| opening.from.user_id == *author;
+        let theirs: Vec<(Ticket, Opening)> = self.opening.extract_if(.., is_theirs).collect();
+        for (_, opening) in theirs {
+            self.refuse_from((opening.place, opening.seq), author, STOPPED, out);
+        }
     }
 
     pub(super) fn on_disconnected(&mut self, out: &mut Outbox) {
-        for content in std::mem::take(&mut self.held) {
-            refuse(&content, "the connection broke before their key came", out);
+        // What has a number comes again.
+        for content in std::mem::take(&mut self.held).into_iter().filter(|it| it.seq.is_none()) {
+            self.refuse(&content, "the connection broke before their key came", out);
         }
     }
 
-    /// Tells what was opened, and returns the contact cards in it with their author.
+    /// Takes what was opened, and returns the contact cards in what is told of it at once, with their author.
     pub(super) fn on_opened(
         &mut self,
         now: Now,
@@ -217,30 +277,72 @@ impl Inbox {
         let Some(opening) = self.opening.remove(&ticket) else {
             return Vec::new();
         };
-        match result {
+        match (result, opening.place) {
+            (Ok(text), Place::Direct | Place::Word) => self.on_direct(opening, text, out),
             // Only verified content is remembered, so that a forgery cannot make us drop the real message.
-            Ok(text) if self.seen.insert(now.mono, opening.seen) => {
+            (Ok(text), Place::Channel) if self.seen.insert(now.mono, opening.seen) => {
                 let author = opening.from.user_id.clone();
                 let cards = Card::find_in(&text, CARDS_PER_MESSAGE_COUNT_MAX);
                 let cards = cards.map(|card| (author.clone(), card)).collect();
-                let message = Message {
-                    id: opening.id,
-                    from: opening.from,
-                    to: self.user.clone(),
-                    text,
-                    ts: opening.ts,
-                };
-                out.event(match opening.place {
-                    Place::Direct => Event::Message(message),
-                    Place::Channel => Event::Channel(message),
-                });
+                out.event(Event::Channel(self.message(opening, text)));
                 return cards;
             }
-            Ok(_) => {}
-            Err(_) if opening.is_for_all => self.note_unreadable(opening.from, out),
-            Err(fault) => refuse_from(opening.place, &opening.from.user_id, &fault.to_string(), out),
+            (Ok(_), Place::Channel) => {}
+            (Err(_), _) if opening.is_for_all => self.note_unreadable(opening.from, out),
+            (Err(fault), place) => {
+                let author = opening.from.user_id;
+                self.refuse_from((place, opening.seq), &author, &fault.to_string(), out);
+            }
         }
         Vec::new()
+    }
+
+    /// Verified content that somebody has sent to us alone. Whether it came before, the history knows.
+    fn on_direct(&mut self, opening: Opening, text: String, out: &mut Outbox) {
+        let author = opening.from.user_id.clone();
+        let seq = opening.seq;
+        let speech = match Speech::read(&text) {
+            Ok(None) => {
+                let (message, number) = (self.message(opening, text), None);
+                return self.finished.push((seq, Finished::Text { message, number }));
+            }
+            Ok(Some(speech)) => speech,
+            Err(fault) => {
+                return self.refuse_from((Place::Direct, seq), &author, &fault.to_string(), out);
+            }
+        };
+        if speech.from != author || speech.to != self.user {
+            let why = "what is inside its encryption was said by somebody else, or to somebody else";
+            return self.refuse_from((Place::Direct, seq), &author, why, out);
+        }
+        let by = speech.by;
+        let finished = match speech.said {
+            Said::Text { n, text } => {
+                let message = self.message(opening, text);
+                let number = Some(Number { by, n });
+                Finished::Text { message, number }
+            }
+            Said::Receipt { state, refs } => {
+                let from = author;
+                Finished::Receipt { from, state, refs }
+            }
+            Said::Again { by, from_n, to_n } => {
+                let gap = Gap { by, from_n, to_n };
+                Finished::Again { from: author, gap }
+            }
+        };
+        self.finished.push((seq, finished));
+    }
+
+    fn message(&self, opening: Opening, text: String) -> Message {
+        Message {
+            id: opening.id,
+            from: opening.from,
+            to: self.user.clone(),
+            text,
+            ts: opening.ts,
+            is_late: false,
+        }
     }
 
     /// Told once: the author's next copies will be no different.
@@ -267,6 +369,7 @@ impl Inbox {
                 seen: content_key(&content.content_sig.decode()),
                 from,
                 ts: content.ts,
+                seq: content.seq,
             },
         );
         out.push(Output::Open {
@@ -281,6 +384,23 @@ impl Inbox {
         });
     }
 
+    fn refuse(&mut self, content: &Content, why: &str, out: &mut Outbox) {
+        self.refuse_from((content.place, content.seq), &content.author, why, out);
+    }
+
+    fn refuse_from(&mut self, (place, seq): (Place, Option<u64>), author: &UserId, why: &str, out: &mut Outbox) {
+        let what = match place {
+            Place::Direct | Place::Word => "a message",
+            Place::Channel => "a message to the channel",
+        };
+        let text = format!("{what} that claims to be from {author} was not accepted: {why}");
+        let about = author.clone();
+        out.notice(Some(about.clone()), text.clone());
+        if seq.is_some() {
+            self.finished.push((seq, Finished::Refused { about, text }));
+        }
+    }
+
     fn take_held(&mut self, user: &UserId) -> Vec<Content> {
         let (taken, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.held)
             .into_iter()
@@ -293,17 +413,4 @@ impl Inbox {
 /// How programs that make one copy for everyone address it (PROTOCOL I.8).
 fn is_for_all(to: &Address) -> bool {
     [CHANNEL_ID, "*"].contains(&to.as_str())
-}
-
-fn refuse(content: &Content, why: &str, out: &mut Outbox) {
-    refuse_from(content.place, &content.author, why, out);
-}
-
-fn refuse_from(place: Place, author: &UserId, why: &str, out: &mut Outbox) {
-    let what = match place {
-        Place::Direct => "a message",
-        Place::Channel => "a message to the channel",
-    };
-    let text = format!("{what} that claims to be from {author} was not accepted: {why}");
-    out.notice(Some(author.clone()), text);
 }

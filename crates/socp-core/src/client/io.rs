@@ -4,14 +4,15 @@ use super::alarm::{Alarm, TrustNews, TrustRecord};
 use super::channel::ChannelReport;
 use super::fault::{AccountFault, OpenFault, PasswordFault, ResolveError, Stop, TellFault};
 use super::file_io::{FileDone, FileNews, FileProgress, FileReport, FileWork, SendFault, Source, Target};
+use super::post_io::{PostDone, PostNews, PostState, PostWork};
 use super::trust::Standing;
 use crate::clock::Unix;
 use crate::names::shown;
 use crate::verified::Verified;
-use socp_proto::payload::{AccountDelete, RegisterFinish, RegistrationRequest, RegistrationResponse};
+use socp_proto::payload::{AccountDelete, MailboxRequest, RegisterFinish, RegistrationRequest, RegistrationResponse};
 use socp_proto::{
     Base64Url, Bytes32, CardFingerprint, Draft, ErrorCode, Frame, KeyHistory, KeyStatement, KeyText, Meta, PublicPair,
-    ServerId, UserId,
+    ServerId, UserId, Voice,
 };
 use std::borrow::Cow;
 
@@ -39,6 +40,12 @@ pub struct Config {
     pub trust: TrustRecord,
     /// Files are taken up to this many bytes; without, what arrives of files is ignored.
     pub files_max: Option<u64>,
+    /// How far this profile has read its mailbox, if this program reads it (PROTOCOL II.6).
+    pub mailbox: Option<MailboxRequest>,
+    /// How this profile is known to the people it writes to.
+    pub voice: Voice,
+    /// The server acknowledged what it has when we last saw it.
+    pub is_acknowledged: bool,
 }
 
 /// A server as it was at first contact.
@@ -73,6 +80,8 @@ pub struct UserPin {
     pub version: u64,
     /// The user has withdrawn the keys; nothing is sent to them.
     pub revoked: bool,
+    /// The user's program has `ack/1`, as far as we were told last (PROTOCOL II.6).
+    pub acks: bool,
 }
 
 impl UserPin {
@@ -158,6 +167,8 @@ pub enum Input {
     },
     /// The answer to a [`FileWork`].
     File(FileDone),
+    /// The answer to a [`PostWork`], or what the history tells by itself.
+    Post(PostDone),
 }
 
 /// Where a text is said; the content signature differs (PROTOCOL I.7, I.8).
@@ -167,6 +178,8 @@ pub enum Place {
     Direct,
     /// In the public channel.
     Channel,
+    /// Between the programs of two users, as a direct message.
+    Word,
 }
 
 /// Encrypted and signed content.
@@ -298,6 +311,17 @@ pub enum Output {
     },
     /// Something about a file.
     File(FileWork),
+    /// Something about the history.
+    Post(PostWork),
+    /// Remember with the pin what this user's program can do, and where the user was seen.
+    SaveProgram {
+        /// The user.
+        user: UserId,
+        /// Whether it has `ack/1` (PROTOCOL II.6).
+        acks: bool,
+        /// The server.
+        home: Option<ServerId>,
+    },
     /// Store durably before anything is done that comes later and is neither another of these nor [`Event::Presence`];
     /// so a whole list of users can be stored at once.
     SaveUser(UserPin),
@@ -376,6 +400,8 @@ pub struct Message {
     pub text: String,
     /// When, by the author's clock.
     pub ts: Unix,
+    /// What its author said later came before.
+    pub is_late: bool,
 }
 
 /// What the user is told.
@@ -422,12 +448,25 @@ pub enum Event {
         /// Whether the server has it on its disk.
         result: Result<(), AccountFault>,
     },
-    /// The server has taken a message.
+    /// The server has taken a message, or it waits here for the next link.
     Sent {
         /// The ticket of the command.
         ticket: Ticket,
-        /// The message's [`msg_ref`](socp_proto::payload::msg_ref).
+        /// The message's [`msg_ref`](socp_proto::payload::msg_ref); empty while it only waits.
         msg_ref: String,
+        /// How far it is.
+        state: PostState,
+        /// The server that has it, where one has said so.
+        server: Option<ServerId>,
+    },
+    /// One of our own messages is further than before.
+    Post(PostNews),
+    /// Texts of somebody's are missing; they were asked for once.
+    Gap {
+        /// The author.
+        from: Person,
+        /// How many.
+        count: u64,
     },
     /// A message was not, or not surely, taken.
     Failed {

@@ -27,6 +27,9 @@
 //! | [`file_io`] | what the two ask of the driver, and tell |
 //! | `files` | what the two share |
 //! | `password` | setting the account's password |
+//! | [`post_io`], `post` | what acknowledged messages ask of the history; how their parts go together |
+//! | `posts`, `mailbox` | such messages on their way out, and in |
+//! | `words`, `numbers` | receipts and what never came; which texts have come |
 //! | `recent` | what was called sent lately |
 //! | `asks` | key requests not yet answered |
 
@@ -36,6 +39,7 @@ pub mod channel;
 pub mod fault;
 pub mod file_io;
 pub mod io;
+pub mod post_io;
 pub mod receiving;
 pub mod sending;
 pub mod trust;
@@ -45,12 +49,16 @@ mod asks;
 mod direct;
 mod files;
 mod inbox;
+mod mailbox;
 mod names;
+mod numbers;
 mod observe;
 mod outbox;
 mod password;
 mod people;
 mod pins;
+mod post;
+mod posts;
 mod recent;
 mod session;
 #[cfg(test)]
@@ -59,6 +67,7 @@ mod testkit;
 #[cfg(test)]
 #[allow(clippy::wildcard_enum_match_arm, reason = "a test picks out one kind")]
 mod tests;
+mod words;
 
 pub use crate::batches::{Batches, Step};
 pub use alarm::{Alarm, Teller, TrustNews, TrustRecord};
@@ -71,7 +80,12 @@ pub use io::{
     AccountChange, Command, Config, Event, Input, Message, Output, Person, Place, Sealed, SentRef, ServerPin, Ticket,
     UserPin,
 };
+pub use numbers::{Fit, Numbers};
 pub use people::resolve;
+pub use post_io::{
+    Arrived, Change, Deposit, Gap, Making, Number, Outcome, Owed, PostDone, PostId, PostNews, PostState, PostWork,
+    Unanswered,
+};
 pub use trust::{Standing, Trust};
 
 use crate::clock::{Mono, Now};
@@ -84,18 +98,21 @@ use channel::Channel;
 use direct::Direct;
 use files::Files;
 use inbox::Inbox;
+use mailbox::Mailbox;
 use names::Likenesses;
 use outbox::Outbox;
 use password::Passwords;
 use people::{People, shown_with_key};
 use pins::{Pins, Shown};
+use posts::Posts;
 use recent::Recent;
 use session::Session;
 use socp_proto::limits::{CONTACTS_ASKED_COUNT_MAX, LOCAL_USERS_COUNT_MAX, REMOTE_USERS_COUNT_MAX};
 use socp_proto::payload::{
-    ErrorNotice, KeyNews, KeyUpdate, OnlineUser, PRESENCE, PubkeyResponse, UserAdvertise, UserRemove,
+    ChannelMessage, ErrorNotice, KeyNews, KeyUpdate, OnlineUser, PRESENCE, PubkeyResponse, UserAdvertise, UserRemove,
 };
-use socp_proto::{CONTACTS, ErrorCode, Fingerprint, Frame, FrameKind, Payload, UserId};
+use socp_proto::{ACK, CONTACTS, Envelope, ErrorCode, Fingerprint, Frame, FrameKind, Payload, UserId};
+use words::Words;
 
 /// An answer that has not come after this long will not come (our choice).
 pub const ANSWER_WAIT_MAX_MS: u64 = 15_000;
@@ -128,6 +145,9 @@ pub struct Client {
     account: Account,
     recent: Recent,
     passwords: Passwords,
+    posts: Posts,
+    mailbox: Mailbox,
+    words: Words,
     /// We want to leave, at the latest then.
     leave_by: Option<Mono>,
 }
@@ -142,6 +162,9 @@ impl Client {
             files: Files::new(config.user.clone(), config.keys.pubkey.clone(), config.files_max),
             inbox: Inbox::new(config.user),
             direct: Direct::new(config.keys.pubkey.clone()),
+            posts: Posts::new(config.keys.pubkey.clone(), config.is_acknowledged),
+            mailbox: Mailbox::new(config.mailbox),
+            words: Words::new(config.keys.pubkey.clone(), config.voice),
             channel: Channel::new(config.keys.pubkey.clone()),
             recent: Recent::default(),
             passwords: Passwords::default(),
@@ -164,7 +187,7 @@ impl Client {
     pub fn handle(&mut self, now: Now, input: Input) {
         match input {
             Input::Connected { tls } => {
-                let known = self.people.known_presence();
+                let known = (self.people.known_presence(), self.mailbox.request());
                 self.session.on_connected(now, tls, known, &mut self.out);
             }
             Input::Disconnected { reason } => self.on_disconnected(now, reason),
@@ -185,6 +208,11 @@ impl Client {
                 ticket,
                 result,
             } => self.in_channel(now, |channel, around| channel.on_sealed(ticket, result, around)),
+            Input::Sealed {
+                place: Place::Word,
+                ticket,
+                result,
+            } => self.words.on_sealed(ticket, result, &self.pins, &mut self.out),
             Input::Opened { ticket, result } => {
                 let cards = self.inbox.on_opened(now, ticket, result, &mut self.out);
                 for (author, card) in cards {
@@ -199,6 +227,7 @@ impl Client {
             } => self.on_vouched(now, &user, (keys, history), by),
             Input::Decided { trust, pins } => self.on_decided(trust, pins),
             Input::File(done) => self.in_files(now, |files, around| files.on_done(done, around)),
+            Input::Post(done) => self.on_post(now, done),
         }
         self.pump(now);
         self.leave_when_all_is_said(now);
@@ -211,6 +240,7 @@ impl Client {
         if self.session.is_online() {
             self.in_files(now, Files::say_words);
         }
+        self.pump_post(now, self.leave_by.is_some());
     }
 
     fn in_channel<T>(&mut self, now: Now, act: impl FnOnce(&mut Channel, &mut Around<'_>) -> T) -> T {
@@ -243,7 +273,7 @@ impl Client {
         self.account.on_timeout(now, &mut self.out);
         for (user, why) in self.asks.take_expired(now) {
             match why {
-                Why::Key => self.on_no_key(&user, &TellFault::NoAnswer),
+                Why::Key => self.on_no_key(now, &user, &TellFault::NoAnswer),
                 Why::Fence(ticket) => self.direct.fail(ticket, TellFault::NoAnswer, &mut self.out),
                 Why::Copies(number) => self.channel.on_no_fence(number),
                 Why::File(number) => self.files.sending.on_no_fence(number),
@@ -259,7 +289,8 @@ impl Client {
     /// can be told.
     fn leave_when_all_is_said(&mut self, now: Now) {
         let Some(leave_by) = self.leave_by else { return };
-        if now.mono >= leave_by || !self.session.is_online() || !self.files.has_words() {
+        let is_busy = self.files.has_words() || self.words.is_busy() || self.mailbox.is_busy() || self.posts.is_busy();
+        if now.mono >= leave_by || !self.session.is_online() || !is_busy {
             self.leave_by = None;
             self.session.close(now, &mut self.out);
         }
@@ -295,6 +326,9 @@ impl Client {
             self.files.deadline(),
             self.passwords.deadline(),
             self.account.deadline(),
+            self.posts.deadline(),
+            self.mailbox.deadline(),
+            self.words.deadline(),
             self.leave_by,
         ];
         waits.into_iter().flatten().min()
@@ -306,6 +340,9 @@ impl Client {
         self.passwords.on_disconnected(&mut self.out);
         self.account.on_disconnected(&mut self.out);
         self.direct.on_disconnected(&mut self.out);
+        self.posts.on_disconnected(&mut self.out);
+        self.mailbox.on_disconnected();
+        self.words.on_disconnected();
         self.channel.on_disconnected();
         self.in_files(now, Files::on_disconnected);
         self.inbox.on_disconnected(&mut self.out);
@@ -315,6 +352,9 @@ impl Client {
 
     fn on_command(&mut self, now: Now, command: Command) {
         match command {
+            Command::Tell { ticket, to, text } if self.posts.takes(self.session.is_online()) => {
+                self.posts.tell(ticket, (to, text), &self.pins, &mut self.out);
+            }
             Command::Tell { ticket, to, text } => {
                 let online = self.session.is_online();
                 self.direct.tell(
@@ -331,6 +371,10 @@ impl Client {
                 self.channel.tell_all(now, ticket, text, online, &mut self.out);
             }
             Command::List { ticket } => self.people.list(ticket, &self.pins, &mut self.out),
+            Command::Resolve { ticket, text } if !self.session.is_online() && self.posts.takes(false) => {
+                // What is written now waits here, so whoever is known can be meant.
+                self.people.resolve_known(ticket, &text, &self.pins, &mut self.out);
+            }
             Command::Resolve { ticket, text } => self.people.resolve_later(ticket, text, &self.pins, &mut self.out),
             Command::SendFile {
                 ticket,
@@ -407,6 +451,7 @@ impl Client {
             Payload::KeyNews(news) => self.on_key_news(now, &news),
             Payload::PubkeyResponse(answer) => self.on_pubkey(now, answer),
             Payload::UserDeliver(message) => {
+                self.mailbox.begin(message.seq);
                 let head = inbox::Head {
                     now,
                     to: frame.envelope.to,
@@ -416,21 +461,14 @@ impl Client {
                 self.inbox
                     .on_deliver(head, message, known, &mut self.asks, &mut self.out);
             }
-            Payload::MsgPublicChannel(message) => {
-                let head = inbox::Head {
-                    now,
-                    to: frame.envelope.to,
-                    ts: frame.envelope.ts,
-                };
-                let (author, known) = (UserId::from(frame.envelope.from), (&self.pins, &self.people));
-                self.inbox
-                    .on_channel(head, author, message, known, &mut self.asks, &mut self.out);
-            }
+            Payload::MsgPublicChannel(message) => self.on_channel_copy(now, frame.envelope, message),
+            Payload::Error(error) if self.on_message_refused(now, &error) => {}
             Payload::Error(error) => self.on_error(&error),
             Payload::RegisterChallenge(challenge) => self.passwords.on_challenge(challenge, &mut self.out),
             Payload::Ack(ack) => {
                 self.passwords.on_ack(&ack, &mut self.out);
                 self.account.on_ack(&ack, &mut self.out);
+                self.on_message_ack(ack);
             }
             Payload::CtrlClose(_)
             | Payload::RegisterStart(_)
@@ -463,6 +501,17 @@ impl Client {
         }
     }
 
+    fn on_channel_copy(&mut self, now: Now, envelope: Envelope, message: ChannelMessage) {
+        let head = inbox::Head {
+            now,
+            to: envelope.to,
+            ts: envelope.ts,
+        };
+        let (author, known) = (UserId::from(envelope.from), (&self.pins, &self.people));
+        self.inbox
+            .on_channel(head, author, message, known, &mut self.asks, &mut self.out);
+    }
+
     /// Nothing in such a frame is acted on, but a refused hello may say so without proof.
     fn on_unverified(&mut self, now: Now, frame: &Frame) {
         if self.session.is_waiting() {
@@ -485,6 +534,7 @@ impl Client {
                 if ack.caps.as_ref().is_some_and(|caps| caps.has(CONTACTS)) {
                     self.ask_for_acquaintances(now);
                 }
+                self.on_online_post(ack.caps.as_ref().is_some_and(|caps| caps.has(ACK)));
                 if tells_everyone {
                     self.people.await_everyone(now);
                 } else {
@@ -517,10 +567,12 @@ impl Client {
             history: advert.history.clone(),
         });
         let user = advert.user_id.clone();
+        let (acks, home) = (advert.caps.as_ref().map(|caps| caps.has(ACK)), advert.server_id.clone());
         self.people.on_advertise(advert, &mut self.out);
         if let Some(keys) = keys {
             self.observe(now, &user, keys, None);
         }
+        self.note_program(&user, acks, Some(home));
     }
 
     fn on_remove(&mut self, now: Now, remove: &UserRemove) {
@@ -565,6 +617,7 @@ impl Client {
         let shown = shown_with_key(&answer);
         let user = answer.user_id;
         let is_first = self.pins.get(&user).is_none();
+        let (acks, home) = (answer.caps.as_ref().map(|caps| caps.has(ACK)), answer.server_id.clone());
         let (is_revoked, enc_pubkey, history) = (answer.revoked, answer.enc_pubkey, answer.history);
         let fault = match answer.pubkey {
             // Without a history it is the server's word alone.
@@ -579,6 +632,7 @@ impl Client {
             }
             None => Some(TellFault::UnknownUser(user.clone())),
         };
+        self.note_program(&user, acks, home);
         match (why, fault) {
             // The user may have left since; the message was taken all the same.
             (Some(Why::Fence(ticket)), None | Some(TellFault::UnknownUser(_))) => {
@@ -587,13 +641,13 @@ impl Client {
             (Some(Why::File(number)), _) => self.in_files(now, |files, around| files.sending.on_fence(number, around)),
             (Some(Why::Copies(number)), _) => self.channel.on_fence(number, &mut self.recent),
             (Some(Why::Fence(ticket)), Some(fault)) => self.direct.fail(ticket, fault, &mut self.out),
-            (Some(Why::Key), Some(fault)) => self.on_no_key(&user, &fault),
+            (Some(Why::Key), Some(fault)) => self.on_no_key(now, &user, &fault),
             (Some(Why::Key), None) => {
                 if is_first {
                     self.out.push(Output::AskElsewhere(user.clone()));
                 }
                 match self.pins.refusal(&user) {
-                    Some(fault) => self.on_no_key(&user, &fault),
+                    Some(fault) => self.on_no_key(now, &user, &fault),
                     None => self.on_key(now, &user),
                 }
             }
@@ -603,18 +657,22 @@ impl Client {
 
     fn on_key(&mut self, now: Now, user: &UserId) {
         self.direct.on_key(now, user, &self.pins, &mut self.out);
+        self.posts.on_key(user);
         self.in_channel(now, |channel, around| channel.on_key(user, around));
         self.in_files(now, |files, around| files.sending.on_key(user, around));
         self.files.receiving.on_key(user, &self.pins, &mut self.out);
         self.inbox.on_key(user, &self.pins, &self.people, &mut self.out);
     }
 
-    fn on_no_key(&mut self, user: &UserId, fault: &TellFault) {
+    fn on_no_key(&mut self, now: Now, user: &UserId, fault: &TellFault) {
         self.direct.on_no_key(user, fault, &mut self.out);
         self.channel.on_no_key(user, fault);
         self.files.sending.on_no_key(user, fault);
         self.files.receiving.on_no_key(user, &fault.to_string(), &mut self.out);
-        self.inbox.on_no_key(user, fault, &mut self.out);
+        self.posts.on_no_key(now, user, fault, &self.pins, &mut self.out);
+        if self.inbox.on_no_key(user, fault, &mut self.out) {
+            self.asks.ask_key(now, user, &mut self.out);
+        }
     }
 
     /// An `ERROR` is never answered (SOCP §9.5). One that names no message casts doubt on all that are under way.
@@ -651,7 +709,11 @@ impl Client {
         if is_told {
             return;
         }
-        let about = self.recent.take(msg_ref).map(|user| SentRef {
+        let recent = self.recent.take(msg_ref);
+        if recent.is_none() && self.posts.is_on() {
+            return self.refuse_message(None, msg_ref, (error, None));
+        }
+        let about = recent.map(|user| SentRef {
             msg_ref: msg_ref.to_owned(),
             to: self.people.describe(&user, &self.pins),
         });

@@ -168,6 +168,8 @@ impl Client {
     /// Whatever is under way with this user ends.
     fn stop_sending(&mut self, now: Now, user: &UserId, fault: &TellFault) {
         self.direct.on_stop(user, fault, &mut self.out);
+        self.posts.on_stop(user, fault, &mut self.out);
+        self.words.on_stop(user);
         self.channel.on_stop(user, fault);
         self.in_files(now, |files, around| files.on_stop(user, fault, around));
         self.inbox.on_stop(user, &mut self.out);

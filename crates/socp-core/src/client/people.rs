@@ -238,6 +238,12 @@ impl People {
         self.answer(pins, out);
     }
 
+    /// Finds a user among those that are known, without the server.
+    pub(super) fn resolve_known(&self, ticket: Ticket, text: &str, pins: &Pins, out: &mut Outbox) {
+        let result = resolve(text, &self.everyone(pins));
+        out.event(Event::Resolved { ticket, result });
+    }
+
     /// False where there is no room.
     fn upsert(&mut self, person: Person) -> bool {
         if self.online.len() >= USERS_COUNT_MAX && !self.online.contains_key(&person.user_id) {

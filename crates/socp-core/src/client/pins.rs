@@ -7,7 +7,7 @@ use super::USERS_COUNT_MAX;
 use super::alarm::Alarms;
 use super::fault::TellFault;
 use super::io::{Person, UserPin};
-use socp_proto::{CardFingerprint, KeyHistory, KeyText, PublicPair, UserId};
+use socp_proto::{CardFingerprint, KeyHistory, KeyText, PublicPair, ServerId, UserId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Keys as the network shows them.
@@ -135,6 +135,24 @@ impl Pins {
         self.pins.values()
     }
 
+    /// What the network says of a pinned user's program and home; what is new of it.
+    pub(super) fn note_program(
+        &mut self,
+        user: &UserId,
+        acks: Option<bool>,
+        home: Option<ServerId>,
+    ) -> Option<(bool, Option<ServerId>)> {
+        let pin = self.pins.get_mut(user)?;
+        let acks = acks.unwrap_or(pin.acks);
+        let home = home.or_else(|| pin.server_id.clone());
+        if (pin.acks, &pin.server_id) == (acks, &home) {
+            return None;
+        }
+        pin.acks = acks;
+        pin.server_id.clone_from(&home);
+        Some((acks, home))
+    }
+
     /// Whether the server can show how keys came about.
     pub(super) fn set_follows(&mut self, follows: bool) {
         self.follows = follows;
@@ -209,6 +227,7 @@ impl Pins {
             server_name: person.and_then(|person| person.server_name.clone()),
             version: history.map_or(1, KeyHistory::version),
             revoked: history.is_some_and(KeyHistory::is_revoked),
+            acks: false,
         };
         self.pins.insert(user.clone(), pin.clone());
         Seen::New(pin)

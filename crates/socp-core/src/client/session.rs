@@ -13,10 +13,10 @@ use super::io::{Event, Output, ServerPin};
 use super::outbox::Outbox;
 use crate::clock::{Mono, Now};
 use socp_proto::limits::{HELLO_TRIES_MAX, HELLO_WAIT_MAX_MS};
-use socp_proto::payload::{Ack, CtrlClose, ErrorNotice, PRESENCE, PresenceRequest, UserHello};
+use socp_proto::payload::{Ack, CtrlClose, ErrorNotice, MailboxRequest, PRESENCE, PresenceRequest, UserHello};
 use socp_proto::{
-    Bytes32, Capabilities, Challenge, DELEGATE, ErrorCode, Fingerprint, FrameKind, HISTORY, Id, KeyHistory, KeyText,
-    Meta, PROOF, Payload, Proof, PublicPair, ServerId, UserId, hello_digest,
+    ACK, Bytes32, Capabilities, Challenge, DELEGATE, ErrorCode, Fingerprint, FrameKind, HISTORY, Id, KeyHistory,
+    KeyText, Meta, PROOF, Payload, Proof, PublicPair, ServerId, UserId, hello_digest,
 };
 
 /// How far we are with the server.
@@ -50,6 +50,8 @@ pub(super) struct Session {
     presence: Option<PresenceRequest>,
     /// Whether the server takes key histories (PROTOCOL II.13).
     takes_histories: bool,
+    /// How far the mailbox was read, if this program reads it (PROTOCOL II.6).
+    mailbox: Option<MailboxRequest>,
     state: State,
 }
 
@@ -64,6 +66,7 @@ impl Session {
             keys,
             history,
             takes_histories: false,
+            mailbox: None,
             meta,
             program,
             server,
@@ -75,6 +78,11 @@ impl Session {
 
     pub(super) fn is_online(&self) -> bool {
         self.state == State::Online
+    }
+
+    /// The server as pinned.
+    pub(super) fn server_id(&self) -> Option<&ServerId> {
+        self.server.as_ref().map(|server| &server.id)
     }
 
     /// Whether the server is there and takes key histories.
@@ -100,14 +108,15 @@ impl Session {
         }
     }
 
-    /// `presence`: what is known of who is there (PROTOCOL II.8).
+    /// `presence`: what is known of who is there (PROTOCOL II.8); `mailbox`: what was read (II.6).
     pub(super) fn on_connected(
         &mut self,
         now: Now,
         tls: Option<Bytes32>,
-        presence: Option<PresenceRequest>,
+        (presence, mailbox): (Option<PresenceRequest>, Option<MailboxRequest>),
         out: &mut Outbox,
     ) {
+        self.mailbox = mailbox;
         self.tls = tls;
         self.presence = presence;
         let named = self.server.as_ref().map(|server| server.id.clone());
@@ -325,7 +334,7 @@ impl Session {
             ts: Some(now.unix),
             history: self.history.clone(),
             presence: self.presence,
-            mailbox: None,
+            mailbox: self.mailbox,
         });
         out.send(now, &hello);
         self.state = State::Waiting {
@@ -424,5 +433,5 @@ fn check_ack(ack: &Ack, by: Option<Fingerprint>, known: Known<'_>, was_due: bool
 /// What our programs can do beyond SOCP v1.3.
 fn own_caps() -> Capabilities {
     // A short list of well-formed names is one.
-    Capabilities::of(&[DELEGATE, HISTORY, PRESENCE, PROOF]).unwrap_or_default()
+    Capabilities::of(&[ACK, DELEGATE, HISTORY, PRESENCE, PROOF]).unwrap_or_default()
 }

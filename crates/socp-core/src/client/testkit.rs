@@ -4,6 +4,7 @@ use super::*;
 use crate::verified::Verified;
 use socp_proto::payload::{Ack, ListResponse, OnlineUser, UserDeliver};
 use socp_proto::{Address, Base64Url, Draft, FrameKind, Id, KeyText, Meta, PublicPair, ServerId};
+use std::collections::BTreeMap;
 
 pub(super) const ME: &str = "me-id";
 pub(super) const ALICE: &str = "alice-id";
@@ -34,6 +35,8 @@ pub(super) fn server_pin() -> ServerPin {
 pub(super) struct Kit {
     pub(super) client: Client,
     pub(super) now: Now,
+    /// What the history of the test has; none: the test answers for it.
+    history: Option<BTreeMap<String, PostId>>,
 }
 
 impl Kit {
@@ -69,6 +72,9 @@ impl Kit {
             pins: Vec::new(),
             trust: TrustRecord::default(),
             files_max,
+            mailbox: None,
+            voice: socp_proto::Voice::from_bytes([3; 8]),
+            is_acknowledged: false,
         }
     }
 
@@ -79,6 +85,7 @@ impl Kit {
                 mono: 1_000,
                 unix: 1_700_000_000_000,
             },
+            history: Some(BTreeMap::new()),
         }
     }
 
@@ -111,7 +118,32 @@ impl Kit {
 
     pub(super) fn input(&mut self, input: Input) -> Vec<Output> {
         self.client.handle(self.now, input);
-        std::iter::from_fn(|| self.client.poll_output()).collect()
+        self.drain()
+    }
+
+    /// What the client asks for; what it asks of the history is done at once.
+    fn drain(&mut self) -> Vec<Output> {
+        let mut all = Vec::new();
+        while let Some(output) = self.client.poll_output() {
+            let Some(history) = &mut self.history else {
+                all.push(output);
+                continue;
+            };
+            let Output::Post(PostWork::Store { deposits, .. }) = output else {
+                all.push(output);
+                continue;
+            };
+            let outcomes = deposits.iter().map(|deposit| outcome(history, deposit)).collect();
+            let stored = Input::Post(PostDone::Stored(Ok(outcomes)));
+            self.client.handle(self.now, stored);
+        }
+        all
+    }
+
+    /// From now on the test answers for the history.
+    pub(super) fn without_history(mut self) -> Self {
+        self.history = None;
+        self
     }
 
     pub(super) fn frame(&mut self, from: &str, payload: Payload, signer: u8) -> Vec<Output> {
@@ -128,7 +160,7 @@ impl Kit {
     pub(super) fn wait(&mut self, ms: u64) -> Vec<Output> {
         self.now.mono += ms;
         self.client.handle_timeout(self.now);
-        std::iter::from_fn(|| self.client.poll_output()).collect()
+        self.drain()
     }
 
     pub(super) fn tell(&mut self, ticket: Ticket, to: &str, text: &str) -> Vec<Output> {
@@ -167,6 +199,26 @@ impl Kit {
             ticket,
             result: Ok(sealed),
         })
+    }
+}
+
+/// What a history says that keeps everything.
+fn outcome(history: &mut BTreeMap<String, PostId>, deposit: &Deposit) -> Outcome {
+    let Deposit::Text(text) = deposit else {
+        return Outcome::Done;
+    };
+    let next = PostId::try_from(history.len()).unwrap() + 1;
+    match history.insert(text.msg_ref.clone(), next) {
+        None => Outcome::New {
+            id: next,
+            is_late: false,
+            gap: None,
+            wants_receipt: false,
+        },
+        Some(id) => {
+            history.insert(text.msg_ref.clone(), id);
+            Outcome::Known { id, is_unshown: false }
+        }
     }
 }
 

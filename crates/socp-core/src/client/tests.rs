@@ -1,5 +1,6 @@
 //! The rules of the client as a whole, hostile servers included.
 
+mod acknowledged;
 mod batches;
 mod challenge;
 mod channel;
@@ -184,7 +185,14 @@ fn a_message_is_sent_when_its_fence_is_answered() {
     assert_eq!(sent(&kit.sealed(1)), [FrameKind::MsgDirect, FrameKind::PubkeyRequest]);
     let msg_ref = socp_proto::payload::msg_ref(&Base64Url::encode(&1_u64.to_be_bytes()));
     let answered = events(kit.server_says(pubkey(ALICE, Some(2))));
-    assert_eq!(answered, [Event::Sent { ticket: 1, msg_ref }]);
+    let (state, server) = (PostState::Sent, None);
+    let sent = Event::Sent {
+        ticket: 1,
+        msg_ref,
+        state,
+        server,
+    };
+    assert_eq!(answered, [sent]);
 }
 
 #[test]

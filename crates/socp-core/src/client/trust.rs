@@ -59,6 +59,8 @@ pub(super) fn mark(event: &mut Event, ourselves: &UserId, pins: &Pins, names: &L
             sent.iter_mut().chain(gone).chain(failed).for_each(mark);
         }
         Event::File(news) => mark(&mut news.from),
+        Event::Post(news) => mark(&mut news.to),
+        Event::Gap { from, .. } => mark(from),
         Event::FileProgress { progress, .. } => mark(&mut progress.to),
         Event::FileSent {
             result:

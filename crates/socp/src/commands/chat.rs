@@ -4,6 +4,7 @@ mod account;
 mod ask;
 mod edit;
 mod input;
+mod said;
 mod screen;
 
 use crate::cli::Common;
@@ -44,7 +45,7 @@ pub(crate) struct ChatArgs {
 /// News of files on their way out that may wait to be shown.
 const NEWS_COUNT_MAX: usize = 16;
 
-const HELP: &str = "/list  /tell <user> <text> (or /msg)  /all <text>  /file <user|all> <path>  /register  /login <name>  /help  /quit; a line without a slash goes to whom you told last";
+const HELP: &str = "/list  /tell <user> <text> (or /msg)  /all <text>  /file <user|all> <path>  /history [user]  /search <words>  /receipts on|off [user]  /register  /login <name>  /help  /quit; a line without a slash goes to whom you told last. What you said is queued here, on your server, on theirs, delivered to their device, read by them, or failed: a line says so when it changes";
 
 pub(crate) async fn run(args: ChatArgs, common: &Common) -> Result<()> {
     // Lines are all there is for now, with or without `--plain`.
@@ -149,7 +150,7 @@ impl Chat {
         while !is_ending || !self.sending.is_empty() {
             tokio::select! {
                 event = events.next() => match event {
-                    Some(event) => self.on_event(&event)?,
+                    Some(event) => self.on_event(&event).await?,
                     None => bail!("{}", self.screen.last_words()),
                 },
                 line = lines.next(), if !is_ending => match line {
@@ -165,8 +166,14 @@ impl Chat {
         Ok(())
     }
 
-    fn on_event(&mut self, event: &Event) -> Result<()> {
+    async fn on_event(&mut self, event: &Event) -> Result<()> {
+        if let Event::Post(news) = event {
+            return self.on_state(news);
+        }
         self.screen.event(event)?;
+        if let Event::Message(message) = event {
+            self.client.shown(&message.id, self.screen.is_read()).await?;
+        }
         if let (Event::Message(message), None) = (event, &self.partner) {
             self.turn_to(message.from.clone())?;
         }
@@ -205,6 +212,9 @@ impl Chat {
             Line::Tell { user, text } => self.tell(user, text).await?,
             Line::All(text) => self.tell_all(text).await?,
             Line::File { user, path } => self.send_file(user, path),
+            Line::History(user) => self.history(user)?,
+            Line::Search(words) => self.search(words)?,
+            Line::Receipts { wanted, user } => self.receipts(wanted, user).await?,
             Line::Register => self.screen.remark("NO_TERMINAL", account::ONLY_WHERE_NOBODY_SEES_IT)?,
             Line::RegisterWith => self.screen.remark("USAGE", account::ALONE)?,
             Line::Login(name) => {

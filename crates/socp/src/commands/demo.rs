@@ -100,6 +100,9 @@ async fn start_bot(profile: Profile, server: &Ready) -> Result<JoinHandle<()>> {
 async fn echo(client: Client, mut events: EventStream) {
     while let Some(event) = events.next().await {
         if let Event::Message(message) = event {
+            if let Err(error) = client.shown(&message.id, false).await {
+                tracing::warn!(%error, "the bot may answer this twice");
+            }
             match client.begin_tell(message.from.user_id, message.text).await {
                 Ok(sent) => {
                     tokio::spawn(async move {

@@ -7,6 +7,7 @@ pub(crate) mod bench;
 pub(crate) mod chat;
 pub(crate) mod demo;
 pub(crate) mod file;
+pub(crate) mod history;
 pub(crate) mod key;
 pub(crate) mod list;
 pub(crate) mod login;
@@ -42,6 +43,7 @@ async fn perform(cli: Cli) -> Result<()> {
         Command::Tell(args) => tell::run(args, common).await,
         Command::All(args) => all::run(args, common).await,
         Command::File(args) => file::run(args, common).await,
+        Command::History(args) => history::run(args, common).await,
         Command::Watch(args) => watch::run(args, common).await,
         Command::Chat(args) => chat::run(args, common).await,
         Command::Key(args) => key::run(args, common).await,
@@ -78,6 +80,7 @@ fn log_format(cli: &Cli) -> LogFormat {
         | Command::Tell(_)
         | Command::All(_)
         | Command::File(_)
+        | Command::History(_)
         | Command::Watch(_)
         | Command::Chat(_)
         | Command::Key(_)
@@ -106,6 +109,7 @@ fn log_filter(common: &Common, command: &Command) -> Result<String> {
         | Command::Tell(_)
         | Command::All(_)
         | Command::File(_)
+        | Command::History(_)
         | Command::Watch(_)
         | Command::Chat(_)
         | Command::Key(_) => {

@@ -6,7 +6,7 @@ use crate::transfer::Receiving;
 use crate::{out, show};
 use clap::Args;
 use color_eyre::eyre::{Result, bail, eyre};
-use socp_client::{Event, EventStream, FileStage};
+use socp_client::{Client, Event, EventStream, FileStage};
 use std::time::Duration;
 
 /// Print what arrives, one line each
@@ -53,7 +53,7 @@ pub(crate) async fn run(args: WatchArgs, common: &Common) -> Result<()> {
         stopped = &mut stopped => return stopped,
     };
     let (watched, is_read) = tokio::select! {
-        watched = watch(&mut events, args.count, common.json) => (watched, false),
+        watched = watch((&client, &mut events), args.count, common.json) => (watched, false),
         stopped = &mut stopped => (stopped, true),
     };
     // Whatever ended it: what arrived in part is removed, and its author is told.
@@ -77,7 +77,7 @@ async fn tell_last(events: &mut EventStream, json: bool) -> Result<()> {
     Ok(())
 }
 
-async fn watch(events: &mut EventStream, count: Option<u64>, json: bool) -> Result<()> {
+async fn watch((client, events): (&Client, &mut EventStream), count: Option<u64>, json: bool) -> Result<()> {
     let mut left = count.unwrap_or(u64::MAX);
     let mut last_words = None;
     while left > 0 {
@@ -100,6 +100,8 @@ async fn watch(events: &mut EventStream, count: Option<u64>, json: bool) -> Resu
             | Event::Offline { .. }
             | Event::Notice { .. }
             | Event::Presence(_)
+            | Event::Post(_)
+            | Event::Gap { .. }
             | Event::KeyChanged { .. }
             | Event::AccountChanged { .. }
             | Event::Sent { .. }
@@ -114,6 +116,10 @@ async fn watch(events: &mut EventStream, count: Option<u64>, json: bool) -> Resu
             | Event::PasswordSet { .. } => {}
         }
         print(&event, json)?;
+        if let Event::Message(message) = &event {
+            // Printed is not read: nobody may look.
+            client.shown(&message.id, false).await?;
+        }
     }
     Ok(())
 }

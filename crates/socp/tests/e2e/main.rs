@@ -12,6 +12,7 @@
 )]
 
 mod accounts;
+mod acknowledged;
 mod acme;
 #[cfg(feature = "acme")]
 mod acme_authority;

@@ -52,6 +52,7 @@ fn with(record: TrustRecord, pins: &[(&str, u8)]) -> Kit {
         server_name: None,
         version: 1,
         revoked: false,
+        acks: false,
     };
     Kit::knowing(record, pins.iter().map(pin).collect())
 }
@@ -342,6 +343,7 @@ fn a_decision_in_another_program_counts_at_once() {
         server_name: None,
         version: 1,
         revoked: false,
+        acks: false,
     };
     kit.input(Input::Decided {
         trust: TrustRecord::default(),

@@ -26,6 +26,12 @@ pub(super) enum Line<'a> {
         user: &'a str,
         path: &'a str,
     },
+    History(Option<&'a str>),
+    Search(&'a str),
+    Receipts {
+        wanted: bool,
+        user: Option<&'a str>,
+    },
     Register,
     /// With something behind it, a password perhaps.
     RegisterWith,
@@ -66,12 +72,26 @@ pub(super) fn parse(line: &str) -> Line<'_> {
             },
             None => Line::Incomplete("/file <user|all> <path>"),
         },
+        "history" => Line::History(Some(rest.trim_start()).filter(|user| !user.is_empty())),
+        "search" if rest.trim_start().is_empty() => Line::Incomplete("/search <words>"),
+        "search" => Line::Search(rest.trim_start()),
+        "receipts" => receipts(rest.trim_start()),
         "register" if rest.trim_start().is_empty() => Line::Register,
         "register" => Line::RegisterWith,
         "login" if rest.trim_start().is_empty() => Line::Incomplete("/login <name>"),
         "login" => Line::Login(rest.trim_start()),
         "dbget" | "pubget" | "gshare" | "gmsg" | "group" => Line::NotYet(name),
         _ => Line::Unknown(name),
+    }
+}
+
+fn receipts(rest: &str) -> Line<'_> {
+    let (choice, user) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+    let user = Some(user.trim_start()).filter(|user| !user.is_empty());
+    match choice {
+        "on" => Line::Receipts { wanted: true, user },
+        "off" => Line::Receipts { wanted: false, user },
+        _ => Line::Incomplete("/receipts on|off [user]"),
     }
 }
 
@@ -168,6 +188,25 @@ mod tests {
                 },
             ),
             ("/file bob", Line::Incomplete("/file <user|all> <path>")),
+            ("/history", Line::History(None)),
+            ("/history  bob", Line::History(Some("bob"))),
+            ("/search  two words", Line::Search("two words")),
+            ("/search", Line::Incomplete("/search <words>")),
+            (
+                "/receipts off  bob",
+                Line::Receipts {
+                    wanted: false,
+                    user: Some("bob"),
+                },
+            ),
+            (
+                "/receipts on",
+                Line::Receipts {
+                    wanted: true,
+                    user: None,
+                },
+            ),
+            ("/receipts", Line::Incomplete("/receipts on|off [user]")),
             ("/register", Line::Register),
             (" /register ", Line::Register),
             ("/register my password", Line::RegisterWith),

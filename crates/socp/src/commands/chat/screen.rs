@@ -6,7 +6,7 @@ use crate::safe_text::safe;
 use crate::{out, show};
 use color_eyre::eyre::Result;
 use serde_json::json;
-use socp_client::{ChannelReport, Event, FileProgress, FileReport, Person, Receipt, Source};
+use socp_client::{ChannelReport, Event, FileProgress, FileReport, Person, PostNews, PostState, Receipt, Source};
 use std::io::{self, IsTerminal as _};
 
 /// Back to the first column, and clear the line (ECMA-48).
@@ -39,7 +39,7 @@ impl Screen {
         Self { kind, last_words: None }
     }
 
-    fn is_json(&self) -> bool {
+    pub(super) fn is_json(&self) -> bool {
         matches!(self.kind, Kind::Json)
     }
 
@@ -80,14 +80,50 @@ impl Screen {
 
     pub(super) fn sent(&self, to: &Person, text: &str, receipt: &Receipt) -> Result<()> {
         if self.is_json() {
-            return Ok(out::json(&show::receipt_json(&receipt.msg_ref, to))?);
+            return Ok(out::json(&show::receipt_json(receipt, to))?);
         }
+        let is_queued = receipt.state == PostState::Queued;
+        let state = if is_queued {
+            " (queued here; it goes out when the connection is back)"
+        } else {
+            ""
+        };
         self.line(&format!(
-            "[{}] → {}: {}",
+            "[{}] → {}: {}{state}",
             show::clock_now(),
             show::address(to),
             safe(text)
         ))
+    }
+
+    /// An own message is further than before.
+    pub(super) fn state(&self, news: &PostNews, text: Option<&str>) -> Result<()> {
+        let event = Event::Post(news.clone());
+        if self.is_json() {
+            return show::as_json(&event).map_or(Ok(()), |object| Ok(out::json(&object)?));
+        }
+        if let Some(line) = show::human(&event) {
+            return self.line(&line);
+        }
+        let text = text.map(|text| format!(": {}", safe(text))).unwrap_or_default();
+        let (state, to) = (news.state.words(), show::address(&news.to));
+        self.line(&format!("[{}] * {state} → {to}{text}", show::clock_now()))
+    }
+
+    /// Lines of what was said before.
+    pub(super) fn lines(&self, lines: &[String]) -> Result<()> {
+        lines.iter().try_for_each(|line| {
+            if self.is_json() {
+                self.hint(line)
+            } else {
+                self.line(line)
+            }
+        })
+    }
+
+    /// Whether a person reads what is shown.
+    pub(super) fn is_read(&self) -> bool {
+        matches!(self.kind, Kind::Simple | Kind::Edited(_))
     }
 
     pub(super) fn sent_to_all(&self, text: &str, report: &ChannelReport) -> Result<()> {

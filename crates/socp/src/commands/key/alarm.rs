@@ -189,6 +189,7 @@ fn with_seen(alarm: &Alarm) -> Option<UserPin> {
         server_name: None,
         version: 1,
         revoked: false,
+        acks: false,
     })
 }
 

@@ -1,0 +1,260 @@
+//! How the parts go together that are about acknowledged messages (PROTOCOL II.6).
+
+use super::alarm::CARDS_PER_MESSAGE_COUNT_MAX;
+use super::fault::TellFault;
+use super::inbox::Finished;
+use super::io::{Event, Message, Person};
+use super::mailbox::Item;
+use super::post_io::{Arrived, Change, Deposit, Outcome, Owed, PostDone, PostId, PostNews, PostState};
+use super::{Client, Output, trust};
+use crate::clock::Now;
+use socp_proto::payload::{Ack, ErrorNotice, Status};
+use socp_proto::{Card, ErrorCode, ReceiptState, ServerId, UserId};
+
+impl Client {
+    /// Whether the server that has let us in acknowledges what it has (PROTOCOL II.6).
+    #[must_use]
+    pub fn acknowledges(&self) -> bool {
+        self.posts.is_on()
+    }
+
+    /// The user as last shown.
+    #[must_use]
+    pub fn describe(&self, user: &UserId) -> Person {
+        self.people.describe(user, &self.pins)
+    }
+
+    /// A message that was written down before and is to be shown now, unless it was.
+    pub fn show_kept(&mut self, id: PostId, message: Message) -> Option<Event> {
+        let mut event = Event::Message(message);
+        trust::mark(&mut event, self.out.user(), &self.pins, &self.likenesses);
+        self.mailbox.show(id).then_some(event)
+    }
+
+    /// Goes on with what is under way; with `at_once`, without waiting for more.
+    pub(super) fn pump_post(&mut self, now: Now, at_once: bool) {
+        for finished in self.inbox.take_finished() {
+            self.on_finished(now, finished);
+        }
+        let is_opening = self.inbox.is_opening();
+        self.mailbox.pump(now, is_opening, &mut self.out);
+        if self.posts.is_on() {
+            self.words.pump(now, at_once, &self.pins, &mut self.out);
+        }
+        let known = (&self.pins, &self.people);
+        self.posts.pump(now, known, &mut self.asks, &mut self.out);
+    }
+
+    /// Something direct was opened, or cannot be.
+    fn on_finished(&mut self, now: Now, (seq, finished): (Option<u64>, Finished)) {
+        let item = match finished {
+            Finished::Text { message, number } => Item {
+                deposit: Deposit::Text(Arrived {
+                    msg_ref: message.id.clone(),
+                    from: message.from.user_id.clone(),
+                    text: message.text.clone(),
+                    ts: message.ts,
+                    number,
+                }),
+                message: Some(message),
+                ..Item::of(seq, Deposit::Nothing)
+            },
+            Finished::Receipt { from, state, refs } => Item::of(seq, Deposit::Receipt { from, state, refs }),
+            Finished::Again { from, gap } => {
+                self.words.on_again(now, &from, gap, &mut self.out);
+                Item::of(seq, Deposit::Nothing)
+            }
+            Finished::Refused { about, text } => {
+                let about = Some(about);
+                Item::of(seq, Deposit::Notice { about, text })
+            }
+        };
+        let is_nothing = item.seq.is_none() && matches!(item.deposit, Deposit::Nothing | Deposit::Notice { .. });
+        if !is_nothing {
+            self.mailbox.put(item);
+        }
+    }
+
+    pub(super) fn on_post(&mut self, now: Now, done: PostDone) {
+        match done {
+            PostDone::Queued { ticket, result } => self.posts.on_queued(ticket, result, &mut self.out),
+            PostDone::Unanswered(waiting) => self.posts.on_unanswered(now, waiting, &mut self.out),
+            PostDone::Made { id, result } => self.posts.on_made(id, result, &mut self.out),
+            PostDone::Gone { id, msg_ref, state } => self.posts.on_gone(id, (msg_ref, state), &mut self.out),
+            PostDone::Changed(changes) => self.on_changes(changes, None),
+            PostDone::Stored(Ok(outcomes)) => self.on_stored(now, outcomes),
+            PostDone::Stored(Err(why)) => {
+                if let Some(batch) = self.mailbox.take_stored() {
+                    self.mailbox.on_not_stored(now, batch, &why, &mut self.out);
+                }
+            }
+            PostDone::Owed(owed) => {
+                for it in owed {
+                    self.words.owe(now, it);
+                }
+            }
+        }
+    }
+
+    fn on_stored(&mut self, now: Now, outcomes: Vec<Outcome>) {
+        let Some((items, up_to)) = self.mailbox.take_stored() else {
+            return;
+        };
+        for (item, outcome) in items.into_iter().zip(outcomes) {
+            self.tell_of(now, item, outcome);
+        }
+        let is_online = self.session.is_online() && self.posts.is_on();
+        self.mailbox.on_stored(now, up_to, is_online, &mut self.out);
+    }
+
+    fn tell_of(&mut self, now: Now, item: Item, outcome: Outcome) {
+        match (outcome, item.message) {
+            (
+                Outcome::New {
+                    id,
+                    is_late,
+                    gap,
+                    wants_receipt,
+                },
+                Some(mut message),
+            ) => {
+                let from = message.from.clone();
+                if let Some(gap) = gap {
+                    let count = gap.to_n.saturating_sub(gap.from_n).saturating_add(1);
+                    let from = from.clone();
+                    self.out.event(Event::Gap { from, count });
+                    if self.posts.is_on() {
+                        self.words
+                            .ask_again(now, &message.from.user_id, gap, &self.pins, &mut self.out);
+                    }
+                }
+                if wants_receipt {
+                    let owed = Owed {
+                        to: from.user_id,
+                        msg_ref: message.id.clone(),
+                        state: ReceiptState::Delivered,
+                    };
+                    self.words.owe(now, owed);
+                }
+                message.is_late = is_late;
+                let author = message.from.user_id.clone();
+                let cards = Card::find_in(&message.text, CARDS_PER_MESSAGE_COUNT_MAX);
+                let cards: Vec<Card> = cards.collect();
+                self.show(id, message);
+                for card in cards {
+                    self.on_card(now, &author, card);
+                }
+            }
+            (Outcome::Known { id, is_unshown: true }, Some(message)) => self.show(id, message),
+            (Outcome::Changed(changes), _) => self.on_changes(changes, item.server.as_ref()),
+            (Outcome::New { .. } | Outcome::Known { .. } | Outcome::Done, _) => {}
+        }
+        if let Deposit::Answer { refs, state, .. } = &item.deposit {
+            let state = (*state, item.server.as_ref());
+            self.posts.on_answered(refs, state, &mut self.out);
+        }
+    }
+
+    fn show(&mut self, id: PostId, message: Message) {
+        if self.mailbox.show(id) {
+            self.out.event(Event::Message(message));
+        }
+    }
+
+    fn on_changes(&mut self, changes: Vec<Change>, server: Option<&ServerId>) {
+        for change in changes {
+            if self.posts.on_change(&change, server, &mut self.out) {
+                continue;
+            }
+            let news = PostNews {
+                to: self.people.describe(&change.to, &self.pins),
+                msg_ref: change.msg_ref,
+                state: change.state,
+                why: change.why,
+            };
+            self.out.event(Event::Post(news));
+        }
+    }
+
+    /// What a server has of our messages.
+    pub(super) fn on_message_ack(&mut self, ack: Ack) {
+        let Some(status) = ack.status.filter(|_| self.posts.is_on()) else {
+            return;
+        };
+        let is_ours = ack.server_id.is_none() || ack.server_id.as_ref() == self.session.server_id();
+        let state = match status {
+            Status::Sent => PostState::Sent,
+            Status::Stored if is_ours => PostState::OnServer,
+            Status::Stored => PostState::OnTheirServer,
+        };
+        let mut refs: Vec<String> = std::iter::once(ack.msg_ref).chain(ack.also).collect();
+        refs.retain(|msg_ref| !self.words.on_answer(msg_ref, &mut self.out));
+        if refs.is_empty() {
+            return;
+        }
+        let deposit = Deposit::Answer { refs, state, why: None };
+        let server = ack.server_id.or_else(|| self.session.server_id().cloned());
+        self.mailbox.put(Item {
+            server,
+            ..Item::of(None, deposit)
+        });
+    }
+
+    /// A refusal of a message by a server that acknowledges; false if it is about something else.
+    pub(super) fn on_message_refused(&mut self, now: Now, error: &ErrorNotice) -> bool {
+        let Some(msg_ref) = error.msg_ref.as_deref().filter(|_| self.posts.is_on()) else {
+            return false;
+        };
+        let seq = error.seq;
+        self.mailbox.begin(seq);
+        if self.words.on_answer(msg_ref, &mut self.out) {
+            self.mailbox.put(Item::of(seq, Deposit::Nothing));
+            return true;
+        }
+        let to = self.posts.recipient(msg_ref).cloned();
+        if to.is_none() && seq.is_none() {
+            return false;
+        }
+        if to.is_some() && error.code == ErrorCode::NotStored {
+            self.posts.on_not_stored(now, msg_ref);
+            return true;
+        }
+        if to.is_some() && error.code == ErrorCode::Timeout {
+            self.posts.on_too_old(msg_ref, &mut self.out);
+            return true;
+        }
+        self.refuse_message(seq, msg_ref, (error, to.as_ref()));
+        true
+    }
+
+    /// Writes down that a message goes nowhere.
+    pub(super) fn refuse_message(
+        &mut self,
+        seq: Option<u64>,
+        msg_ref: &str,
+        (error, to): (&ErrorNotice, Option<&UserId>),
+    ) {
+        let fault = TellFault::of_kept(error, to);
+        let why = Some(fault.to_string());
+        self.posts.on_refused(msg_ref, fault);
+        let deposit = Deposit::Answer {
+            refs: vec![msg_ref.to_owned()],
+            state: PostState::Failed,
+            why,
+        };
+        self.mailbox.put(Item::of(seq, deposit));
+    }
+
+    /// The server has let us in: what waits goes out, if it acknowledges.
+    pub(super) fn on_online_post(&mut self, acks: bool) {
+        self.posts.on_online(acks, &mut self.out);
+    }
+
+    /// What a user's program can do, and where they are, as the network says.
+    pub(super) fn note_program(&mut self, user: &UserId, acks: Option<bool>, home: Option<ServerId>) {
+        if let Some((acks, home)) = self.pins.note_program(user, acks, home) {
+            let user = user.clone();
+            self.out.push(Output::SaveProgram { user, acks, home });
+        }
+    }
+}

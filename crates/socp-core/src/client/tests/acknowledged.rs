@@ -1,0 +1,387 @@
+//! Messages with a server that acknowledges what it has (PROTOCOL II.6).
+
+use super::super::testkit::*;
+use super::super::*;
+use socp_proto::payload::{Ack, ListResponse, Status, UserDeliver};
+use socp_proto::{Capabilities, FrameKind, ReceiptState, Voice};
+
+fn works(outputs: &[Output]) -> Vec<PostWork> {
+    let work = |output: &Output| match output {
+        Output::Post(work) => Some(work.clone()),
+        _ => None,
+    };
+    outputs.iter().filter_map(work).collect()
+}
+
+/// In, at a server with `ack/1`, with Alice's key 2 pinned; the test answers for the history.
+fn kit() -> Kit {
+    let mut kit = Kit::new(Some(server_pin())).without_history();
+    enter(&mut kit);
+    kit.frame(SERVER, advertise(ALICE, 2), 200);
+    kit.input(Input::Disconnected {
+        reason: "gone".to_owned(),
+    });
+    enter(&mut kit);
+    kit
+}
+
+fn enter(kit: &mut Kit) -> Vec<Output> {
+    kit.input(Input::Connected { tls: None });
+    let caps = Some(Capabilities::of(&[ACK]).unwrap());
+    let entered = kit.frame(
+        SERVER,
+        Payload::Ack(Ack {
+            caps,
+            ..ack(SERVER, 200)
+        }),
+        200,
+    );
+    kit.server_says(Payload::ListResponse(ListResponse::default()));
+    entered
+}
+
+fn post(kit: &mut Kit, done: PostDone) -> Vec<Output> {
+    kit.input(Input::Post(done))
+}
+
+/// Tells Alice something, up to its frame's being kept; what is asked for then.
+fn queue(kit: &mut Kit, ticket: Ticket, id: PostId) -> Vec<Output> {
+    let queued = works(&kit.tell(ticket, ALICE, "hello"));
+    assert!(matches!(&queued[..], [PostWork::Queue { .. }]), "{queued:?}");
+    post(kit, PostDone::Queued { ticket, result: Ok(id) })
+}
+
+fn made(kit: &mut Kit, id: PostId) -> Vec<PostWork> {
+    let ts = kit.now.unix;
+    let result = Ok((format!("ref{id}"), ts));
+    works(&post(kit, PostDone::Made { id, result }))
+}
+
+fn stored_by(server_id: &str, refs: &[&str]) -> Payload {
+    let mut refs = refs.iter().map(|it| (*it).to_owned());
+    Payload::Ack(Ack {
+        msg_ref: refs.next().unwrap(),
+        also: refs.collect(),
+        status: Some(Status::Stored),
+        server_id: Some(server(server_id)),
+        ..Ack::default()
+    })
+}
+
+fn answer(outputs: &[Output]) -> Option<(Vec<String>, PostState)> {
+    works(outputs).into_iter().find_map(|work| match work {
+        PostWork::Store { deposits, .. } => deposits.into_iter().find_map(|deposit| match deposit {
+            Deposit::Answer { refs, state, .. } => Some((refs, state)),
+            _ => None,
+        }),
+        _ => None,
+    })
+}
+
+fn changed(id: PostId, state: PostState) -> PostDone {
+    let change = Change {
+        id,
+        msg_ref: format!("ref{id}"),
+        to: user(ALICE),
+        state,
+        why: None,
+    };
+    PostDone::Stored(Ok(vec![Outcome::Changed(vec![change])]))
+}
+
+#[test]
+fn a_message_is_written_down_made_kept_and_sent_in_this_order() {
+    let mut kit = kit();
+    let asked = queue(&mut kit, 1, 11);
+    assert_eq!(
+        sent(&asked),
+        [FrameKind::PubkeyRequest],
+        "her program may have learned to count"
+    );
+    let Payload::PubkeyResponse(answer_) = pubkey(ALICE, Some(2)) else {
+        panic!("it is one");
+    };
+    let answer_ = PubkeyResponse {
+        caps: Some(Capabilities::of(&[ACK]).unwrap()),
+        server_id: Some(server("elsewhere")),
+        ..answer_
+    };
+    let known = kit.server_says(Payload::PubkeyResponse(answer_));
+    let [PostWork::Make(making)] = &works(&known)[..] else {
+        panic!("{known:?}");
+    };
+    assert_eq!((making.id, making.is_numbered), (11, true));
+    assert_eq!(making.home, Some(server("elsewhere")));
+    assert_eq!(made(&mut kit, 11), [PostWork::Dispatch(11)]);
+    let (refs, state) = answer(&kit.server_says(stored_by(SERVER, &["ref11"]))).unwrap();
+    assert_eq!((refs, state), (vec!["ref11".to_owned()], PostState::OnServer));
+    let told = events(post(&mut kit, changed(11, PostState::OnServer)));
+    assert!(
+        matches!(&told[..], [Event::Sent { ticket: 1, state: PostState::OnServer, server: Some(id), .. }] if *id == server(SERVER)),
+        "{told:?}"
+    );
+    // A hint of her server's, and what she says herself, come later.
+    kit.server_says(stored_by("elsewhere", &["ref11"]));
+    let told = events(post(&mut kit, changed(11, PostState::OnTheirServer)));
+    assert!(matches!(&told[..], [Event::Post(news)] if news.state == PostState::OnTheirServer));
+}
+
+#[test]
+fn on_a_new_link_what_waits_is_sent_again_in_order_and_a_window_at_a_time() {
+    let mut kit = kit();
+    kit.input(Input::Disconnected {
+        reason: "gone".to_owned(),
+    });
+    assert_eq!(works(&enter(&mut kit)), [PostWork::Reload]);
+    let old = kit.now.unix - socp_proto::limits::CONTENT_AGE_MAX_MS;
+    let now = kit.now.unix;
+    let waiting = (1..=100).map(|id| Unanswered {
+        id,
+        to: user(ALICE),
+        signed: Some((format!("ref{id}"), if id == 3 { old } else { now })),
+    });
+    let done = works(&post(&mut kit, PostDone::Unanswered(waiting.collect())));
+    // The third is too old: it is made anew, and what is behind it waits for it.
+    assert_eq!(
+        done,
+        [PostWork::Unmake(3), PostWork::Dispatch(1), PostWork::Dispatch(2)]
+    );
+    let known = works(&kit.server_says(pubkey(ALICE, None)));
+    assert!(
+        matches!(&known[..], [PostWork::Make(making)] if making.id == 3),
+        "who is away is still pinned"
+    );
+    let done = made(&mut kit, 3);
+    let dispatched: Vec<PostWork> = (3..=64).map(PostWork::Dispatch).collect();
+    assert_eq!(done, dispatched, "in order, and no more than the window");
+    kit.server_says(stored_by(SERVER, &["ref1", "ref2"]));
+    let done = works(&post(
+        &mut kit,
+        PostDone::Stored(Ok(vec![Outcome::Changed(Vec::new())])),
+    ));
+    assert_eq!(done, [PostWork::Dispatch(65), PostWork::Dispatch(66)]);
+}
+
+#[test]
+fn without_a_link_a_message_waits_and_nothing_is_lost_where_one_breaks() {
+    let mut kit = kit();
+    queue(&mut kit, 1, 11);
+    let told = events(kit.input(Input::Disconnected {
+        reason: "gone".to_owned(),
+    }));
+    let is_queued = |event: &Event| {
+        matches!(
+            event,
+            Event::Sent {
+                ticket: 1,
+                state: PostState::Queued,
+                ..
+            }
+        )
+    };
+    assert!(told.iter().any(is_queued), "{told:?}");
+    let told = events(queue(&mut kit, 2, 12));
+    assert!(
+        matches!(
+            &told[..],
+            [Event::Sent {
+                ticket: 2,
+                state: PostState::Queued,
+                ..
+            }]
+        ),
+        "{told:?}"
+    );
+    // To a server that acknowledges nothing it does not wait.
+    let mut kit = Kit::with_alice();
+    kit.input(Input::Disconnected {
+        reason: "gone".to_owned(),
+    });
+    assert_eq!(failure_of(kit.tell(3, ALICE, "hello")), Some(TellFault::Offline));
+}
+
+#[test]
+fn each_refusal_does_what_it_should() {
+    let table = [
+        (ErrorCode::NotStored, "waits"),
+        (ErrorCode::Timeout, "made anew"),
+        (ErrorCode::UserNotFound, "is not online, and no server keeps"),
+        (ErrorCode::MailboxFull, "has no room"),
+        (ErrorCode::InvalidSig, "INVALID_SIG"),
+    ];
+    for (code, outcome) in table {
+        let mut kit = kit();
+        queue(&mut kit, 1, 11);
+        kit.server_says(pubkey(ALICE, Some(2)));
+        made(&mut kit, 11);
+        let refused = kit.server_says(error(code.clone(), ALICE, Some("ref11".to_owned())));
+        if outcome == "waits" {
+            assert!(works(&refused).is_empty(), "{refused:?}");
+            assert!(works(&kit.wait(4_999)).is_empty());
+            assert_eq!(works(&kit.wait(1)), [PostWork::Dispatch(11)]);
+            continue;
+        }
+        if outcome == "made anew" {
+            let done = works(&refused);
+            assert!(
+                matches!(&done[..], [PostWork::Unmake(11), PostWork::Make(_)]),
+                "{done:?}"
+            );
+            continue;
+        }
+        assert_eq!(answer(&refused).unwrap().1, PostState::Failed, "{code}");
+        let failed = failure_of(post(&mut kit, changed(11, PostState::Failed)));
+        let why = failed.unwrap().to_string();
+        assert!(why.contains(outcome), "{why}");
+    }
+}
+
+/// Alice says something with this number in our mailbox, which opens as this text.
+fn arrive(kit: &mut Kit, seq: u64, ticket: Ticket, text: &str) -> Vec<Output> {
+    let Payload::UserDeliver(delivery) = deliver(ALICE, 1, u8::try_from(ticket).unwrap()) else {
+        panic!("it is one");
+    };
+    let seq = Some(seq);
+    let sender_pub = key(2);
+    kit.server_says(Payload::UserDeliver(UserDeliver {
+        seq,
+        sender_pub,
+        ..delivery
+    }));
+    let result = Ok(text.to_owned());
+    kit.input(Input::Opened { ticket, result })
+}
+
+fn up_to(outputs: &[Output]) -> Option<u64> {
+    outputs.iter().find_map(|output| match output {
+        Output::Send(draft) if draft.kind == FrameKind::Ack => draft.payload.get("up_to")?.as_u64(),
+        _ => None,
+    })
+}
+
+fn new(id: PostId) -> Outcome {
+    Outcome::New {
+        id,
+        is_late: false,
+        gap: None,
+        wants_receipt: true,
+    }
+}
+
+#[test]
+fn nothing_is_shown_or_acknowledged_before_it_is_written_and_a_disk_that_refuses_is_waited_for() {
+    let mut kit = kit();
+    let first = arrive(&mut kit, 5, 0, "one");
+    assert!(
+        matches!(&works(&first)[..], [PostWork::Store { up_to: Some(5), .. }]),
+        "{first:?}"
+    );
+    // What comes meanwhile waits.
+    for (seq, ticket) in [(6, 1), (9, 2)] {
+        assert!(works(&arrive(&mut kit, seq, ticket, "more")).is_empty());
+    }
+    let refused = events(post(&mut kit, PostDone::Stored(Err("disk full".to_owned()))));
+    assert!(
+        matches!(&refused[..], [Event::Notice { text, .. }] if text.contains("disk full")),
+        "{refused:?}"
+    );
+    assert!(works(&kit.wait(4_000)).is_empty());
+    let again = kit.wait(1_000);
+    let [
+        PostWork::Store {
+            deposits,
+            up_to: Some(9),
+        },
+    ] = &works(&again)[..]
+    else {
+        panic!("{again:?}");
+    };
+    assert_eq!(deposits.len(), 3, "all at once");
+    let silent = post(&mut kit, PostDone::Stored(Err("disk full".to_owned())));
+    assert!(events(silent).is_empty(), "told once");
+    kit.wait(5_000);
+    let written = post(&mut kit, PostDone::Stored(Ok((1..=3).map(new).collect())));
+    assert_eq!(up_to(&written), Some(9), "one for all");
+    let shown = events(written);
+    assert_eq!(shown.iter().filter(|it| matches!(it, Event::Message(_))).count(), 3);
+    assert!(matches!(&shown[3], Event::Notice { text, .. } if text.contains("can be written again")));
+}
+
+#[test]
+fn receipts_are_put_together_and_owed_until_they_are_answered() {
+    let mut kit = kit();
+    for ticket in 0..3 {
+        arrive(&mut kit, ticket + 1, ticket, "hello");
+        let stored = post(&mut kit, PostDone::Stored(Ok(vec![new(ticket)])));
+        assert!(
+            !stored.iter().any(|it| matches!(it, Output::Seal { .. })),
+            "not one for each"
+        );
+    }
+    let said = kit.wait(1_000);
+    let [
+        Output::Seal {
+            place: Place::Word,
+            ticket,
+            text,
+            ..
+        },
+    ] = &said[..]
+    else {
+        panic!("{said:?}");
+    };
+    let speech = socp_proto::Speech::read(text).unwrap().unwrap();
+    let socp_proto::Said::Receipt { state, refs } = speech.said else {
+        panic!("{speech:?}");
+    };
+    assert_eq!((state, refs.len()), (ReceiptState::Delivered, 3));
+    let content_sig = socp_proto::Base64Url::encode(&[8; 8]);
+    let msg_ref = socp_proto::payload::msg_ref(&content_sig);
+    let sealed = Sealed {
+        ciphertext: socp_proto::Base64Url::encode(&[9; 512]),
+        content_sig,
+    };
+    let word = kit.input(Input::Sealed {
+        place: Place::Word,
+        ticket: *ticket,
+        result: Ok(sealed),
+    });
+    assert_eq!(sent(&word), [FrameKind::MsgDirect]);
+    let done = works(&kit.server_says(stored_by(SERVER, &[msg_ref.as_str()])));
+    let [PostWork::Receipted(told)] = &done[..] else {
+        panic!("{done:?}");
+    };
+    assert_eq!(
+        told.iter().collect::<std::collections::BTreeSet<_>>(),
+        refs.iter().collect()
+    );
+}
+
+#[test]
+fn who_asks_again_and_again_is_answered_a_few_times() {
+    let mut kit = kit();
+    let again = |by, from_n, to_n| {
+        let speech = socp_proto::Speech {
+            by: Voice::from_bytes([7; 8]),
+            from: user(ALICE),
+            to: user(ME),
+            said: socp_proto::Said::Again { by, from_n, to_n },
+        };
+        speech.to_plaintext()
+    };
+    let ours = Voice::from_bytes([3; 8]);
+    let mut recalled = 0;
+    for ticket in 0..20 {
+        let by = if ticket == 0 { Voice::from_bytes([4; 8]) } else { ours };
+        let done = works(&arrive(&mut kit, ticket + 1, ticket, &again(by, 1, 64)));
+        recalled += done
+            .iter()
+            .filter(|work| matches!(work, PostWork::Recall { .. }))
+            .count();
+        post(&mut kit, PostDone::Stored(Ok(vec![Outcome::Done])));
+    }
+    assert_eq!(recalled, 4);
+    kit.wait(60_000);
+    let later = works(&arrive(&mut kit, 30, 20, &again(ours, 1, 2)));
+    assert!(later.iter().any(|work| matches!(work, PostWork::Recall { .. })));
+}
