@@ -253,6 +253,9 @@ impl Server {
             content,
             item,
         };
+        if self.is_mutated(Mutation::AckBeforeDisk) {
+            self.on_kept(now, &custody);
+        }
         self.save(Record::Mail(Box::new(mail)), AfterSave::Kept(Box::new(custody)));
     }
 
@@ -292,6 +295,9 @@ impl Server {
             row,
             deliver: Box::new(deliver),
         };
+        if self.is_mutated(Mutation::AckBeforeDisk) {
+            self.on_kept(now, &custody);
+        }
         let record = Record::Outbound(Box::new(outbound));
         self.save(record, AfterSave::Kept(Box::new(custody)));
         self.note(Note::Routed { link, is_local: false });
