@@ -133,6 +133,12 @@ impl World {
         })
     }
 
+    /// Whether a user has a program that shows messages.
+    pub(crate) fn is_reader(&self, user: UserNo) -> bool {
+        let programs = self.users[user].programs.as_ref();
+        programs.is_none_or(|programs| programs.reads)
+    }
+
     /// A user writes although there is no server.
     pub(crate) fn maybe_write(&mut self, user: UserNo) {
         let may_write = self.stays_at_home(user) && !self.is_resting;
@@ -153,7 +159,7 @@ impl World {
             }
             recipient = self.program_dice.index(self.users.len());
         }
-        if recipient == user {
+        if recipient == user || !self.is_reader(recipient) {
             return;
         }
         let ts = self.user_unix(user);

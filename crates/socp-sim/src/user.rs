@@ -368,7 +368,7 @@ impl World {
             }
             recipient = self.user_dice.index(others);
         }
-        if recipient == user {
+        if recipient == user || !self.is_reader(recipient) {
             return;
         }
         let ts = self.user_unix(user);

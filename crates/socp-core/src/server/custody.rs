@@ -233,7 +233,8 @@ impl Server {
         mut item: MailItem,
     ) {
         let (bytes, at) = (item.bytes(), now.unix);
-        let before = self.mailboxes.last(&user);
+        // Not the last number that was given: whoever has never had that, and need not, has all that waits.
+        let before = self.mailboxes.newest(&user);
         let seq = self.mailboxes.add(&user, author, bytes, at);
         match &mut item {
             MailItem::Message(message) => message.seq = Some(seq),
