@@ -15,7 +15,8 @@ use socp_core::client::{Batches, Step};
 use socp_core::server::{Input, LinkId};
 use socp_proto::payload::{CtrlClose, ErrorNotice, ListRequest, ListResponse, PRESENCE, UserDeliver, UserHello};
 use socp_proto::{
-    ACK, Capabilities, Challenge, Draft, ErrorCode, FrameKind, Id, KeyText, Meta, PROOF, Payload, Proof, ServerId, UserId,
+    ACK, Capabilities, Challenge, Draft, ErrorCode, FrameKind, Id, KeyText, Meta, PROOF, Payload, Proof, ServerId,
+    UserId,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
@@ -111,7 +112,9 @@ impl World {
     /// A user does what its script says, and plans when to do more.
     pub(crate) fn on_wake(&mut self, user: UserNo) {
         if !self.users[user].is_observer {
-            let pause = self.user_dice.between(self.pace.pause_ms.min(500), 2 * self.pace.pause_ms);
+            let pause = self
+                .user_dice
+                .between(self.pace.pause_ms.min(500), 2 * self.pace.pause_ms);
             self.queue.after(pause, Event::Wake { user });
         }
         let Some(session) = &self.users[user].session else {

@@ -85,7 +85,8 @@ impl Oracle {
     pub(super) fn may_have_forgotten(&self, host: Host, at: Time) -> bool {
         let is_soon = |crash: &Time| *crash + UNSAVED_MS >= at && *crash <= at + UNSAVED_MS;
         let crashes = self.kept.crashes.get(&host);
-        let is_refused = |(from, until): &(Time, Time)| *from <= at + UNSAVED_MS && at <= until.saturating_add(UNSAVED_MS);
+        let is_refused =
+            |(from, until): &(Time, Time)| *from <= at + UNSAVED_MS && at <= until.saturating_add(UNSAVED_MS);
         let refusals = self.kept.refusals.get(&host);
         crashes.is_some_and(|crashes| crashes.iter().any(is_soon))
             || refusals.is_some_and(|refusals| refusals.iter().any(is_refused))

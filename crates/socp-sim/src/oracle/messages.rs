@@ -218,7 +218,13 @@ impl Oracle {
     }
 
     /// A message that its author did sign.
-    fn on_genuine(&mut self, reader: UserNo, sender: UserNo, (handed, is_numbered): (Handed, bool), number: Option<usize>) {
+    fn on_genuine(
+        &mut self,
+        reader: UserNo,
+        sender: UserNo,
+        (handed, is_numbered): (Handed, bool),
+        number: Option<usize>,
+    ) {
         let host = handed.host;
         let said = number.and_then(|number| self.messages.said.get_mut(number));
         let (Some(number), Some(said)) = (number, said) else {
