@@ -22,6 +22,12 @@ pub(crate) struct Disk {
 }
 
 impl Disk {
+    /// Whether this message waits for a server.
+    pub(crate) fn has_outbound(&self, server: &ServerId, reference: &str) -> bool {
+        let mut rows = self.outbound.values();
+        rows.any(|row| row.server == *server && row.row.msg_ref == reference)
+    }
+
     pub(crate) fn memory(&self) -> Memory {
         Memory {
             pins: self.pins.values().cloned().collect(),

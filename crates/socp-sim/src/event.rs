@@ -64,6 +64,14 @@ pub(crate) enum Event {
     Pong { host: Host, link: LinkId },
     /// A user does something.
     Wake { user: UserNo },
+    /// A user's program writes what has come to its disk.
+    ProgramWrites { user: UserNo, link: LinkId },
+    /// A user's program acknowledges what it has written.
+    ProgramAcks { user: UserNo, link: LinkId },
+    /// A user's program says again what its server could not store.
+    ProgramResends { user: UserNo, link: LinkId },
+    /// Everybody comes back, for what waits for them.
+    Return { round: usize },
     /// A fault begins.
     FaultBegins { index: usize },
     /// A fault ends.

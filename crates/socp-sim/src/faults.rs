@@ -20,6 +20,11 @@ const LULL_MS: u64 = 210_000;
 /// Shortest and longest time that a fault takes, ms.
 const FAULT_MS: (u64, u64) = (8_000, 100_000);
 
+/// Shortest and longest time between two power cuts, ms.
+const POWER_PAUSE_MS: (u64, u64) = (400, 1_600);
+/// Shortest and longest time without power, ms.
+const POWER_LESS_MS: (u64, u64) = (50, 900);
+
 /// One thing that goes wrong.
 #[derive(Debug)]
 pub(crate) struct Trouble {
@@ -70,6 +75,14 @@ enum What {
         host: Host,
         is_machine: bool,
     },
+    /// A machine loses its power for a moment.
+    Power {
+        host: Host,
+    },
+    /// A disk refuses to write.
+    Disk {
+        host: Host,
+    },
 }
 
 /// The plan for a run.
@@ -94,7 +107,25 @@ pub(crate) fn plan(options: &Options) -> Vec<Trouble> {
         }
         begins = storm_end + LULL_MS;
     }
+    troubles.extend(power_cuts(options));
     troubles
+}
+
+/// One power cut after the other.
+fn power_cuts(options: &Options) -> Vec<Trouble> {
+    let mut dice = Dice::new(options.seed, "power");
+    let mut begins = MEETING_MS;
+    let cuts = (0..options.power.unwrap_or(0)).map(|_| {
+        begins += dice.between(POWER_PAUSE_MS.0, POWER_PAUSE_MS.1);
+        Trouble {
+            begins,
+            ends: begins + dice.between(POWER_LESS_MS.0, POWER_LESS_MS.1),
+            what: What::Power {
+                host: dice.index(options.servers),
+            },
+        }
+    });
+    cuts.collect()
 }
 
 fn draw(dice: &mut Dice, kind: FaultKind, servers: usize) -> What {
@@ -129,6 +160,7 @@ fn draw(dice: &mut Dice, kind: FaultKind, servers: usize) -> What {
             let ms = if dice.chance(50) { ms } else { -ms };
             What::ClockJump { host: a, ms }
         }
+        FaultKind::Disk => What::Disk { host: a },
         FaultKind::Crash | FaultKind::Hostile => What::Crash {
             host: a,
             is_machine: dice.chance(40),
@@ -154,6 +186,16 @@ impl World {
                     self.crash(host, is_machine);
                 }
             }
+            What::Power { host } => {
+                self.oracle.stats.power_cuts += 1;
+                if self.nodes[host].is_up() {
+                    self.crash(host, true);
+                }
+            }
+            What::Disk { host } => {
+                self.nodes[host].refusals += 1;
+                self.oracle.on_disk_refuses(host, true);
+            }
             What::Loss { a, b, .. }
             | What::Doubling { a, b, .. }
             | What::Disorder { a, b, .. }
@@ -176,6 +218,15 @@ impl World {
                     self.prepare_restart(host);
                     self.queue.after(0, Event::Start { host });
                 }
+            }
+            What::Power { host } => {
+                if !self.nodes[host].is_up() {
+                    self.queue.after(0, Event::Start { host });
+                }
+            }
+            What::Disk { host } => {
+                self.nodes[host].refusals -= 1;
+                self.oracle.on_disk_refuses(host, self.nodes[host].refusals > 0);
             }
             What::Loss { a, b, .. } | What::Doubling { a, b, .. } | What::Disorder { a, b, .. } => {
                 self.spoil(a, b, &what, false);
@@ -201,7 +252,11 @@ impl World {
             What::Disorder { percent, .. } => set(&mut path.disorder, *percent),
             What::Delay { ms, .. } => set(&mut path.delay_ms, *ms),
             What::Slow { frame_ms, .. } => set(&mut path.frame_ms, *frame_ms),
-            What::Partition { .. } | What::ClockJump { .. } | What::Crash { .. } => {}
+            What::Partition { .. }
+            | What::ClockJump { .. }
+            | What::Crash { .. }
+            | What::Power { .. }
+            | What::Disk { .. } => {}
         }
     }
 

@@ -22,6 +22,7 @@ mod net;
 mod node;
 mod options;
 mod oracle;
+mod program;
 mod queue;
 mod random;
 mod report;

@@ -34,20 +34,23 @@ struct Cli {
     /// For how long things go wrong, in minutes of virtual time; the network then gets its time to recover
     #[arg(long, default_value_t = 10)]
     minutes: u64,
-    /// all, none, or some of loss,dup,delay,reorder,partition,oneway,slow,clock,crash,hostile
+    /// all, none, or some of loss,dup,delay,reorder,partition,oneway,slow,clock,crash,hostile,disk
     #[arg(long, default_value = "all")]
     faults: FaultSet,
     /// Who can reach whom once all have met: mesh, ring or star
     #[arg(long, default_value = "mesh")]
     topology: Topology,
     /// What all servers do wrong, to see the oracle notice: no-seen-cache, forward-to-origin, no-pin-check,
-    /// remove-without-mapping, gossip-beats-local, altered-content, silent-hello, silent-list, secret-version or
-    /// no-gap-check
+    /// remove-without-mapping, gossip-beats-local, altered-content, silent-hello, silent-list, secret-version,
+    /// no-gap-check, ack-before-disk, forget-outbound or one-device-is-enough
     #[arg(long)]
     mutation: Option<Flaw>,
     /// Each hostile server does nothing but advertise so many users who do not exist
     #[arg(long, value_name = "COUNT")]
     flood: Option<u64>,
+    /// So many times a server loses power, one about every second, with users who come and go all the time
+    #[arg(long, value_name = "COUNT")]
+    power: Option<u64>,
     /// Every presence change must cross each link at most once; for worlds without passing faults
     #[arg(long)]
     count_crossings: bool,
@@ -140,6 +143,7 @@ fn options(cli: &Cli, seed: u64) -> Options {
         topology: cli.topology,
         flaw: cli.mutation,
         flood: cli.flood,
+        power: cli.power,
         counts_crossings: cli.count_crossings,
         loses_batches: cli.lose_batches,
         is_verbose: cli.verbose,

@@ -43,6 +43,8 @@ pub(crate) struct Node {
     /// When its disk has done everything that it was given.
     disk_until: Time,
     timer_at: Option<Time>,
+    /// How many faults keep its disk from writing now.
+    pub(crate) refusals: u32,
     /// How far its clock is off, ms.
     pub(crate) clock_ms: i64,
     /// Outputs so far.
@@ -75,6 +77,7 @@ impl Node {
             writing: BTreeMap::new(),
             disk_until: 0,
             timer_at: None,
+            refusals: 0,
             clock_ms,
             outputs: 0,
         }
@@ -149,12 +152,14 @@ impl World {
         }
         // What was being written is on disk up to somewhere, in order: the store has one writer.
         let writing = std::mem::take(&mut self.nodes[host].writing);
+        let break_chance = if self.options.power.is_some() { 40 } else { 10 };
         for record in writing.into_values() {
-            if self.disk_dice.chance(10) {
+            if self.disk_dice.chance(break_chance) || self.nodes[host].refusals > 0 {
                 break;
             }
-            self.nodes[host].write(record);
+            self.write(host, record);
         }
+        self.oracle.on_crash(host);
         let node = &mut self.nodes[host];
         node.core = None;
         node.links.clear();
@@ -281,14 +286,25 @@ impl World {
         let Some(record) = node.writing.remove(&save) else {
             return;
         };
+        if node.refusals > 0 {
+            self.oracle.stats.refused_writes += 1;
+            let reason = "no space left".to_owned();
+            return self.feed(host, Input::SaveFailed { save, reason });
+        }
         if let Record::Pin(pin) = &record {
             self.oracle.on_pin_saved(host, pin);
         }
         if let Record::Identity(id) = &record {
             self.oracle.on_identity(host, id.clone());
         }
-        self.nodes[host].write(record);
+        self.write(host, record);
         self.feed(host, Input::Saved { save });
+    }
+
+    /// A record reaches the disk.
+    fn write(&mut self, host: Host, record: Record) {
+        self.oracle.on_record(host, &self.nodes[host].disk, &record);
+        self.nodes[host].write(record);
     }
 
     /// When a disk has done everything that it was given before, and this.
@@ -429,6 +445,9 @@ impl World {
     }
 
     fn send_draft(&mut self, host: Host, to: Vec<LinkId>, draft: Draft) {
+        if draft.kind == FrameKind::Ack && draft.payload.contains_key("status") {
+            self.oracle.on_ack(host, &draft);
+        }
         let is_user = |link: &LinkId| {
             let end = self.net.end(*link);
             end.is_some_and(|end| matches!(end.far, Party::User(_)))

@@ -28,10 +28,12 @@ pub enum FaultKind {
     Crash,
     /// Servers that lie.
     Hostile,
+    /// Disks refuse to write for a while.
+    Disk,
 }
 
 impl FaultKind {
-    const ALL: [(Self, &'static str); 10] = [
+    const ALL: [(Self, &'static str); 11] = [
         (Self::Loss, "loss"),
         (Self::Doubling, "dup"),
         (Self::Delay, "delay"),
@@ -42,6 +44,7 @@ impl FaultKind {
         (Self::Clock, "clock"),
         (Self::Crash, "crash"),
         (Self::Hostile, "hostile"),
+        (Self::Disk, "disk"),
     ];
 }
 
@@ -161,7 +164,7 @@ pub enum Flaw {
 }
 
 impl Flaw {
-    const ALL: [(Self, &'static str); 11] = [
+    const ALL: [(Self, &'static str); 14] = [
         (Self::Core(Mutation::NoGapCheck), "no-gap-check"),
         (Self::Core(Mutation::NoSeenCache), "no-seen-cache"),
         (Self::Core(Mutation::ForwardToOrigin), "forward-to-origin"),
@@ -169,6 +172,9 @@ impl Flaw {
         (Self::Core(Mutation::RemoveWithoutMapping), "remove-without-mapping"),
         (Self::Core(Mutation::NoProofCheck), "no-proof-check"),
         (Self::Core(Mutation::GossipBeatsLocal), "gossip-beats-local"),
+        (Self::Core(Mutation::AckBeforeDisk), "ack-before-disk"),
+        (Self::Core(Mutation::ForgetOutbound), "forget-outbound"),
+        (Self::Core(Mutation::OneDeviceIsEnough), "one-device-is-enough"),
         (Self::AlteredContent, "altered-content"),
         (Self::SilentHello, "silent-hello"),
         (Self::SilentList, "silent-list"),
@@ -217,6 +223,8 @@ pub struct Options {
     pub flaw: Option<Flaw>,
     /// So many users who do not exist are advertised by each hostile server, which does nothing else then.
     pub flood: Option<u64>,
+    /// So many times a server loses power, one about every second, with users who come and go all the time.
+    pub power: Option<u64>,
     /// Whether a presence change that crosses a link twice is a fault; only where nothing is lost or late.
     pub counts_crossings: bool,
     /// Whether servers now and then lose a batch of presence that a peer tells them, and nothing else.
@@ -236,6 +244,7 @@ impl Default for Options {
             topology: Topology::Mesh,
             flaw: None,
             flood: None,
+            power: None,
             counts_crossings: false,
             loses_batches: false,
             is_verbose: false,
@@ -260,6 +269,9 @@ impl fmt::Display for Options {
         }
         if let Some(flood) = self.flood {
             write!(f, " --flood {flood}")?;
+        }
+        if let Some(power) = self.power {
+            write!(f, " --power {power}")?;
         }
         if self.counts_crossings {
             f.write_str(" --count-crossings")?;
@@ -306,6 +318,7 @@ impl FromStr for Options {
                 "--topology" => options.topology = value.parse()?,
                 "--mutation" => options.flaw = Some(value.parse()?),
                 "--flood" => options.flood = Some(number()?),
+                "--power" => options.power = Some(number()?),
                 _ => return Err(format!("no option is called {name}")),
             }
         }
@@ -320,7 +333,7 @@ mod tests {
     #[test]
     fn what_is_shown_reads_back() {
         let line = "--seed 7 --servers 3 --users 9 --minutes 2 --faults loss,crash --topology ring \
-                    --mutation no-pin-check --flood 5 --count-crossings --lose-batches";
+                    --mutation no-pin-check --flood 5 --power 9 --count-crossings --lose-batches";
         let options: Options = line.parse().unwrap();
         assert_eq!(
             options.to_string(),

@@ -4,14 +4,16 @@
 //! looks into a server. While the network is in unrest nearly everything may happen once and little must; when it has
 //! been calm for long enough, and the people concerned have not just come or gone, everything that was promised must.
 //!
-//! `messages` judges what was said, `presence` who is shown where, `channel` what is shown of the group, `links` what goes
+//! `messages` judges what was said, `kept` what was acknowledged, `presence` who is shown where, `channel` what is shown of the group, `links` what goes
 //! over links and what is pinned.
 
 mod channel;
+mod kept;
 mod links;
 mod messages;
 mod presence;
 
+pub(crate) use kept::Reading;
 pub(crate) use messages::Delivery;
 pub(crate) use presence::Listed;
 
@@ -54,6 +56,7 @@ pub(crate) struct Oracle {
     hostile: BTreeSet<u32>,
     messages: Messages,
     links: links::Links,
+    kept: kept::KeptBook,
 }
 
 /// What is known of one user.
@@ -62,6 +65,8 @@ struct UserBook {
     id: UserId,
     key: KeyText,
     attached: Option<Host>,
+    /// What it takes.
+    reading: Reading,
     /// Counts comings and goings.
     session: u64,
     /// From when on everybody must know where the user is.
@@ -87,6 +92,7 @@ impl Oracle {
             hostile: BTreeSet::new(),
             messages: Messages::default(),
             links: links::Links::new(counts_crossings, is_mesh),
+            kept: kept::KeptBook::default(),
         }
     }
 
@@ -96,6 +102,7 @@ impl Oracle {
             id,
             key,
             attached: None,
+            reading: Reading::ToTheLetter,
             session: 0,
             settled_at: 0,
         });

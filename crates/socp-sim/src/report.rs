@@ -22,6 +22,12 @@ pub enum Rule {
     FalseAnswer,
     /// An author is told when nobody was there.
     NoAnswer,
+    /// What is acknowledged as stored is on a disk.
+    Unstored,
+    /// What was acknowledged as stored reaches every device of its reader, or its author hears that it does not.
+    Forgotten,
+    /// What one program says arrives in the order in which it was said.
+    OutOfOrder,
     /// Whoever does nothing wrong is not refused.
     Refused,
     /// A hello and a request for the list get an answer.
@@ -106,6 +112,18 @@ pub struct Stats {
     pub schemes: u64,
     /// Faults of the network and its machines.
     pub faults: u64,
+    /// Messages that a program was told are stored.
+    pub stored: u64,
+    /// How often one of these was looked for on a device of its reader.
+    pub stored_judged: u64,
+    /// Of these, how often the author had heard that it goes nowhere.
+    pub given_up: u64,
+    /// Messages that programs sent again.
+    pub sent_again: u64,
+    /// Power cuts.
+    pub power_cuts: u64,
+    /// Records that a disk refused to write.
+    pub refused_writes: u64,
     /// Frames that honest servers sent each other, by type.
     pub frames: BTreeMap<&'static str, u64>,
 }
@@ -173,6 +191,12 @@ impl Report {
             "crossings": self.stats.crossings,
             "batch_changes": self.stats.batch_changes,
             "batches_lost": self.stats.batches_lost,
+            "stored": self.stats.stored,
+            "stored_judged": self.stats.stored_judged,
+            "given_up": self.stats.given_up,
+            "sent_again": self.stats.sent_again,
+            "power_cuts": self.stats.power_cuts,
+            "refused_writes": self.stats.refused_writes,
             "frames": self.stats.frames,
         });
         object.to_string()
@@ -208,6 +232,22 @@ impl fmt::Display for Report {
              {must_told} authors had to be told that nobody was there, {lists_judged} lists and {views_judged} views \
              judged, {faults} faults, {schemes} schemes"
         )?;
+        if self.stats.stored > 0 {
+            let Stats {
+                stored,
+                stored_judged,
+                given_up,
+                sent_again,
+                power_cuts,
+                refused_writes,
+                ..
+            } = &self.stats;
+            writeln!(
+                f,
+                "  {stored} messages stored, {stored_judged} looked for on devices, {given_up} given up, {sent_again} \
+                 sent again, {power_cuts} power cuts, {refused_writes} writes refused"
+            )?;
+        }
         for line in &self.story {
             writeln!(f, "  {line}")?;
         }

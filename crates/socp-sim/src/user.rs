@@ -7,6 +7,7 @@ use crate::event::{Event, Item, UserItem};
 use crate::net::{Host, Party, UserNo};
 use crate::node::BEGIN;
 use crate::oracle::{Delivery, Listed};
+use crate::program::Programs;
 use crate::queue::Time;
 use crate::toys::{self, Parcel};
 use crate::world::World;
@@ -14,7 +15,8 @@ use socp_core::client::{Batches, Step};
 use socp_core::server::{Input, LinkId};
 use socp_proto::payload::{CtrlClose, ErrorNotice, ListRequest, ListResponse, PRESENCE, UserDeliver, UserHello};
 use socp_proto::{
-    Capabilities, Challenge, Draft, ErrorCode, FrameKind, Id, KeyText, Meta, PROOF, Payload, Proof, ServerId, UserId,
+    ACK, Capabilities, Challenge, Draft, ErrorCode, FrameKind, Id, KeyText, Meta, PROOF, Payload, Proof, ServerId,
+    UserId,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
@@ -31,6 +33,8 @@ pub(crate) struct User {
     pub(crate) is_observer: bool,
     /// How far its clock is off, ms.
     pub(crate) clock_ms: i64,
+    /// Its programs, if they know `ack/1`.
+    pub(crate) programs: Option<Box<Programs>>,
     /// The last server it was at.
     last: Option<Host>,
     /// What it knew there, as a program that goes on running keeps it (PROTOCOL II.8).
@@ -58,6 +62,10 @@ pub(crate) struct Session {
     channel_version: Option<u64>,
     /// How far it has been told who is there, where it takes that in batches.
     batches: Batches,
+    /// The server answers for what it takes (PROTOCOL II.6).
+    pub(crate) keeps: bool,
+    /// The last number that came over this link and was written.
+    pub(crate) written: u64,
 }
 
 /// How long a script waits for the answer to its hello, or for a page of a list, ms.
@@ -76,6 +84,7 @@ impl User {
             session: None,
             is_observer: false,
             clock_ms,
+            programs: None,
             last: None,
             kept: None,
         }
@@ -84,24 +93,32 @@ impl User {
     /// One half of all users takes presence in batches (PROTOCOL II.8), and of both halves one half proves who it is (II.2).
     fn caps(&self) -> Capabilities {
         let sum: u32 = self.id.as_str().bytes().map(u32::from).sum();
-        let names = [(PRESENCE, sum.is_multiple_of(2)), (PROOF, (sum / 2).is_multiple_of(2))];
+        let has_program = self.programs.is_some();
+        let names = [
+            (PRESENCE, sum.is_multiple_of(2)),
+            (PROOF, has_program || (sum / 2).is_multiple_of(2)),
+            (ACK, has_program),
+        ];
         let names: Vec<&str> = names.iter().filter(|(_, can)| *can).map(|(name, _)| *name).collect();
         Capabilities::of(&names).expect("names made here are capabilities")
     }
 }
 
 impl World {
-    fn user_unix(&self, user: UserNo) -> u64 {
+    pub(crate) fn user_unix(&self, user: UserNo) -> u64 {
         (BEGIN + self.queue.now()).saturating_add_signed(self.users[user].clock_ms)
     }
 
     /// A user does what its script says, and plans when to do more.
     pub(crate) fn on_wake(&mut self, user: UserNo) {
         if !self.users[user].is_observer {
-            let pause = self.user_dice.between(500, 2 * self.pace.pause_ms);
+            let pause = self
+                .user_dice
+                .between(self.pace.pause_ms.min(500), 2 * self.pace.pause_ms);
             self.queue.after(pause, Event::Wake { user });
         }
         let Some(session) = &self.users[user].session else {
+            self.maybe_write(user);
             return self.maybe_come(user);
         };
         if !session.is_up {
@@ -155,7 +172,8 @@ impl World {
         if !is_observer && !self.user_dice.chance(self.pace.come) {
             return;
         }
-        let is_moving = !is_observer && self.user_dice.chance(self.pace.move_away);
+        let is_moving = !is_observer && self.user_dice.chance(self.pace.move_away) && !self.stays_at_home(user);
+        self.take_some_device(user);
         let host = if is_moving {
             self.user_dice.index(self.nodes.len())
         } else {
@@ -184,6 +202,8 @@ impl World {
             asked: VecDeque::new(),
             channel_version: None,
             batches: Batches::default(),
+            keeps: false,
+            written: 0,
         };
         if let Some(kept) = self.users[user].kept.take().filter(|kept| kept.host == host) {
             let Session {
@@ -212,7 +232,7 @@ impl World {
             ts: Some(ts),
             history: None,
             presence,
-            mailbox: None,
+            mailbox: self.mailbox_request(user),
         };
         self.user_sends(user, "*", ts, &Payload::UserHello(hello), true);
         if self.users[user].is_observer {
@@ -220,7 +240,7 @@ impl World {
         }
     }
 
-    fn user_sends(&mut self, user: UserNo, to: &str, ts: u64, payload: &Payload, is_signed: bool) {
+    pub(crate) fn user_sends(&mut self, user: UserNo, to: &str, ts: u64, payload: &Payload, is_signed: bool) {
         let User { id, key, session, .. } = &self.users[user];
         let Some(session) = session else { return };
         let Ok(to) = socp_proto::Address::try_from(to) else {
@@ -297,7 +317,21 @@ impl World {
         self.end_session(user);
     }
 
+    /// A user ends a connection at once, and says so.
+    pub(crate) fn part(&mut self, user: UserNo) {
+        let Some(session) = &self.users[user].session else {
+            return;
+        };
+        let link = session.link;
+        self.net
+            .send(&mut self.queue, link, Item::Close { wants_answer: false });
+        self.net.remove(link);
+        self.oracle.on_unsettled(user, self.queue.now() + NEWS_MS);
+        self.end_session(user);
+    }
+
     fn end_session(&mut self, user: UserNo) {
+        self.program_stops(user);
         let known = self.users[user]
             .session
             .take()
@@ -324,6 +358,9 @@ impl World {
     }
 
     fn say(&mut self, user: UserNo) {
+        if self.users[user].programs.is_some() {
+            return self.write_to_somebody(user);
+        }
         let others = self.users.len();
         let recipient = self.user_dice.index(others);
         // Mostly somebody who is there.
@@ -334,7 +371,7 @@ impl World {
             }
             recipient = self.user_dice.index(others);
         }
-        if recipient == user {
+        if recipient == user || !self.is_reader(recipient) {
             return;
         }
         let ts = self.user_unix(user);
@@ -511,13 +548,16 @@ impl World {
         match payload {
             Payload::Ack(ack) if ack.msg_ref == "USER_HELLO" => {
                 session.is_up = true;
+                session.keeps = ack.caps.as_ref().is_some_and(|caps| caps.has(ACK));
                 if !ack.caps.as_ref().is_some_and(|caps| caps.has(PRESENCE)) {
                     session.keep_only(&BTreeSet::new(), &BTreeSet::new()); // It tells everyone to the letter.
                 }
                 let until = self.queue.now() + NEWS_MS;
                 self.oracle.on_attached(user, host, until);
                 self.tell(|| format!("u{user} is at h{host}"));
+                self.on_program_up(user);
             }
+            Payload::Ack(ack) => self.on_program_ack(user, host, ack),
             Payload::Challenge(challenge) => self.prove(user, challenge),
             Payload::Error(notice) => self.on_user_error(user, host, &notice),
             Payload::UserDeliver(deliver) => self.on_delivery(user, host, draft, &deliver),
@@ -530,8 +570,9 @@ impl World {
                     content_sig: message.content_sig,
                     ts: draft.ts,
                     is_for_all: true,
+                    is_numbered: false,
                 };
-                self.deliver(user, host, draft, &delivery);
+                let _shown = self.deliver(user, host, draft, &delivery);
             }
             Payload::PublicChannelUpdated(updated) => session.channel_version = Some(updated.version),
             Payload::ListResponse(response) => self.on_list(user, host, response),
@@ -546,9 +587,10 @@ impl World {
             self.oracle.on_hello_refused(self.queue.now(), user, host, &why);
             return self.drop_session(user, &why);
         }
+        self.on_program_error(user, notice);
         if notice.code == ErrorCode::UserNotFound {
             self.oracle.on_not_found(user, notice);
-        } else {
+        } else if notice.seq.is_none() {
             self.oracle.on_user_error(self.queue.now(), user, host, notice);
         }
     }
@@ -561,15 +603,17 @@ impl World {
             content_sig: deliver.content_sig.clone(),
             ts: deliver.ts.unwrap_or(draft.ts),
             is_for_all: false,
+            is_numbered: deliver.seq.is_some(),
         };
-        self.deliver(user, host, draft, &delivery);
+        let number = self.deliver(user, host, draft, &delivery);
+        self.on_program_mail(user, deliver.seq, number);
     }
 
-    fn deliver(&mut self, user: UserNo, host: Host, draft: &Draft, delivery: &Delivery) {
+    fn deliver(&mut self, user: UserNo, host: Host, draft: &Draft, delivery: &Delivery) -> Option<usize> {
         let life = self.nodes[host].life;
         let to = draft.to.as_str();
         self.oracle
-            .on_delivered(self.queue.now(), (user, to), (host, life), delivery);
+            .on_delivered(self.queue.now(), (user, to), (host, life), delivery)
     }
 
     fn on_list(&mut self, user: UserNo, host: Host, response: ListResponse) {

@@ -7,6 +7,7 @@ use crate::net::{Host, Net, Party};
 use crate::node::Node;
 use crate::options::{FaultKind, Options, Topology};
 use crate::oracle::{CALM_MS, Oracle};
+use crate::program::Programs;
 use crate::queue::{Queue, Time};
 use crate::random::Dice;
 use crate::report::{Report, Violation};
@@ -33,6 +34,7 @@ pub(crate) struct World {
     /// Nobody comes or goes any more.
     pub(crate) is_resting: bool,
     pub(crate) user_dice: Dice,
+    pub(crate) program_dice: Dice,
     pub(crate) disk_dice: Dice,
     pub(crate) loss_dice: Dice,
     /// Links that have lost a batch.
@@ -65,6 +67,10 @@ pub(crate) struct Pace {
     pub(crate) channel: u64,
 }
 
+/// At the end each user comes back with one device and then with the other, and once more with the first for what the
+/// second still had to say; each stays so long, ms.
+const RETURN_MS: u64 = 30_000;
+const RETURN_ROUNDS: usize = 3;
 /// How many lines of the story are kept.
 const STORY_COUNT_MAX: usize = 50_000;
 /// How many of them a report shows.
@@ -77,7 +83,18 @@ const VERSIONS_MS: u64 = 5_000;
 const USERS_MS: u64 = 10_000;
 
 impl Pace {
-    fn for_users(users: usize) -> Self {
+    fn of(options: &Options) -> Self {
+        let users = options.users;
+        if options.power.is_some() {
+            return Self {
+                pause_ms: 300,
+                come: 80,
+                move_away: 10,
+                leave: 100,
+                list: 5,
+                channel: 5,
+            };
+        }
         // Everybody hears of everybody, so that the work grows with the square.
         let scaled = |count: u64| (count * 500 / u64::try_from(users).unwrap_or(1).max(500)).max(1);
         Self {
@@ -110,9 +127,10 @@ impl World {
             oracle: Oracle::new(servers, options.counts_crossings, options.topology == Topology::Mesh),
             plan: faults::plan(&options),
             addresses: BTreeMap::new(),
-            pace: Pace::for_users(users),
+            pace: Pace::of(&options),
             is_resting: false,
             user_dice: Dice::new(seed, "users"),
+            program_dice: Dice::new(seed, "programs"),
             disk_dice: Dice::new(seed, "disks"),
             loss_dice: Dice::new(seed, "lost batches"),
             lossy: BTreeSet::new(),
@@ -203,9 +221,19 @@ impl World {
     /// In the same way some servers keep what they acknowledge, and some are of before (PROTOCOL II.6).
     fn keeps(&self, host: Host) -> bool {
         match self.options.seed % 4 {
+            _ if self.options.power.is_some() => true,
             0 => false,
             1 | 2 => true,
             _ => Dice::new(self.options.seed, &format!("keeps {host}")).chance(60),
+        }
+    }
+
+    /// In some worlds nobody's program knows of that, in some everybody's does.
+    fn has_program(&self, user: usize) -> bool {
+        match self.options.seed % 5 {
+            0 if self.options.power.is_none() => false,
+            1 => true,
+            _ => Dice::new(self.options.seed, &format!("program {user}")).chance(60),
         }
     }
 
@@ -225,7 +253,11 @@ impl World {
         let home = dice.index(self.options.servers);
         let clock_ms = i64::try_from(dice.below(20_000)).unwrap_or(0) - 10_000;
         self.oracle.add_user(id.clone(), key.clone());
-        self.users.push(User::new(id, key, home, clock_ms));
+        let mut cast = User::new(id, key, home, clock_ms);
+        if self.has_program(user) {
+            cast.programs = Some(Box::new(Programs::new(self.options.seed, user)));
+        }
+        self.users.push(cast);
         let spread = 40_000_u64.max(u64::try_from(self.options.users).unwrap_or(0) * 10);
         let at = USERS_MS + dice.below(spread);
         self.queue.at(at, Event::Wake { user });
@@ -265,6 +297,10 @@ impl World {
         let rest = audit - VANISH_MS - 40_000;
         self.queue.at(rest - 10_000, Event::Observe);
         self.queue.at(rest, Event::Rest);
+        for round in 0..RETURN_ROUNDS {
+            let at = rest + 1_000 + u64::try_from(round).unwrap_or(0) * RETURN_MS;
+            self.queue.at(at, Event::Return { round });
+        }
         self.queue.at(audit + dice.below(1_000), Event::Audit);
     }
 
@@ -392,6 +428,10 @@ impl World {
             Event::Endorsed { host, life, user, sig } => self.on_endorsed(host, life, user, sig),
             Event::Pong { host, link } => self.on_pong(host, link),
             Event::Wake { user } => self.on_wake(user),
+            Event::ProgramWrites { user, link } => self.on_program_writes(user, link),
+            Event::ProgramAcks { user, link } => self.on_program_acks(user, link),
+            Event::ProgramResends { user, link } => self.on_program_resends(user, link),
+            Event::Return { round } => self.on_return(round),
             Event::FaultBegins { index } => self.on_fault_begins(index),
             Event::FaultEnds { index } => self.on_fault_ends(index),
             Event::Scheme { host } => self.on_scheme(host),
@@ -451,6 +491,19 @@ impl World {
         self.oracle.on_fault_ends();
     }
 
+    /// Whether what is said comes in order: nobody in the middle changes that, and no disk takes the second and not the
+    /// first.
+    fn keeps_order(&self) -> bool {
+        let spoilers = [
+            FaultKind::Loss,
+            FaultKind::Doubling,
+            FaultKind::Disorder,
+            FaultKind::Hostile,
+            FaultKind::Disk,
+        ];
+        !spoilers.iter().any(|kind| self.options.faults.has(*kind))
+    }
+
     fn topology_tells_versions(&self) -> bool {
         self.options.topology == Topology::Mesh
     }
@@ -471,6 +524,7 @@ impl World {
             if self.topology_tells_versions() {
                 self.audit_versions();
             }
+            self.oracle.on_promises_due(self.keeps_order());
             self.oracle
                 .on_end(self.lists_before_audit + u64::try_from(observers.len()).unwrap_or(0));
             return true;

@@ -233,7 +233,8 @@ impl Server {
         mut item: MailItem,
     ) {
         let (bytes, at) = (item.bytes(), now.unix);
-        let before = self.mailboxes.last(&user);
+        // Not the last number that was given: whoever has never had that, and need not, has all that waits.
+        let before = self.mailboxes.newest(&user);
         let seq = self.mailboxes.add(&user, author, bytes, at);
         match &mut item {
             MailItem::Message(message) => message.seq = Some(seq),
@@ -253,6 +254,9 @@ impl Server {
             content,
             item,
         };
+        if self.is_mutated(Mutation::AckBeforeDisk) {
+            self.on_kept(now, &custody);
+        }
         self.save(Record::Mail(Box::new(mail)), AfterSave::Kept(Box::new(custody)));
     }
 
@@ -292,6 +296,9 @@ impl Server {
             row,
             deliver: Box::new(deliver),
         };
+        if self.is_mutated(Mutation::AckBeforeDisk) {
+            self.on_kept(now, &custody);
+        }
         let record = Record::Outbound(Box::new(outbound));
         self.save(record, AfterSave::Kept(Box::new(custody)));
         self.note(Note::Routed { link, is_local: false });

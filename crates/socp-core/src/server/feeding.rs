@@ -9,6 +9,7 @@ use super::feed::Feed;
 use super::io::{AfterSave, LinkId, Note, Output, Record};
 use super::kept::{Kept, MailItem, OutboundRow, Page, Shelf, outbound_bytes};
 use super::link::{Link, Reads};
+use super::mutation::Mutation;
 use super::timers::Timer;
 use crate::clock::Now;
 use socp_proto::limits::{NOT_STORED_WAIT_MS, UNACKNOWLEDGED_WAIT_MAX_MS};
@@ -245,6 +246,9 @@ impl Server {
         if let Some(record) = self.mailboxes.advance(&user, device, up_to, now.unix) {
             self.save(Record::Device(record), AfterSave::Nothing);
             self.drop_read(&user);
+            if self.is_mutated(Mutation::OneDeviceIsEnough) {
+                self.save(Record::MailGone(user, up_to), AfterSave::Nothing);
+            }
         }
         self.pump(link);
     }

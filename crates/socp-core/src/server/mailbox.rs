@@ -112,10 +112,15 @@ impl Mailboxes {
         self.by_user.get(user).map_or(0, |mailbox| mailbox.last)
     }
 
+    /// The number of the newest message that waits in a user's mailbox.
+    pub(super) fn newest(&self, user: &UserId) -> u64 {
+        let newest = self.by_user.get(user).and_then(|mailbox| mailbox.rows.back());
+        newest.map_or(0, |row| row.seq)
+    }
+
     /// Whether there is something behind this number.
     pub(super) fn has_behind(&self, user: &UserId, seq: u64) -> bool {
-        let newest = self.by_user.get(user).and_then(|mailbox| mailbox.rows.back());
-        newest.is_some_and(|row| row.seq > seq)
+        self.newest(user) > seq
     }
 
     /// Whether a user's mailbox has room for this; notices have room anyway, since there is one for each message at most.

@@ -22,6 +22,12 @@ pub enum Mutation {
     GossipBeatsLocal,
     /// What a peer's batches leave out is not missed (PROTOCOL II.8).
     NoGapCheck,
+    /// What is not on the disk yet is acknowledged (PROTOCOL II.6).
+    AckBeforeDisk,
+    /// What waits for a server goes with the link to it (PROTOCOL II.6).
+    ForgetOutbound,
+    /// Mail goes as soon as one device has it (PROTOCOL II.6).
+    OneDeviceIsEnough,
 }
 
 impl Server {

@@ -1,8 +1,9 @@
 //! Who is where (SOCP §8.2, PROTOCOL I.5).
 
 use super::Server;
-use super::io::{LinkId, Note};
+use super::io::{AfterSave, LinkId, Note, Record};
 use super::link::Link;
+use super::mutation::Mutation;
 use super::people::{Ended, Home, Person, Word, advertise_of};
 use super::roster::{Audience, Changed};
 use super::timers::Timer;
@@ -191,6 +192,11 @@ impl Server {
         self.on_peer_unlinked(now, server);
         for beyond in &lost {
             self.report_lost_way(now, beyond);
+        }
+        if self.is_mutated(Mutation::ForgetOutbound) {
+            let rows = self.outbounds.take_all(server);
+            let seqs = rows.iter().map(|row| row.seq).collect();
+            self.save(Record::OutboundGone(seqs), AfterSave::Nothing);
         }
         self.note(Note::PeerDown { server: server.clone() });
     }

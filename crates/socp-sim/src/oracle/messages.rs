@@ -1,6 +1,6 @@
 //! What was said must arrive, once, as it was said, and with its reader; or its author must be told.
 
-use super::{Oracle, host_name, user_name};
+use super::{Oracle, Reading, host_name, user_name};
 use crate::net::{Host, UserNo};
 use crate::queue::Time;
 use crate::report::Rule;
@@ -11,22 +11,22 @@ use std::collections::HashMap;
 
 /// How long a message may take in a calm network, and its author's answer.
 const GRACE_MS: u64 = 10_000;
-/// What a server delivered just before it died it may deliver again, since a disk takes a moment.
-const UNSAVED_MS: u64 = 1_000;
 
 /// Everything said so far.
 #[derive(Debug, Default)]
 pub(super) struct Messages {
-    said: Vec<Said>,
+    pub(super) said: Vec<Said>,
     // Never iterated: its order cannot leak.
-    by_ref: HashMap<String, usize>,
+    pub(super) by_ref: HashMap<String, usize>,
 }
 
 /// One message, and what became of it.
 #[derive(Debug)]
-struct Said {
-    author: UserNo,
-    recipient: UserNo,
+pub(super) struct Said {
+    pub(super) author: UserNo,
+    pub(super) recipient: UserNo,
+    /// When.
+    pub(super) at: Time,
     ts: u64,
     ciphertext: Base64Url,
     is_for_all: bool,
@@ -72,6 +72,8 @@ pub(crate) struct Delivery {
     pub(crate) content_sig: Base64Url,
     pub(crate) ts: u64,
     pub(crate) is_for_all: bool,
+    /// It has a number, so that it comes until it is acknowledged.
+    pub(crate) is_numbered: bool,
 }
 
 impl Oracle {
@@ -89,7 +91,11 @@ impl Oracle {
         ts: u64,
         message: &DirectMessage,
     ) -> Option<Time> {
-        let due = self.due(author, recipient);
+        let due = match (self.due(author, recipient), self.users[recipient].reading) {
+            (Due::Delivery, Reading::Nothing) => Due::NotFound,
+            (Due::NotFound, Reading::Mailbox) => Due::Nothing,
+            (due, Reading::ToTheLetter | Reading::Mailbox | Reading::Nothing) => due,
+        };
         let reference = msg_ref(&message.content_sig);
         self.write_down(now, (author, recipient), ts, (&message.ciphertext, reference), due)
     }
@@ -130,6 +136,7 @@ impl Oracle {
         self.messages.said.push(Said {
             author,
             recipient,
+            at: now,
             ts,
             ciphertext: ciphertext.clone(),
             is_for_all: false,
@@ -159,23 +166,24 @@ impl Oracle {
         }
     }
 
-    /// A server hands a message to a user. `to`: whom the envelope says it is for.
+    /// A server hands a message to a user; which one, if it is genuine. `to`: whom the envelope says it is for.
     pub(crate) fn on_delivered(
         &mut self,
         at: Time,
         (reader, to): (UserNo, &str),
         (host, life): (Host, u32),
         delivery: &Delivery,
-    ) {
+    ) -> Option<usize> {
         let who = [user_name(reader), host_name(host)];
         let reader_id = self.users[reader].id.clone();
         if to != reader_id.as_str() {
             let what = format!("u{reader} is handed by h{host} what is for {to}");
-            return self.violate(Rule::WrongReader, what, &who);
+            self.violate(Rule::WrongReader, what, &who);
+            return None;
         }
         let Some(sender) = self.user_of(&delivery.sender) else {
             self.stats.from_strangers += 1;
-            return;
+            return None;
         };
         let key = self.users[sender].key.clone();
         let number = self.messages.by_ref.get(&msg_ref(&delivery.content_sig)).copied();
@@ -185,7 +193,8 @@ impl Oracle {
         {
             // No liar of ours keeps the signature of what it changes, so that honest servers did.
             let what = format!("what u{} said reaches u{reader} from h{host} altered", said.author);
-            return self.violate(Rule::Altered, what, &who);
+            self.violate(Rule::Altered, what, &who);
+            return None;
         }
         if delivery.sender_pub != key {
             self.stats.refused_by_readers += 1;
@@ -194,21 +203,28 @@ impl Oracle {
                 let what = format!("h{host} hands u{reader} a message of u{sender} with another key");
                 self.violate(Rule::Forged, what, &who);
             }
-            return;
+            return None;
         }
         let to = (!delivery.is_for_all).then_some(reader_id.as_str());
         let text = toys::content_text(&delivery.ciphertext, delivery.sender.as_str(), to, delivery.ts);
         if delivery.content_sig.decode() != toys::sign(&key, &text) {
             // Only its reader can tell, and does not show it (PROTOCOL I.7).
             self.stats.refused_by_readers += 1;
-            return;
+            return None;
         }
         let handed = Handed { host, life, at };
-        self.on_genuine(reader, sender, handed, number);
+        self.on_genuine(reader, sender, (handed, delivery.is_numbered), number);
+        number
     }
 
     /// A message that its author did sign.
-    fn on_genuine(&mut self, reader: UserNo, sender: UserNo, handed: Handed, number: Option<usize>) {
+    fn on_genuine(
+        &mut self,
+        reader: UserNo,
+        sender: UserNo,
+        (handed, is_numbered): (Handed, bool),
+        number: Option<usize>,
+    ) {
         let host = handed.host;
         let said = number.and_then(|number| self.messages.said.get_mut(number));
         let (Some(number), Some(said)) = (number, said) else {
@@ -225,8 +241,10 @@ impl Oracle {
         let is_first_anywhere = said.deliveries.is_empty();
         said.deliveries.push(handed);
         self.stats.delivered += u64::from(is_first_anywhere);
-        let Some(before) = before else { return };
-        let is_excused = before.life != handed.life && handed.at - before.at < UNSAVED_MS;
+        let Some(before) = before.filter(|_| !is_numbered) else {
+            return;
+        };
+        let is_excused = before.life != handed.life && self.may_have_forgotten(host, before.at);
         let is_first_life = before.life == handed.life;
         if is_first_life || (self.links.remembers_deliveries && !is_excused) {
             let what = format!(

@@ -192,6 +192,21 @@ fn each_device_gets_everything() {
 }
 
 #[test]
+fn a_new_device_gets_what_comes_though_the_others_have_read_everything() {
+    let mut world = World::one("a");
+    let author = comes(&mut world, "u", "a", None);
+    let first = comes(&mut world, "v", "a", Some((1, 0)));
+    world.take(first.wire);
+    world.tell(author, "v", b"one");
+    let number = got(&world.take(first.wire))[0].0.unwrap();
+    acknowledge(&mut world, first, number);
+    let second = comes(&mut world, "v", "a", Some((2, 0)));
+    assert!(texts(&world.take(second.wire)).is_empty());
+    world.tell(author, "v", b"two");
+    assert_eq!(texts(&world.take(second.wire)), ["two"]);
+}
+
+#[test]
 fn who_only_writes_gets_no_messages_and_who_reads_to_the_letter_gets_them_once() {
     let mut world = World::one("a");
     let author = world.user("u", "a");
