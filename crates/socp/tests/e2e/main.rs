@@ -12,6 +12,8 @@
 )]
 
 mod accounts;
+mod ack_client;
+mod ack_device;
 mod acme;
 #[cfg(feature = "acme")]
 mod acme_authority;
@@ -31,6 +33,7 @@ mod hostile_peer;
 mod hostile_stage;
 mod keyring;
 mod keys;
+mod kills;
 mod leaving;
 mod letter;
 mod letter_client;
