@@ -12,6 +12,8 @@
 )]
 
 mod accounts;
+mod ack_client;
+mod ack_device;
 mod acknowledged;
 mod acme;
 #[cfg(feature = "acme")]
@@ -28,15 +30,19 @@ mod data_dirs;
 mod delegated;
 mod demo;
 mod files;
+mod flips;
 mod hostile_peer;
 mod hostile_stage;
 mod keyring;
 mod keys;
+mod kills;
 mod leaving;
 mod letter;
 mod letter_client;
 mod letter_server;
 mod network;
+#[cfg(target_os = "linux")]
+mod no_room;
 mod pages;
 mod passphrase;
 mod pictures;
