@@ -8,7 +8,7 @@ use rsa::pss::{Signature, SigningKey, VerifyingKey};
 use rsa::signature::{RandomizedSigner as _, SignatureEncoding as _, Verifier as _};
 use rsa::{Oaep, RsaPrivateKey, RsaPublicKey};
 use serde_json::{Value, json};
-use sha2::Sha256;
+use sha2::{Digest as _, Sha256};
 use std::net::TcpStream;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
@@ -74,6 +74,25 @@ pub(crate) fn verifies(spki: &str, message: &[u8], sig: &str) -> bool {
 pub(crate) fn seal(recipient_spki: &str, text: &[u8]) -> String {
     let key = RsaPublicKey::from_public_key_der(&decode(recipient_spki)).unwrap();
     encode(&key.encrypt(&mut rand::rng(), Oaep::<Sha256>::new(), text).unwrap())
+}
+
+/// What a user proves (PROTOCOL II.2): the payload of a `PROOF` that answers a challenge to this hello.
+pub(crate) fn proof_payload(user: &str, hello: &Value, challenge: &Value) -> Value {
+    let asked = &challenge["payload"];
+    let server_key = decode(asked["server_pub"].as_str().unwrap());
+    json!({
+        "nonce": asked["nonce"],
+        "server_id": asked["server_id"],
+        "key": encode(&Sha256::digest(&server_key)),
+        "by": user,
+        "hello": encode(&Sha256::digest(hello.to_string())),
+        "ts": now_ms(),
+    })
+}
+
+/// What the signature of a proof covers.
+pub(crate) fn proof_signed(payload: &Value) -> String {
+    format!("socp-proof-v1\0{payload}")
 }
 
 /// A connection of one user, or of one [server](super::letter_server).

@@ -12,6 +12,8 @@
 )]
 
 mod accounts;
+mod ack_client;
+mod ack_device;
 mod acknowledged;
 mod acme;
 #[cfg(feature = "acme")]
@@ -32,6 +34,7 @@ mod hostile_peer;
 mod hostile_stage;
 mod keyring;
 mod keys;
+mod kills;
 mod leaving;
 mod letter;
 mod letter_client;

@@ -4,7 +4,7 @@ use crate::process::Served;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
-fn get(address: &str, path: &str, headers: &str) -> String {
+pub(crate) fn get(address: &str, path: &str, headers: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     write!(
         stream,

@@ -94,11 +94,22 @@ impl Process {
 
     /// The next line of output.
     pub(crate) fn line(&self) -> String {
+        self.line_or_end()
+            .unwrap_or_else(|| panic!("the program ended without another line"))
+    }
+
+    /// The next line of output, or none if the program ends without one.
+    pub(crate) fn line_or_end(&self) -> Option<String> {
         match self.lines.recv_timeout(PATIENCE) {
-            Ok(line) => line,
+            Ok(line) => Some(line),
             Err(RecvTimeoutError::Timeout) => panic!("no line came"),
-            Err(RecvTimeoutError::Disconnected) => panic!("the program ended without another line"),
+            Err(RecvTimeoutError::Disconnected) => None,
         }
+    }
+
+    /// Everything that was logged so far.
+    pub(crate) fn log(&self) -> Vec<String> {
+        self.log.lock().unwrap().iter().map(|(_, line)| line.clone()).collect()
     }
 
     /// The first line that holds `text`.
@@ -141,6 +152,11 @@ impl Process {
         assert!(status.success());
     }
 
+    /// Whether the program has ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// Waits for the end; its exit code.
     pub(crate) fn wait(&mut self) -> Option<i32> {
         eventually("the program to end", || self.child.try_wait().unwrap()).code()
@@ -174,14 +190,26 @@ impl Served {
 
     /// Starts a server on a given address.
     pub(crate) fn start_on(dir: &Path, name: &str, listen: &str, more: &[&str]) -> Self {
-        let data = dir.join(name);
-        let mut command = socp();
+        Self::ready(Self::spawn(socp(), dir, name, listen, more), dir.join(name))
+    }
+
+    /// Starts a server by this command, and waits for nothing.
+    pub(crate) fn spawn(mut command: Command, dir: &Path, name: &str, listen: &str, more: &[&str]) -> Process {
         command
             .args(["serve", "--listen", listen, "--name", name, "--data"])
-            .arg(&data)
+            .arg(dir.join(name))
             .args(more);
-        let process = Process::start(command);
+        Process::start(command)
+    }
+
+    /// The server that a process becomes, once it says that it is ready.
+    pub(crate) fn ready(process: Process, data: PathBuf) -> Self {
         let ready = process.line();
+        Self::ready_by(process, data, &ready)
+    }
+
+    /// The same with the line that says so.
+    pub(crate) fn ready_by(process: Process, data: PathBuf, ready: &str) -> Self {
         let json = ready
             .strip_prefix("ready ")
             .unwrap_or_else(|| panic!("not the ready line: {ready}"));

@@ -1,17 +1,12 @@
 //! Whose an id is, and whose a session (PROTOCOL I.6, II.2): real servers, real programs, and a squatter.
 
-use crate::letter_client::{LetterClient, TestKey, encode, now_ms, sign, test_key};
+use crate::letter_client::{LetterClient, TestKey, now_ms, proof_payload, proof_signed, sign, test_key};
 use crate::process::{Served, User, eventually, json};
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 
 /// A hello that offers to prove it, with the public key of `spki`.
 fn able_hello(spki: &str) -> Value {
     json!({"client": "test", "pubkey": spki, "caps": ["proof/1"]})
-}
-
-fn sha256(text: &str) -> String {
-    encode(&Sha256::digest(text.as_bytes()))
 }
 
 /// Says hello under an id; the answer.
@@ -22,22 +17,11 @@ fn ask(client: &mut LetterClient, spki: &str) -> Value {
 
 /// The frame that answers a challenge, signed with the client's own key.
 fn proof(client: &LetterClient, hello: &Value, challenge: &Value) -> String {
-    let asked = &challenge["payload"];
-    let server_key = crate::letter_client::decode(asked["server_pub"].as_str().unwrap());
-    let payload = json!({
-        "nonce": asked["nonce"],
-        "server_id": asked["server_id"],
-        "key": encode(&Sha256::digest(&server_key)),
-        "by": client.user,
-        "hello": sha256(&hello.to_string()),
-        "ts": now_ms(),
-    });
-    let signed = format!("socp-proof-v1\0{payload}");
-    let sig = sign(&client.key.private, 32, signed.as_bytes());
-    json!({
-        "type": "PROOF", "from": client.user, "to": asked["server_id"], "ts": now_ms(), "payload": payload, "sig": sig,
-    })
-    .to_string()
+    let payload = proof_payload(&client.user, hello, challenge);
+    let sig = sign(&client.key.private, 32, proof_signed(&payload).as_bytes());
+    let server = &challenge["payload"]["server_id"];
+    json!({"type": "PROOF", "from": client.user, "to": server, "ts": now_ms(), "payload": payload, "sig": sig})
+        .to_string()
 }
 
 /// Somebody who proves what they can: the last answer.
