@@ -11,6 +11,7 @@ mod shelves;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod wal;
 
 pub(crate) use copy::{CopyJob, Copying};
 
@@ -178,6 +179,21 @@ pub(crate) struct Found {
     pub(crate) pins: usize,
 }
 
+/// SQLite would drop what is behind the damage without a word. Nobody else has the database open.
+fn refuse_damaged_log(path: &Path) -> Result<(), ServerError> {
+    let reason = match wal::fault_of(path) {
+        Ok(None) => return Ok(()),
+        Ok(Some(fault)) => {
+            format!("{fault}, so messages that were acknowledged would be lost; restore it from a backup")
+        }
+        Err(error) => format!("its write-ahead log cannot be read: {error}"),
+    };
+    Err(ServerError::Database {
+        path: path.to_owned(),
+        reason,
+    })
+}
+
 /// A database that is open and up to date, before its writer thread starts.
 pub(crate) struct Database {
     connection: Connection,
@@ -190,10 +206,15 @@ impl Database {
             path: path.to_owned(),
             reason: format!("{error}; restore it from a backup if it is damaged"),
         };
+        refuse_damaged_log(path)?;
         let mut connection = Connection::open(path).map_err(failed)?;
         connection.busy_timeout(Duration::from_secs(5)).map_err(failed)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT_MAX);
         migrations::run(&mut connection, path)?;
+        // An empty log: nothing that an earlier crash tore can be taken for damage the next time.
+        connection
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+            .map_err(failed)?;
         Ok(Self { connection })
     }
 
@@ -203,6 +224,7 @@ impl Database {
             path: path.to_owned(),
             reason: format!("{error}; restore it from a backup if it is damaged"),
         };
+        refuse_damaged_log(path)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
         connection.busy_timeout(Duration::from_secs(5)).map_err(failed)?;
@@ -243,7 +265,7 @@ impl Database {
     pub(crate) fn read(&self, path: &Path) -> Result<Remembered, ServerError> {
         tables::read(&self.connection).map_err(|error| ServerError::Database {
             path: path.to_owned(),
-            reason: error.to_string(),
+            reason: format!("{error}; restore it from a backup if it is damaged"),
         })
     }
 
@@ -260,7 +282,7 @@ impl Database {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         tables::begin_run(&self.connection, unix.as_secs()).map_err(|error| ServerError::Database {
             path: path.to_owned(),
-            reason: error.to_string(),
+            reason: format!("{error}; restore it from a backup if it is damaged"),
         })
     }
 

@@ -28,8 +28,8 @@ impl Server {
             return;
         }
         let (record, gone) = self.mailboxes.meet(user, device, after, now.unix);
-        let is_known = after <= self.mailboxes.last(user);
-        let feed = Feed::after(if is_known { after } else { record.up_to });
+        let was_given = self.mailboxes.was_given(user, after);
+        let feed = Feed::after(if was_given { after } else { record.up_to });
         self.save(Record::Device(record), AfterSave::Nothing);
         if let Some(device) = gone {
             self.save(Record::DeviceGone(user.clone(), device), AfterSave::Nothing);

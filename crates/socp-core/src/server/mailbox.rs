@@ -118,6 +118,12 @@ impl Mailboxes {
         newest.map_or(0, |row| row.seq)
     }
 
+    /// Whether this number may have been given to something. One of an earlier run may, though it is not known any more: what
+    /// had it was sent, and lost before it was on the disk. Whoever has that has all before it, and all that comes is behind.
+    pub(super) fn was_given(&self, user: &UserId, seq: u64) -> bool {
+        seq < self.first || seq <= self.last(user)
+    }
+
     /// Whether there is something behind this number.
     pub(super) fn has_behind(&self, user: &UserId, seq: u64) -> bool {
         self.newest(user) > seq
@@ -186,10 +192,10 @@ impl Mailboxes {
         after: u64,
         now: u64,
     ) -> (DeviceRecord, Option<DeviceId>) {
+        let was_given = self.was_given(user, after);
         let mailbox = self.by_user.entry(user.clone()).or_default();
         let known = mailbox.devices.get(&device).map_or(0, |device| device.up_to);
-        // A number from the future says nothing: it was lost here before it was on the disk.
-        let up_to = if after <= mailbox.last { after.max(known) } else { known };
+        let up_to = if was_given { after.max(known) } else { known };
         let mut gone = None;
         if known == 0 && !mailbox.devices.contains_key(&device) && mailbox.devices.len() >= MAILBOX_DEVICES_COUNT_MAX {
             let longest = mailbox.devices.iter().min_by_key(|(_, device)| device.at);
@@ -342,6 +348,40 @@ mod tests {
             Mailboxes::new(run, vec![memory]).add(&user(), 7, 1, 0)
         };
         assert!(memory(6) > seq && memory(5) > seq && memory(0) > seq);
+    }
+
+    #[test]
+    fn a_device_that_has_what_was_lost_here_has_all_before_it() {
+        let mut mailboxes = Mailboxes::new(5, Vec::new());
+        mailboxes.meet(&user(), device(1), 0, 0);
+        let kept = mailboxes.add(&user(), 7, 10, 0);
+        let lost = mailboxes.add(&user(), 7, 10, 0);
+        let memory = MailboxMemory {
+            user: user(),
+            devices: vec![DeviceRecord {
+                user: user(),
+                device: device(1),
+                up_to: 0,
+                at: 0,
+            }],
+            rows: vec![MailRow {
+                seq: kept,
+                bytes: 10,
+                author: 7,
+                at: 0,
+            }],
+        };
+        let mut mailboxes = Mailboxes::new(6, vec![memory]);
+        assert!(mailboxes.was_given(&user(), lost));
+        let (record, _) = mailboxes.meet(&user(), device(1), lost, 1);
+        assert_eq!(record.up_to, lost);
+        assert_eq!(mailboxes.drop_read(&user()), Some(kept));
+        let next = mailboxes.add(&user(), 7, 10, 1);
+        assert!(next > lost);
+        // That number nobody has had yet.
+        assert!(!mailboxes.was_given(&user(), next + 1));
+        let (record, _) = mailboxes.meet(&user(), device(2), next + 1, 1);
+        assert_eq!(record.up_to, 0);
     }
 
     #[test]

@@ -172,7 +172,7 @@ pub(super) fn is_newest(connection: &Connection, path: &Path) -> std::result::Re
         Ok(found) => Ok(found == known),
         Err(error) => Err(ServerError::Database {
             path,
-            reason: error.to_string(),
+            reason: format!("{error}; restore it from a backup if it is damaged"),
         }),
     }
 }

@@ -45,7 +45,36 @@ fn to_text(value: &impl Serialize) -> Result<String> {
     serde_json::to_string(value).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
 }
 
+/// Messages are found by their index; where it does not list what the table has, some would never be, and nobody would know.
+fn check_index(connection: &Connection, shelf: &str, by_table: &str, by_index: &str) -> Result<()> {
+    // The rows come in different orders.
+    let sum_over = |sql: &str| -> Result<u64> {
+        let mut statement = connection.prepare(sql)?;
+        let mut rows = statement.query([])?;
+        let mut sum = 0_u64;
+        while let Some(row) = rows.next()? {
+            let whose = row.get_ref(1)?.as_bytes().map_err(|error| invalid(1, error))?;
+            let head = format!("{}\n{}\n", row.get::<_, i64>(0)?, row.get::<_, i64>(2)?);
+            let hash = sha256(&[head.as_bytes(), whose].concat());
+            let first = hash.first_chunk::<8>().copied().unwrap_or_default();
+            sum = sum.wrapping_add(u64::from_be_bytes(first));
+        }
+        Ok(sum)
+    };
+    if sum_over(by_table)? == sum_over(by_index)? {
+        return Ok(());
+    }
+    let why = format!("the index of the table {shelf} does not fit to its rows, so messages would be missing");
+    Err(invalid(0, std::io::Error::other(why)))
+}
+
 pub(super) fn read_mailboxes(connection: &Connection) -> Result<Vec<MailboxMemory>> {
+    check_index(
+        connection,
+        "mailbox",
+        "SELECT rowid, user_id, seq FROM mailbox NOT INDEXED",
+        "SELECT rowid, user_id, seq FROM mailbox INDEXED BY mailbox_in_order ORDER BY user_id, seq",
+    )?;
     let mut mailboxes: BTreeMap<UserId, MailboxMemory> = BTreeMap::new();
     let empty = |user: &UserId| MailboxMemory {
         user: user.clone(),
@@ -88,6 +117,12 @@ pub(super) fn read_mailboxes(connection: &Connection) -> Result<Vec<MailboxMemor
 }
 
 pub(super) fn read_outbound(connection: &Connection) -> Result<Vec<(ServerId, Vec<OutboundRow>)>> {
+    check_index(
+        connection,
+        "outbound",
+        "SELECT seq, server_id, seq FROM outbound NOT INDEXED",
+        "SELECT seq, server_id, seq FROM outbound INDEXED BY outbound_in_order ORDER BY server_id, seq",
+    )?;
     let mut servers: BTreeMap<ServerId, Vec<OutboundRow>> = BTreeMap::new();
     let sql = "SELECT server_id, seq, author, recipient, msg_ref, bytes, at FROM outbound ORDER BY seq";
     let mut rows = connection.prepare(sql)?;

@@ -43,6 +43,15 @@ pub(crate) enum Fault {
     Refused(String),
 }
 
+impl std::fmt::Display for Fault {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Lost(why) => write!(out, "lost: {why}"),
+            Self::Refused(why) => write!(out, "refused: {why}"),
+        }
+    }
+}
+
 impl From<Error> for Fault {
     fn from(error: Error) -> Self {
         Self::Lost(error.to_string())

@@ -30,6 +30,7 @@ mod data_dirs;
 mod delegated;
 mod demo;
 mod files;
+mod flips;
 mod hostile_peer;
 mod hostile_stage;
 mod keyring;
@@ -40,6 +41,8 @@ mod letter;
 mod letter_client;
 mod letter_server;
 mod network;
+#[cfg(target_os = "linux")]
+mod no_room;
 mod pages;
 mod passphrase;
 mod pictures;
