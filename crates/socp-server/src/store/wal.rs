@@ -108,7 +108,11 @@ impl Sum {
     fn over(mut self, bytes: &[u8]) -> Self {
         let (pairs, _) = bytes.as_chunks::<8>();
         for [a, b, c, d, e, f, g, h] in pairs.iter().copied() {
-            let of = if self.is_big { u32::from_be_bytes } else { u32::from_le_bytes };
+            let of = if self.is_big {
+                u32::from_be_bytes
+            } else {
+                u32::from_le_bytes
+            };
             self.one = self.one.wrapping_add(of([a, b, c, d])).wrapping_add(self.two);
             self.two = self.two.wrapping_add(of([e, f, g, h])).wrapping_add(self.one);
         }
@@ -165,7 +169,15 @@ mod tests {
     #[test]
     fn a_log_that_a_crash_cut_short_is_whole() {
         let log = log();
-        for len in [0, 5, HEADER_BYTES, HEADER_BYTES + 100, log.len() - PAGE, log.len() - 1, log.len()] {
+        for len in [
+            0,
+            5,
+            HEADER_BYTES,
+            HEADER_BYTES + 100,
+            log.len() - PAGE,
+            log.len() - 1,
+            log.len(),
+        ] {
             assert_eq!(fault(&log[..len]), None, "{len}");
         }
     }

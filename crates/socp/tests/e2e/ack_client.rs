@@ -94,8 +94,8 @@ impl AckLink {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(ANSWER_WAIT))?;
         stream.set_write_timeout(Some(ANSWER_WAIT))?;
-        let (socket, _) = tungstenite::client(format!("ws://{address}/"), stream)
-            .map_err(|error| Fault::Lost(error.to_string()))?;
+        let (socket, _) =
+            tungstenite::client(format!("ws://{address}/"), stream).map_err(|error| Fault::Lost(error.to_string()))?;
         let mut link = Self {
             socket,
             server_id: String::new(),
@@ -111,7 +111,10 @@ impl AckLink {
         let server = challenge["payload"]["server_id"].as_str().unwrap().to_owned();
         link.send(&frame_text("PROOF", &who.user, &server, now_ms(), &payload, &sig))?;
         let ack = link.answer("ACK")?;
-        assert_eq!((&ack["payload"]["msg_ref"], &ack["from"]), (&"USER_HELLO".into(), &server.as_str().into()));
+        assert_eq!(
+            (&ack["payload"]["msg_ref"], &ack["from"]),
+            (&"USER_HELLO".into(), &server.as_str().into())
+        );
         link.server_id = server;
         Ok(link)
     }
@@ -143,7 +146,9 @@ impl AckLink {
     pub(crate) fn receive(&mut self, until: Instant) -> Result<Option<Value>, Fault> {
         loop {
             // None at all would mean for ever.
-            let wait = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+            let wait = until
+                .saturating_duration_since(Instant::now())
+                .max(Duration::from_millis(1));
             self.socket.get_ref().set_read_timeout(Some(wait))?;
             match self.socket.read() {
                 Ok(Message::Text(text)) => return Ok(Some(serde_json::from_str(&text).unwrap())),
@@ -226,5 +231,9 @@ impl Arrival {
 /// What a frame says of messages: their references, for `ACK` and `ERROR`.
 pub(crate) fn refs_of(payload: &Value) -> Vec<&str> {
     let also = payload["also"].as_array().into_iter().flatten();
-    payload["msg_ref"].as_str().into_iter().chain(also.filter_map(Value::as_str)).collect()
+    payload["msg_ref"]
+        .as_str()
+        .into_iter()
+        .chain(also.filter_map(Value::as_str))
+        .collect()
 }

@@ -55,7 +55,9 @@ impl Messages {
         let shown = self.shown.get(device);
         let is_shown = |message: &Message| shown.is_some_and(|shown| shown.contains(message));
         let wanted = self.stored.iter().filter(|(_, to, _)| &**to == reader);
-        wanted.filter(|message| !is_shown(message) && !self.refused.contains_key(*message)).collect()
+        wanted
+            .filter(|message| !is_shown(message) && !self.refused.contains_key(*message))
+            .collect()
     }
 
     /// What has no answer yet.

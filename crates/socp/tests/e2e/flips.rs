@@ -137,7 +137,11 @@ fn play(original: &Original, dir: &Path) -> Outcome {
     };
     let mut served = Served::ready_by(process, dir.join(NAME), &ready);
     let outcome = read_all(original, &served);
-    assert!(!served.process.has_ended(), "the server died: {:#?}", served.process.log());
+    assert!(
+        !served.process.has_ended(),
+        "the server died: {:#?}",
+        served.process.log()
+    );
     let health = get(served.address(), "/healthz", "");
     assert!(health.starts_with("HTTP/1.1 200"), "{health}");
     let log = served.process.log();
@@ -182,7 +186,11 @@ fn read_all(original: &Original, served: &Served) -> Outcome {
                 println!("  {answer}");
                 return Outcome::Refused;
             }
-            assert!(begun.elapsed() < PATIENCE, "nothing comes any more: {:#?}", served.process.log());
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "nothing comes any more: {:#?}",
+                served.process.log()
+            );
             continue;
         };
         if frame["type"] != "USER_DELIVER" {
@@ -210,12 +218,20 @@ fn read_all(original: &Original, served: &Served) -> Outcome {
     }
     let told = served.process.log();
     let told = told.iter().filter(|line| line.contains("it was put aside")).count();
-    assert!(missing <= told, "{missing} are missing and {told} put aside: {:#?}", served.process.log());
+    assert!(
+        missing <= told,
+        "{missing} are missing and {told} put aside: {:#?}",
+        served.process.log()
+    );
     let counted = get(served.address(), "/metrics", "");
     let line = counted.lines().find(|line| line.contains("damaged_message"));
     let counted = line.map_or(0, |line| line.rsplit(' ').next().unwrap().parse().unwrap());
     assert_eq!(counted, told);
-    if told == 0 { Outcome::Harmless } else { Outcome::PutAside }
+    if told == 0 {
+        Outcome::Harmless
+    } else {
+        Outcome::PutAside
+    }
 }
 
 #[test]

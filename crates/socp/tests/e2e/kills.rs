@@ -106,7 +106,9 @@ impl<'a> Servers<'a> {
         let text = get(&self.addresses[place], "/metrics", "");
         ["mailboxes", "outbound"].map(|kept| {
             let line = text.lines().find(|line| line.contains(&format!("\"{kept}\"")));
-            let count = line.and_then(|line| line.rsplit(' ').next()).and_then(|count| count.parse().ok());
+            let count = line
+                .and_then(|line| line.rsplit(' ').next())
+                .and_then(|count| count.parse().ok());
             count.unwrap_or_else(|| panic!("no count of {kept} in {text}"))
         })
     }

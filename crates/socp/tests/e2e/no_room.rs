@@ -164,7 +164,10 @@ fn play(served: &Served, disk: &dyn Disk) {
         Some(letters)
     });
     let answer = readiness(served);
-    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("store: "), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 503") && answer.contains("store: "),
+        "{answer}"
+    );
     println!("{} stored, then: {}", stored.len(), answer.lines().last().unwrap());
     let more = write(number + 1..number + 1 + LETTERS);
     let answers = tell(&mut writing, &more);
