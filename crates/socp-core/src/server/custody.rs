@@ -86,9 +86,11 @@ impl Server {
                 (!links.is_empty()).then_some(Way::ToTheLetter(links))
             }
             Some(Hop::Server(server, link)) => {
-                let is_its = self.peers.get(&server) == Some(&link);
-                let keeps = matches!(self.links.get(&link), Some(Link::Peer(peer)) if peer.feed.is_some());
-                Some(if is_from_user && is_its && keeps {
+                // Also one of two to the same server, of which the other replaces it and is not answered yet: what goes over a
+                // link that ends may be lost, and what is kept is not.
+                let end = self.links.get(&link);
+                let keeps = matches!(end, Some(Link::Peer(peer)) if peer.server == server && peer.feed.is_some());
+                Some(if is_from_user && keeps {
                     Way::Outbound(server)
                 } else {
                     Way::Onward(server, link)

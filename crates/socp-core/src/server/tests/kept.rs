@@ -401,6 +401,21 @@ fn what_waits_for_a_lost_server_goes_when_it_is_back_and_its_author_hears_it() {
 }
 
 #[test]
+fn what_is_for_a_server_with_two_links_is_kept_while_neither_is_settled() {
+    let mut world = World::mesh(&["a", "b"]);
+    let _reader = comes(&mut world, "v", "b", Some((1, 0)));
+    let author = comes(&mut world, "u", "a", None);
+    world.take(author.wire);
+    // Both have dialled: the link that counts is not answered yet, and what is known of the reader came over the other.
+    let unanswered = LinkId(u64::MAX);
+    world.node_mut("a").server.peers.insert(server_id("b"), unanswered);
+    let message = world.tell(author, "v", b"one");
+    world.wait(1);
+    assert_eq!(answers(&world.take(author.wire)), [stored("a", &[&message])]);
+    assert_eq!(world.node("a").shelves.outbound.len(), 1);
+}
+
+#[test]
 fn what_waits_for_a_server_survives_a_restart_of_both() {
     let mut world = World::mesh(&["a", "b"]);
     let reader = comes(&mut world, "v", "b", Some((1, 0)));
