@@ -99,21 +99,21 @@ impl Server {
         }
     }
 
-    /// A message that was not handled before; one that was is acknowledged again.
+    /// A message that was not handled before; one that was is acknowledged again. What is kept is known by what is kept:
+    /// that it was seen does not say that it was kept then.
     fn once(&mut self, now: Now, came: &Came, way: &Way, deliver: ServerDeliver) -> Option<ServerDeliver> {
         let mut is_new = true;
         for key in came.seen_as.iter().flatten() {
             is_new &= self.is_new(now, *key);
         }
-        if is_new {
-            return Some(deliver);
+        match way {
+            Way::Mailbox | Way::Outbound(_) => Some(deliver),
+            Way::ToTheLetter(_) | Way::Onward(..) if is_new => Some(deliver),
+            Way::ToTheLetter(_) | Way::Onward(..) => {
+                self.acknowledge_again(now, came.link, &deliver, Status::Sent);
+                None
+            }
         }
-        let status = match way {
-            Way::Mailbox | Way::Outbound(_) => Status::Stored,
-            Way::ToTheLetter(_) | Way::Onward(..) => Status::Sent,
-        };
-        self.acknowledge_again(now, came.link, &deliver, status);
-        None
     }
 
     fn acknowledge_as_sent(&mut self, now: Now, link: LinkId, msg_ref: String) {

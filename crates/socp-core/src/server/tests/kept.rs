@@ -562,6 +562,47 @@ fn a_device_that_is_gone_for_good_does_not_fill_the_mailbox_of_the_others() {
 }
 
 #[test]
+fn what_was_only_passed_on_is_not_called_stored_later() {
+    let mut world = World::mesh(&["a"]);
+    let mut before = config("b");
+    before.keeps = false;
+    before.bootstrap = vec![entry("a", Some(key("a")))];
+    world.add(before, "b");
+    world.settle();
+    let author = comes(&mut world, "u", "a", None);
+    world.user("v", "b");
+    world.take(author.wire);
+    let written = world.now.unix;
+    let message = world.tell(author, "v", b"one");
+    world.wait(1);
+    let sent = (Status::Sent, "a".to_owned(), vec![reference(&message)]);
+    assert_eq!(answers(&world.take(author.wire)), [sent]);
+    // The other server gets a newer program; the author's has not heard the answer, and sends the same again.
+    world.crash("b");
+    world.node_mut("b").config.keeps = true;
+    world.start(&["b"]);
+    world.wait(5_000);
+    let reader = comes(&mut world, "v", "b", Some((1, 0)));
+    world.wait(5_000);
+    world.take(author.wire);
+    let again = draft("u", "v", written, &Payload::MsgDirect(message.clone()));
+    world.send(author.wire, &unsigned(again));
+    assert_eq!(
+        world.node("b").shelves.mailboxes.get(&user_id("v")).map(BTreeMap::len),
+        None,
+        "it came before"
+    );
+    world.wait(10);
+    let said = answers(&world.take(author.wire));
+    assert!(said.contains(&stored("a", &[&message])), "{said:?}");
+    assert!(
+        world.node("a").shelves.outbound.is_empty(),
+        "the other server has answered for it"
+    );
+    assert!(texts(&world.take(reader.wire)).is_empty(), "it was delivered before");
+}
+
+#[test]
 fn what_nobody_fetches_goes_after_thirty_days() {
     let mut world = World::one("a");
     let reader = comes(&mut world, "v", "a", Some((1, 0)));
