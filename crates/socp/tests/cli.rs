@@ -173,7 +173,10 @@ fn a_first_contact_is_told_once_and_not_to_scripts() {
     let key = key.lines().next().unwrap();
     let met = format!("socp: first contact with bob@srv-a ({bob_id}), key {key}");
     assert_eq!(lines[1], met);
-    assert_eq!(text(&told.stdout), format!("sent to bob@srv-a ({bob_id})\n"));
+    assert_eq!(
+        text(&told.stdout),
+        format!("sent to bob@srv-a ({bob_id}), on your server\n")
+    );
     assert_eq!(text(&socp(alice.path(), &["list"], "").stderr), "");
     let (carl, _) = registered(&["--server", server], "");
     assert_eq!(text(&socp(carl.path(), &["list", "--json"], "").stderr), "");

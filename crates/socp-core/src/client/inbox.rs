@@ -8,9 +8,9 @@ use super::alarm::CARDS_PER_MESSAGE_COUNT_MAX;
 use super::asks::Asks;
 use super::channel::CHANNEL_ID;
 use super::fault::{OpenFault, TellFault};
-use super::io::{Event, Message, Output, Person, Place, Ticket, UserPin};
+use super::io::{Event, Message, Output, Person, Place, Ticket};
 use super::outbox::Outbox;
-use super::people::People;
+use super::people::{People, stranger};
 use super::pins::Pins;
 use super::post_io::{Gap, Number};
 use crate::clock::Now;
@@ -211,7 +211,7 @@ impl Inbox {
         }
         if let Some(pin) = pins.signer(&content.author, Some(&content.sender_pub)) {
             let from = people.describe(&content.author, pins);
-            return self.open(content, pin, from, out);
+            return self.open(content, &pin.pubkey, from, out);
         }
         let is_full = self.held.len() >= HELD_COUNT_MAX;
         if is_full && content.seq.is_none() {
@@ -228,7 +228,7 @@ impl Inbox {
     pub(super) fn on_key(&mut self, user: &UserId, pins: &Pins, people: &People, out: &mut Outbox) {
         let Some(pin) = pins.get(user) else { return };
         for content in self.take_held(user) {
-            self.open(content, pin, people.describe(user, pins), out);
+            self.open(content, &pin.pubkey, people.describe(user, pins), out);
         }
     }
 
@@ -240,6 +240,13 @@ impl Inbox {
             if *fault == TellFault::NoAnswer && content.seq.is_some() && content.tries < KEY_TRIES_MAX {
                 self.held.push_back(content);
                 is_wanted = true;
+                continue;
+            }
+            // Its author is away, and no server remembers the key any more. Nobody else has one that makes this id.
+            let is_unknown = matches!(fault, TellFault::UnknownUser(_));
+            if is_unknown && user.is_made_from(content.sender_pub.fingerprint()) {
+                let key = content.sender_pub.clone();
+                self.open(content, &key, stranger(user.clone()), out);
                 continue;
             }
             self.refuse(&content, &format!("their key is not to be had ({fault})"), out);
@@ -357,7 +364,7 @@ impl Inbox {
         out.notice(Some(author.user_id), text);
     }
 
-    fn open(&mut self, content: Content, pin: &UserPin, from: Person, out: &mut Outbox) {
+    fn open(&mut self, content: Content, key: &KeyText, from: Person, out: &mut Outbox) {
         let ticket = self.next_ticket;
         self.next_ticket = ticket.wrapping_add(1);
         self.opening.insert(
@@ -375,7 +382,7 @@ impl Inbox {
         out.push(Output::Open {
             place: content.place,
             ticket,
-            key: pin.pubkey.clone(),
+            key: key.clone(),
             ciphertext: content.ciphertext,
             content_sig: content.content_sig,
             from: content.author,

@@ -335,7 +335,8 @@ pub(super) fn shown_with_key(answer: &PubkeyResponse) -> Person {
     }
 }
 
-fn stranger(user_id: UserId) -> Person {
+/// Somebody of whom nothing is known but the id.
+pub(super) fn stranger(user_id: UserId) -> Person {
     Person {
         user_id,
         name: None,

@@ -385,3 +385,43 @@ fn who_asks_again_and_again_is_answered_a_few_times() {
     let later = works(&arrive(&mut kit, 30, 20, &again(ours, 1, 2)));
     assert!(later.iter().any(|work| matches!(work, PostWork::Recall { .. })));
 }
+
+/// A message with this number, whose author says that this is the key.
+fn from_somebody(id: &UserId, key_number: u8, seq: u64) -> Payload {
+    let Payload::UserDeliver(deliver) = deliver(id.as_str(), 1, u8::try_from(seq).unwrap()) else {
+        panic!("no message");
+    };
+    Payload::UserDeliver(UserDeliver {
+        sender_pub: key(key_number),
+        seq: Some(seq),
+        ..deliver
+    })
+}
+
+#[test]
+fn whose_id_is_made_from_the_key_is_read_where_no_server_remembers_them() {
+    let mut kit = kit();
+    let author = UserId::made_from(key(7).fingerprint());
+    let asked = kit.server_says(from_somebody(&author, 7, 1));
+    assert_eq!(sent(&asked), [FrameKind::PubkeyRequest]);
+    let opened = kit.server_says(pubkey(author.as_str(), None));
+    let keys: Vec<_> = opened
+        .iter()
+        .filter_map(|output| match output {
+            Output::Open { key, .. } => Some(key.clone()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(keys, [key(7)]);
+    // Another key than the one that the id is made from says nothing.
+    kit.server_says(from_somebody(&author, 8, 2));
+    let refused = kit.server_says(pubkey(author.as_str(), None));
+    assert!(
+        !refused.iter().any(|output| matches!(output, Output::Open { .. })),
+        "{refused:?}"
+    );
+    let notices = events(refused)
+        .into_iter()
+        .filter(|event| matches!(event, Event::Notice { .. }));
+    assert_eq!(notices.count(), 1);
+}
