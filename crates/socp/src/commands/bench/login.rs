@@ -158,7 +158,13 @@ impl Account {
         };
         let text = identity.to_text().map_err(ClientError::from)?;
         let place = dir.join(number.to_string());
-        let profile = spawn_blocking(move || Profile::import(&place, identity, Protection::File)).await??;
+        let profile = spawn_blocking(move || {
+            let profile = Profile::import(&place, identity, Protection::File)?;
+            // Whoever connects keeps what is said.
+            profile.unlock(None)?;
+            Ok::<_, ClientError>(profile)
+        });
+        let profile = profile.await??;
         let options = Options::once(stage.server(0)?.url.clone());
         let (client, events) = Client::connect(profile, keys, options).await?;
         // Nobody listens.
