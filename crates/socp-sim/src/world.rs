@@ -220,6 +220,10 @@ impl World {
 
     /// In the same way some servers keep what they acknowledge, and some are of before (PROTOCOL II.6).
     fn keeps(&self, host: Host) -> bool {
+        // What is for a server that can never be linked directly would wait for good (SECURITY.md).
+        if self.options.topology != Topology::Mesh {
+            return false;
+        }
         match self.options.seed % 4 {
             _ if self.options.power.is_some() => true,
             0 => false,
