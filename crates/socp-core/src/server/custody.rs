@@ -358,7 +358,12 @@ impl Server {
         }
         if self.mailboxes.has(author) {
             let item = MailItem::Notice(Box::new(notice));
-            self.add_mail(now, author.clone(), (author_mark(author), None, [None; 2]), item);
+            let mark = author_mark(author);
+            if self.find_room(author, mark, item.bytes()).is_err() {
+                let shelf = Shelf::Mailbox(author.clone());
+                return self.note(Note::Full { shelf });
+            }
+            self.add_mail(now, author.clone(), (mark, None, [None; 2]), item);
         }
     }
 

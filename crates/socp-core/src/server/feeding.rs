@@ -7,17 +7,20 @@ use super::Server;
 use super::fault::Fault;
 use super::feed::Feed;
 use super::io::{AfterSave, LinkId, Note, Output, Record};
-use super::kept::{Kept, MailItem, OutboundRow, Page, Shelf, outbound_bytes};
-use super::link::{Link, Reads};
+use super::kept::{DeviceRecord, Kept, MailItem, OutboundRow, Page, Shelf, outbound_bytes};
+use super::link::{Link, Reads, UserLink};
 use super::mutation::Mutation;
 use super::timers::Timer;
 use crate::clock::Now;
 use socp_proto::limits::{NOT_STORED_WAIT_MS, UNACKNOWLEDGED_WAIT_MAX_MS};
 use socp_proto::payload::{Ack, ErrorNotice, MailboxRequest, ServerDeliver, UserDeliver};
-use socp_proto::{ErrorCode, FrameKind, Payload, ServerId, UserId};
+use socp_proto::{DeviceId, ErrorCode, FrameKind, Payload, ServerId, UserId};
 
 /// How often is looked for what was kept for too long (our choice).
 const EXPIRE_INTERVAL_MS: u64 = 3_600_000;
+
+/// How far the wall clock may run differently from one look to the next, and still be believed (our choice).
+const CLOCK_STEP_MAX_MS: u64 = 3_600_000;
 
 impl Server {
     /// A device says hello, and how far it has read.
@@ -27,7 +30,8 @@ impl Server {
         if !can_read {
             return;
         }
-        let (record, gone) = self.mailboxes.meet(user, device, after, now.unix);
+        let there = self.devices_there(user);
+        let (record, gone) = self.mailboxes.meet(user, (device, after), &there, now.unix);
         let was_given = self.mailboxes.was_given(user, after);
         let feed = Feed::after(if was_given { after } else { record.up_to });
         self.save(Record::Device(record), AfterSave::Nothing);
@@ -39,6 +43,19 @@ impl Server {
             state.reads = Reads::Mailbox(device, feed);
         }
         self.pump(link);
+    }
+
+    fn devices_there(&self, user: &UserId) -> Vec<DeviceId> {
+        let devices = self.people.links_of(user).into_iter().filter_map(|link| {
+            let Some(Link::User(state)) = self.links.get(&link) else {
+                return None;
+            };
+            match state.reads {
+                Reads::Mailbox(device, _) => Some(device),
+                Reads::ToTheLetter | Reads::Nothing => None,
+            }
+        });
+        devices.collect()
     }
 
     fn drop_read(&mut self, user: &UserId) {
@@ -176,8 +193,9 @@ impl Server {
             self.timers.set(at, Timer::Feed(link));
             return self.note(Note::Unreadable { shelf });
         };
-        let last = page.kept.last().map_or(asked, |(seq, _)| *seq);
-        self.put_damaged_aside(&shelf, page.damaged);
+        let ends = [page.kept.last().map(|(seq, _)| *seq), page.damaged.last().copied()];
+        let last = ends.into_iter().flatten().max().unwrap_or(asked);
+        self.put_damaged_aside(now, &shelf, page.damaged);
         for (seq, kept) in page.kept {
             self.send_kept(now, link, &shelf, seq, kept);
         }
@@ -187,15 +205,32 @@ impl Server {
         self.pump(link);
     }
 
-    fn put_damaged_aside(&mut self, shelf: &Shelf, damaged: Vec<u64>) {
+    fn put_damaged_aside(&mut self, now: Now, shelf: &Shelf, damaged: Vec<u64>) {
         for seq in damaged {
+            let note = Note::Damaged {
+                shelf: shelf.clone(),
+                seq,
+            };
+            self.note(note);
             match shelf {
                 Shelf::Mailbox(user) => self.mailboxes.remove(user, seq),
-                Shelf::Outbound(server) => drop(self.outbounds.remove(server, seq)),
+                Shelf::Outbound(server) => {
+                    if let Some(row) = self.take_outbound(server, seq) {
+                        let why = "this server kept it, and found it damaged on its disk; write it again".to_owned();
+                        self.give_back(now, row, ErrorCode::NotStored, why);
+                    }
+                }
             }
-            let shelf = shelf.clone();
-            self.note(Note::Damaged { shelf, seq });
         }
+    }
+
+    /// Something waits for a server no more, and its author may send it again.
+    fn take_outbound(&mut self, server: &ServerId, seq: u64) -> Option<OutboundRow> {
+        self.settle_in_feed(server, seq);
+        if let Some(key) = self.outbounds.seen_as(server, seq) {
+            self.seen.forget(&key);
+        }
+        self.outbounds.remove(server, seq)
     }
 
     fn send_kept(&mut self, now: Now, link: LinkId, shelf: &Shelf, seq: u64, kept: Kept) {
@@ -307,16 +342,7 @@ impl Server {
             }
             return true;
         }
-        self.settle_in_feed(server, seq);
-        // Its author may send it again.
-        if let Some(key) = notice
-            .msg_ref
-            .as_ref()
-            .and_then(|msg_ref| self.outbounds.seen_as(server, msg_ref))
-        {
-            self.seen.forget(&key);
-        }
-        if let Some(row) = self.outbounds.remove(server, seq) {
+        if let Some(row) = self.take_outbound(server, seq) {
             self.save(Record::OutboundGone(vec![seq]), AfterSave::Nothing);
             let detail = if notice.code == ErrorCode::UserNotFound {
                 row.recipient.to_string()
@@ -366,6 +392,17 @@ impl Server {
 
     /// What was kept for too long goes.
     pub(super) fn on_expire_due(&mut self, now: Now) {
+        let at = now.mono.saturating_add(EXPIRE_INTERVAL_MS);
+        self.timers.set(at, Timer::Expire);
+        self.note_devices_there(now);
+        // A clock that jumped, or is wrong since the start, is to cost nobody a message before somebody has set it right.
+        let runs_evenly = |before: Now| {
+            let (unix, mono) = (now.unix.abs_diff(before.unix), now.mono.abs_diff(before.mono));
+            unix.abs_diff(mono) <= CLOCK_STEP_MAX_MS
+        };
+        if !self.last_expiry.replace(now).is_some_and(runs_evenly) {
+            return;
+        }
         for (user, devices, up_to) in self.mailboxes.expire(now.unix) {
             for device in devices {
                 self.save(Record::DeviceGone(user.clone(), device), AfterSave::Nothing);
@@ -378,8 +415,25 @@ impl Server {
             let why = format!("the server {server} was not there for 30 days");
             self.give_all_back(now, rows, ErrorCode::Timeout, |_| why.clone());
         }
-        let at = now.mono.saturating_add(EXPIRE_INTERVAL_MS);
-        self.timers.set(at, Timer::Expire);
+    }
+
+    /// A device that is there is not silent, though it may have nothing to acknowledge for a month.
+    fn note_devices_there(&mut self, now: Now) {
+        let there = self.links.values().filter_map(|link| match link {
+            Link::User(UserLink {
+                user,
+                reads: Reads::Mailbox(device, _),
+                ..
+            }) => Some((user, *device)),
+            Link::User(_) | Link::Peer(_) | Link::New { .. } => None,
+        });
+        let mailboxes = &mut self.mailboxes;
+        let heard: Vec<DeviceRecord> = there
+            .filter_map(|(user, device)| mailboxes.hear_of(user, device, now.unix))
+            .collect();
+        for record in heard {
+            self.save(Record::Device(record), AfterSave::Nothing);
+        }
     }
 
     /// Tells a program, once, that it gets nothing more before it has acknowledged something.

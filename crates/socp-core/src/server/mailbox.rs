@@ -12,6 +12,9 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 /// How many of a number's last bits count within one run of a server; the others are the run (PROTOCOL II.6).
 const RUN_SHIFT: u32 = 20;
 
+/// How often is written down that a device is there (our choice).
+const DEVICE_HEARD_INTERVAL_MS: u64 = 86_400_000;
+
 /// All mailboxes.
 #[derive(Debug)]
 pub(super) struct Mailboxes {
@@ -184,12 +187,13 @@ impl Mailboxes {
         }
     }
 
-    /// A device says hello, and how far it has got; what is to be remembered of that, and which device makes room for it.
+    /// A device says hello, and how far it has got; what is to be remembered of that, and which device makes room for it:
+    /// not one of those that are `there`, if there is another.
     pub(super) fn meet(
         &mut self,
         user: &UserId,
-        device: DeviceId,
-        after: u64,
+        (device, after): (DeviceId, u64),
+        there: &[DeviceId],
         now: u64,
     ) -> (DeviceRecord, Option<DeviceId>) {
         let was_given = self.was_given(user, after);
@@ -198,7 +202,8 @@ impl Mailboxes {
         let up_to = if was_given { after.max(known) } else { known };
         let mut gone = None;
         if known == 0 && !mailbox.devices.contains_key(&device) && mailbox.devices.len() >= MAILBOX_DEVICES_COUNT_MAX {
-            let longest = mailbox.devices.iter().min_by_key(|(_, device)| device.at);
+            let longest = mailbox.devices.iter();
+            let longest = longest.min_by_key(|(id, device)| (there.contains(id), device.at));
             gone = longest.map(|(device, _)| *device);
             mailbox.devices.retain(|device, _| Some(*device) != gone);
         }
@@ -210,6 +215,21 @@ impl Mailboxes {
             at: now,
         };
         (record, gone)
+    }
+
+    /// A device is there; what is to be remembered of that, once a day.
+    pub(super) fn hear_of(&mut self, user: &UserId, device: DeviceId, now: u64) -> Option<DeviceRecord> {
+        let known = self.by_user.get_mut(user)?.devices.get_mut(&device)?;
+        if now.saturating_sub(known.at) < DEVICE_HEARD_INTERVAL_MS {
+            return None;
+        }
+        known.at = now;
+        Some(DeviceRecord {
+            user: user.clone(),
+            device,
+            up_to: known.up_to,
+            at: now,
+        })
     }
 
     /// A device has everything up to this number; nothing where it has said so before.
@@ -315,8 +335,8 @@ mod tests {
     #[test]
     fn a_message_goes_when_every_device_has_it() {
         let mut mailboxes = Mailboxes::new(1, Vec::new());
-        mailboxes.meet(&user(), device(1), 0, 0);
-        mailboxes.meet(&user(), device(2), 0, 0);
+        mailboxes.meet(&user(), (device(1), 0), &[], 0);
+        mailboxes.meet(&user(), (device(2), 0), &[], 0);
         let seqs: Vec<u64> = (0..3).map(|_| mailboxes.add(&user(), 7, 10, 0)).collect();
         assert_eq!(seqs, [1 << 20, (1 << 20) + 1, (1 << 20) + 2]);
         let [first, second, third] = seqs.try_into().unwrap();
@@ -331,7 +351,7 @@ mod tests {
     #[test]
     fn numbers_go_on_behind_those_of_an_earlier_run() {
         let mut mailboxes = Mailboxes::new(5, Vec::new());
-        mailboxes.meet(&user(), device(1), 0, 0);
+        mailboxes.meet(&user(), (device(1), 0), &[], 0);
         let seq = mailboxes.add(&user(), 7, 10, 0);
         let memory = |run| {
             let devices = vec![DeviceRecord {
@@ -353,7 +373,7 @@ mod tests {
     #[test]
     fn a_device_that_has_what_was_lost_here_has_all_before_it() {
         let mut mailboxes = Mailboxes::new(5, Vec::new());
-        mailboxes.meet(&user(), device(1), 0, 0);
+        mailboxes.meet(&user(), (device(1), 0), &[], 0);
         let kept = mailboxes.add(&user(), 7, 10, 0);
         let lost = mailboxes.add(&user(), 7, 10, 0);
         let memory = MailboxMemory {
@@ -373,21 +393,21 @@ mod tests {
         };
         let mut mailboxes = Mailboxes::new(6, vec![memory]);
         assert!(mailboxes.was_given(&user(), lost));
-        let (record, _) = mailboxes.meet(&user(), device(1), lost, 1);
+        let (record, _) = mailboxes.meet(&user(), (device(1), lost), &[], 1);
         assert_eq!(record.up_to, lost);
         assert_eq!(mailboxes.drop_read(&user()), Some(kept));
         let next = mailboxes.add(&user(), 7, 10, 1);
         assert!(next > lost);
         // That number nobody has had yet.
         assert!(!mailboxes.was_given(&user(), next + 1));
-        let (record, _) = mailboxes.meet(&user(), device(2), next + 1, 1);
+        let (record, _) = mailboxes.meet(&user(), (device(2), next + 1), &[], 1);
         assert_eq!(record.up_to, 0);
     }
 
     #[test]
     fn one_author_cannot_fill_a_mailbox() {
         let mut mailboxes = Mailboxes::new(0, Vec::new());
-        mailboxes.meet(&user(), device(1), 0, 0);
+        mailboxes.meet(&user(), (device(1), 0), &[], 0);
         for _ in 0..MAILBOX_AUTHOR_COUNT_MAX {
             assert_eq!(mailboxes.room_for(&user(), 7, 10), Ok(()));
             mailboxes.add(&user(), 7, 10, 0);
@@ -415,8 +435,8 @@ mod tests {
     #[test]
     fn what_one_device_has_makes_room_where_another_is_gone_for_good() {
         let mut mailboxes = Mailboxes::new(0, Vec::new());
-        mailboxes.meet(&user(), device(1), 0, 0);
-        mailboxes.meet(&user(), device(2), 0, 0);
+        mailboxes.meet(&user(), (device(1), 0), &[], 0);
+        mailboxes.meet(&user(), (device(2), 0), &[], 0);
         assert_eq!(mailboxes.make_room(&user()), None, "there is nothing");
         for author in 0..4 {
             for _ in 0..MAILBOX_AUTHOR_COUNT_MAX {
@@ -436,20 +456,20 @@ mod tests {
     fn of_too_many_devices_the_one_that_was_silent_for_longest_goes() {
         let mut mailboxes = Mailboxes::new(0, Vec::new());
         for number in 0..16 {
-            let (_, gone) = mailboxes.meet(&user(), device(number), 0, 100 - u64::from(number));
+            let (_, gone) = mailboxes.meet(&user(), (device(number), 0), &[], 100 - u64::from(number));
             assert_eq!(gone, None);
         }
-        let (_, gone) = mailboxes.meet(&user(), device(15), 0, 200);
+        let (_, gone) = mailboxes.meet(&user(), (device(15), 0), &[], 200);
         assert_eq!(gone, None, "it is known");
-        let (_, gone) = mailboxes.meet(&user(), device(16), 0, 200);
+        let (_, gone) = mailboxes.meet(&user(), (device(16), 0), &[], 200);
         assert_eq!(gone, Some(device(14)));
     }
 
     #[test]
     fn what_nobody_reads_goes_after_thirty_days_and_so_do_silent_devices() {
         let mut mailboxes = Mailboxes::new(0, Vec::new());
-        mailboxes.meet(&user(), device(1), 0, 0);
-        mailboxes.meet(&user(), device(2), 0, 10);
+        mailboxes.meet(&user(), (device(1), 0), &[], 0);
+        mailboxes.meet(&user(), (device(2), 0), &[], 10);
         mailboxes.add(&user(), 7, 10, 5);
         let new = mailboxes.add(&user(), 7, 10, 20);
         mailboxes.advance(&user(), device(2), new, 20);

@@ -91,8 +91,10 @@ impl Outbounds {
     }
 
     /// As what a message is remembered as seen.
-    pub(super) fn seen_as(&self, server: &ServerId, msg_ref: &str) -> Option<SeenKey> {
-        self.by_server.get(server)?.by_ref.get(msg_ref)?.1
+    pub(super) fn seen_as(&self, server: &ServerId, seq: u64) -> Option<SeenKey> {
+        let outbound = self.by_server.get(server)?;
+        let row = outbound.rows.get(&seq)?;
+        outbound.by_ref.get(&row.msg_ref)?.1
     }
 
     pub(super) fn remove(&mut self, server: &ServerId, seq: u64) -> Option<OutboundRow> {

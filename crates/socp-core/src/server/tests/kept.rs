@@ -612,7 +612,7 @@ fn what_nobody_fetches_goes_after_thirty_days() {
     world.stop("a");
     world.wait(MAILBOX_KEPT_MS + 1_000);
     world.start(&["a"]);
-    world.wait(1);
+    world.wait(3_600_001);
     let shelves = &world.node("a").shelves;
     assert!(shelves.mailboxes[&user_id("v")].is_empty() && shelves.devices.is_empty());
     let author = comes(&mut world, "u", "a", None);
@@ -645,4 +645,92 @@ fn who_has_not_proved_the_key_does_not_read_the_mailbox() {
     );
     world.tell(author, "v", b"two");
     assert_eq!(texts(&world.take(wire)), ["two"], "only what comes while it is there");
+}
+
+#[test]
+fn refusals_fill_no_mailbox_beyond_a_quarter() {
+    let mut world = World::one("a");
+    let peer = world.connect("a");
+    let caps = Some(Capabilities::of(&[ACK]).unwrap());
+    world.announce(peer, "x", socp_proto::payload::ServerIdentity { caps, ..identity("x") });
+    let author = comes(&mut world, "u", "a", Some((1, 0)));
+    world.cut(author.wire);
+    let author = comes(&mut world, "u", "a", None);
+    for number in 0..=MAILBOX_AUTHOR_COUNT_MAX {
+        let message = tell_home(&mut world, author, "nobody", number.to_string().as_bytes(), "x");
+        let refusal = socp_proto::payload::ErrorNotice {
+            code: ErrorCode::UserNotFound,
+            detail: "nobody".to_owned(),
+            msg_ref: Some(reference(&message)),
+            seq: None,
+        };
+        world.peer_says(peer, "x", "a", &Payload::Error(refusal));
+    }
+    let waiting = world.node("a").shelves.mailboxes[&user_id("u")].len();
+    assert_eq!(waiting, MAILBOX_AUTHOR_COUNT_MAX);
+}
+
+#[test]
+fn damaged_messages_hide_none_behind_them() {
+    let mut world = World::one("a");
+    let reader = comes(&mut world, "v", "a", Some((1, 0)));
+    world.cut(reader.wire);
+    let author = comes(&mut world, "u", "a", None);
+    for text in [b"one", b"two", b"six"] {
+        world.tell(author, "v", text);
+    }
+    let seqs: Vec<u64> = world.node("a").shelves.mailboxes[&user_id("v")]
+        .keys()
+        .copied()
+        .collect();
+    world.node_mut("a").is_slow = true;
+    let reader = comes(&mut world, "v", "a", Some((1, 0)));
+    // The store's first page holds nothing but what is damaged.
+    world.answer_slow("a", 1);
+    let link = reader.wire.link;
+    world.node_mut("a").shelves.unwrite(seqs[0]);
+    world.node_mut("a").shelves.unwrite(seqs[1]);
+    world.drop_slow("a");
+    let page = Page {
+        kept: Vec::new(),
+        damaged: vec![seqs[0], seqs[1]],
+    };
+    world.node_mut("a").is_slow = false;
+    world.handle("a", Input::PageRead { link, page: Some(page) });
+    world.settle();
+    assert_eq!(texts(&world.take(reader.wire)), ["six"]);
+}
+
+#[test]
+fn a_device_that_is_there_for_longer_than_thirty_days_keeps_its_mailbox() {
+    let mut world = World::one("a");
+    let reader = comes(&mut world, "v", "a", Some((1, 0)));
+    world.answer_pings(reader.wire, true);
+    world.wait(MAILBOX_KEPT_MS + 7_200_000);
+    let author = comes(&mut world, "u", "a", None);
+    world.take(author.wire);
+    world.tell(author, "v", b"one");
+    world.wait(1);
+    assert!(refusals(&world.take(author.wire)).is_empty());
+    assert_eq!(texts(&world.take(reader.wire)), ["one"]);
+}
+
+#[test]
+fn a_clock_that_is_wrong_for_an_hour_costs_nobody_a_message() {
+    let mut world = World::one("a");
+    let reader = comes(&mut world, "v", "a", Some((1, 0)));
+    world.cut(reader.wire);
+    let author = comes(&mut world, "u", "a", None);
+    world.tell(author, "v", b"one");
+    world.wait(2 * 3_600_000);
+    let right = world.now.unix;
+    world.set_wall_clocks(right + 12 * MAILBOX_KEPT_MS);
+    world.wait(3_000_000);
+    world.stop("a");
+    world.start(&["a"]);
+    world.wait(3_000_000);
+    world.set_wall_clocks(right + 6_000_000);
+    world.wait(4 * 3_600_000);
+    let reader = comes(&mut world, "v", "a", Some((1, 0)));
+    assert_eq!(texts(&world.take(reader.wire)), ["one"]);
 }

@@ -532,6 +532,11 @@ impl World {
         self.settle();
     }
 
+    /// What waits is never answered.
+    pub(super) fn drop_slow(&mut self, name: &'static str) {
+        self.node_mut(name).slow.clear();
+    }
+
     /// As if the oldest save had failed.
     pub(super) fn fail_slow(&mut self, name: &'static str) {
         let Some(Input::Saved { save }) = self.node_mut(name).slow.pop_front() else {
@@ -596,10 +601,13 @@ impl World {
     }
 
     fn set_clock(&mut self, mono: u64) {
-        self.now = Now {
-            mono,
-            unix: BEGIN + mono,
-        };
+        let unix = self.now.unix + (mono - self.now.mono);
+        self.now = Now { mono, unix };
+    }
+
+    /// All wall clocks are set to another time.
+    pub(super) fn set_wall_clocks(&mut self, unix: u64) {
+        self.now.unix = unix;
     }
 
     /// Delivers everything and fires every timer that is due.
