@@ -274,10 +274,18 @@ pub const MAILBOX_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const MAILBOX_AUTHOR_COUNT_MAX: usize = MAILBOX_COUNT_MAX / 4;
 /// Bytes of one author in one user's mailbox (PROTOCOL II.6).
 pub const MAILBOX_AUTHOR_BYTES_MAX: usize = MAILBOX_BYTES_MAX / 4;
+/// Messages in one user's mailbox that came over one other server, whose authors it may have made up (PROTOCOL II.6).
+pub const MAILBOX_SERVER_COUNT_MAX: usize = MAILBOX_COUNT_MAX / 2;
+/// Bytes of the same (PROTOCOL II.6).
+pub const MAILBOX_SERVER_BYTES_MAX: usize = MAILBOX_BYTES_MAX / 2;
 /// Bytes in all mailboxes of a server (PROTOCOL II.6).
 pub const MAILBOXES_BYTES_MAX: usize = 8 * 1024 * 1024 * 1024;
 /// Messages in all mailboxes of a server: each costs some tens of bytes of memory (PROTOCOL II.6).
 pub const MAILBOXES_COUNT_MAX: usize = 2_000_000;
+/// Messages in all mailboxes of a server that came over one other server (PROTOCOL II.6).
+pub const MAILBOXES_SERVER_COUNT_MAX: usize = MAILBOXES_COUNT_MAX / 2;
+/// Bytes of the same (PROTOCOL II.6).
+pub const MAILBOXES_SERVER_BYTES_MAX: usize = MAILBOXES_BYTES_MAX / 2;
 /// Devices that read one user's mailbox; the one that was silent for longest makes room (PROTOCOL II.6).
 pub const MAILBOX_DEVICES_COUNT_MAX: usize = 16;
 /// What nobody has read for this long is dropped, and a device that was silent for this long counts no more (PROTOCOL

@@ -122,6 +122,7 @@ fn is_awaited(record: &Record) -> bool {
             | Record::Device(_)
             | Record::DeviceGone(..)
             | Record::MailGone(..)
+            | Record::MailDropped(..)
             | Record::OutboundGone(_)
     )
 }

@@ -118,6 +118,11 @@ impl Disk {
                     *mailbox = mailbox.split_off(&(up_to + 1));
                 }
             }
+            Record::MailDropped(user, gone) => {
+                if let Some(mailbox) = self.mailboxes.get_mut(&user) {
+                    mailbox.retain(|seq, _| !gone.contains(seq));
+                }
+            }
             Record::Outbound(outbound) => {
                 self.outbound.insert(outbound.row.seq, *outbound);
             }

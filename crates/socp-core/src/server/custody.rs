@@ -4,9 +4,9 @@
 use super::Server;
 use super::delivered::{ContentHash, content_hash};
 use super::io::{AfterSave, Delivered, LinkId, Note, Record};
-use super::kept::{Mail, MailItem, MailRow, Outbound, OutboundRow, Shelf, outbound_bytes};
+use super::kept::{Mail, MailItem, Outbound, OutboundRow, Shelf, outbound_bytes};
 use super::link::{Link, Reads};
-use super::mailbox::{Full, author_mark};
+use super::mailbox::{Full, Whence};
 use super::mutation::Mutation;
 use super::passed::SeenAs;
 use super::people::Person;
@@ -180,7 +180,11 @@ impl Server {
             return self.acknowledge_again(now, came.link, &message, Status::Stored);
         }
         let msg_ref = msg_ref(&message.content_sig);
-        let (user, author) = (message.user_id, author_mark(&message.sender));
+        let via = match self.links.get(&came.link) {
+            Some(Link::Peer(peer)) => Some(&peer.server),
+            Some(Link::User(_) | Link::New { .. }) | None => None,
+        };
+        let (user, whence) = (message.user_id, Whence::of(&message.sender, via));
         let deliver = UserDeliver {
             ciphertext: message.ciphertext,
             sender: message.sender,
@@ -190,7 +194,7 @@ impl Server {
             seq: None,
         };
         let item = MailItem::Message(Box::new(deliver));
-        if let Err(full) = self.find_room(&user, author, item.bytes()) {
+        if let Err(full) = self.find_room(&user, whence, item.bytes()) {
             let shelf = Shelf::Mailbox(user);
             return self.refuse_for_room(now, &came, shelf, msg_ref, words_of(full));
         }
@@ -202,18 +206,21 @@ impl Server {
             .or_default()
             .push((came.link, msg_ref));
         let link = came.link;
-        self.add_mail(now, user, (author, Some(content), came.seen_as), item);
+        self.add_mail(now, user, (whence, Some(content), came.seen_as), item);
         self.note(Note::Routed { link, is_local: true });
     }
 
-    fn find_room(&mut self, user: &UserId, author: u32, bytes: usize) -> Result<(), Full> {
+    fn find_room(&mut self, user: &UserId, whence: Whence, bytes: usize) -> Result<(), Full> {
         loop {
-            let full = match self.mailboxes.room_for(user, author, bytes) {
+            let full = match self.mailboxes.room_for(user, whence, bytes) {
                 Ok(()) => return Ok(()),
                 Err(full) => full,
             };
-            let up_to = self.mailboxes.make_room(user).ok_or(full)?;
-            self.save(Record::MailGone(user.clone(), up_to), AfterSave::Nothing);
+            let gone = self.mailboxes.make_room(user, full, whence);
+            if gone.is_empty() {
+                return Err(full);
+            }
+            self.save(Record::MailDropped(user.clone(), gone), AfterSave::Nothing);
         }
     }
 
@@ -231,13 +238,13 @@ impl Server {
         &mut self,
         now: Now,
         user: UserId,
-        (author, content, seen_as): (u32, Option<ContentHash>, SeenAs),
+        (whence, content, seen_as): (Whence, Option<ContentHash>, SeenAs),
         mut item: MailItem,
     ) {
-        let (bytes, at) = (item.bytes(), now.unix);
         // Not the last number that was given: whoever has never had that, and need not, has all that waits.
         let before = self.mailboxes.newest(&user);
-        let seq = self.mailboxes.add(&user, author, bytes, at);
+        let row = self.mailboxes.add(&user, whence, item.bytes(), now.unix);
+        let seq = row.seq;
         match &mut item {
             MailItem::Message(message) => message.seq = Some(seq),
             MailItem::Notice(notice) => notice.seq = Some(seq),
@@ -249,7 +256,6 @@ impl Server {
             shelf: Shelf::Mailbox(user.clone()),
             seq,
         };
-        let row = MailRow { seq, bytes, author, at };
         let mail = Mail {
             user,
             row,
@@ -358,12 +364,12 @@ impl Server {
         }
         if self.mailboxes.has(author) {
             let item = MailItem::Notice(Box::new(notice));
-            let mark = author_mark(author);
-            if self.find_room(author, mark, item.bytes()).is_err() {
+            let whence = Whence::of(author, None);
+            if self.find_room(author, whence, item.bytes()).is_err() {
                 let shelf = Shelf::Mailbox(author.clone());
                 return self.note(Note::Full { shelf });
             }
-            self.add_mail(now, author.clone(), (mark, None, [None; 2]), item);
+            self.add_mail(now, author.clone(), (whence, None, [None; 2]), item);
         }
     }
 
@@ -376,6 +382,7 @@ fn words_of(full: Full) -> &'static str {
     match full {
         Full::Mailbox => "the recipient's mailbox is full; try again when they have read it",
         Full::Author => "the recipient has not read what you sent before, and there is no room for more of yours",
+        Full::Peer => "too much from the authors of your server waits here; try again when it has been read",
         Full::Server => "the recipient's server has no room for messages to people who are away",
     }
 }

@@ -513,6 +513,8 @@ pub enum Record {
     Mail(Box<Mail>),
     /// A user's mailbox begins behind this number; nobody waits for that.
     MailGone(UserId, u64),
+    /// These numbers are not in a user's mailbox any more; nobody waits for that.
+    MailDropped(UserId, Vec<u64>),
     /// Something for a server.
     Outbound(Box<Outbound>),
     /// What waited for a server under these numbers is settled; nobody waits for that.

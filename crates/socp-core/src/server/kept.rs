@@ -35,7 +35,9 @@ pub struct MailRow {
     /// Its size in bytes, as [`Mail::bytes`] has it.
     pub bytes: usize,
     /// Who wrote it: a part of the SHA-256 of the author's id.
-    pub author: u32,
+    pub author: u64,
+    /// Over which server it came: a part of the SHA-256 of that server's id; 0 for what was written here.
+    pub via: u64,
     /// Since when, ms since the Unix epoch.
     pub at: u64,
 }

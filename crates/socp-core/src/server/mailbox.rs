@@ -4,9 +4,10 @@
 use super::kept::{DeviceRecord, MailRow, MailboxMemory};
 use socp_proto::limits::{
     MAILBOX_AUTHOR_BYTES_MAX, MAILBOX_AUTHOR_COUNT_MAX, MAILBOX_BYTES_MAX, MAILBOX_COUNT_MAX,
-    MAILBOX_DEVICES_COUNT_MAX, MAILBOX_KEPT_MS, MAILBOXES_BYTES_MAX, MAILBOXES_COUNT_MAX,
+    MAILBOX_DEVICES_COUNT_MAX, MAILBOX_KEPT_MS, MAILBOX_SERVER_BYTES_MAX, MAILBOX_SERVER_COUNT_MAX,
+    MAILBOXES_BYTES_MAX, MAILBOXES_COUNT_MAX, MAILBOXES_SERVER_BYTES_MAX, MAILBOXES_SERVER_COUNT_MAX,
 };
-use socp_proto::{DeviceId, UserId};
+use socp_proto::{DeviceId, ServerId, UserId};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 /// How many of a number's last bits count within one run of a server; the others are the run (PROTOCOL II.6).
@@ -19,7 +20,7 @@ const DEVICE_HEARD_INTERVAL_MS: u64 = 86_400_000;
 #[derive(Debug)]
 pub(super) struct Mailboxes {
     by_user: BTreeMap<UserId, Mailbox>,
-    total: Amount,
+    tally: Tally,
     /// The first number of this run.
     first: u64,
 }
@@ -30,10 +31,54 @@ struct Mailbox {
     devices: BTreeMap<DeviceId, Device>,
     /// What waits, by number.
     rows: VecDeque<MailRow>,
-    total: Amount,
-    // Never iterated.
-    by_author: HashMap<u32, Amount>,
+    tally: Tally,
+    by_author: Amounts,
     last: u64,
+}
+
+/// How much there is, by mark.
+#[derive(Debug, Default)]
+struct Amounts {
+    // Never iterated.
+    by_mark: HashMap<u64, Amount>,
+}
+
+impl Amounts {
+    fn of(&self, mark: u64) -> Amount {
+        self.by_mark.get(&mark).copied().unwrap_or_default()
+    }
+
+    fn add(&mut self, mark: u64, bytes: usize) {
+        self.by_mark.entry(mark).or_default().add(bytes);
+    }
+
+    fn take(&mut self, mark: u64, bytes: usize) {
+        if let Some(amount) = self.by_mark.get_mut(&mark) {
+            amount.take(bytes);
+            if amount.count == 0 {
+                self.by_mark.remove(&mark);
+            }
+        }
+    }
+}
+
+/// How much there is in all, and over which servers it came.
+#[derive(Debug, Default)]
+struct Tally {
+    total: Amount,
+    by_server: Amounts,
+}
+
+impl Tally {
+    fn add(&mut self, row: &MailRow) {
+        self.total.add(row.bytes);
+        self.by_server.add(row.via, row.bytes);
+    }
+
+    fn take(&mut self, row: &MailRow) {
+        self.total.take(row.bytes);
+        self.by_server.take(row.via, row.bytes);
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -72,14 +117,33 @@ pub(super) enum Full {
     Mailbox,
     /// It has too much of this author.
     Author,
+    /// It has too much that came over this server, or all mailboxes have: whose authors may be made up.
+    Peer,
     /// The server has no more room at all.
     Server,
 }
 
-/// What an author has in a mailbox is counted under this.
-pub(super) fn author_mark(author: &UserId) -> u32 {
-    let [a, b, c, d, ..] = socp_proto::sha256(author.as_str().as_bytes());
-    u32::from_be_bytes([a, b, c, d])
+/// From whom something is, and over which server it came: as what it is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Whence {
+    pub(super) author: u64,
+    /// 0: from here.
+    pub(super) via: u64,
+}
+
+impl Whence {
+    pub(super) fn of(author: &UserId, via: Option<&ServerId>) -> Self {
+        Self {
+            author: mark_of(author.as_str()),
+            via: via.map_or(0, |server| mark_of(server.as_str())),
+        }
+    }
+}
+
+/// Of a length that nobody finds a second id to.
+fn mark_of(id: &str) -> u64 {
+    let hash = socp_proto::sha256(id.as_bytes());
+    u64::from_be_bytes(hash.first_chunk().copied().unwrap_or_default())
 }
 
 impl Mailboxes {
@@ -87,7 +151,7 @@ impl Mailboxes {
     pub(super) fn new(run: u64, remembered: Vec<MailboxMemory>) -> Self {
         let mut mailboxes = Self {
             by_user: BTreeMap::new(),
-            total: Amount::default(),
+            tally: Tally::default(),
             first: run << RUN_SHIFT,
         };
         for MailboxMemory { user, devices, rows } in remembered {
@@ -97,7 +161,7 @@ impl Mailboxes {
                 mailbox.devices.insert(device, Device { up_to, at });
             }
             for row in rows {
-                mailboxes.total.add(row.bytes);
+                mailboxes.tally.add(&row);
                 mailbox.push(row);
             }
             mailboxes.by_user.insert(user, mailbox);
@@ -132,46 +196,83 @@ impl Mailboxes {
         self.newest(user) > seq
     }
 
-    /// Whether a user's mailbox has room for this; notices have room anyway, since there is one for each message at most.
-    pub(super) fn room_for(&self, user: &UserId, author: u32, bytes: usize) -> Result<(), Full> {
+    /// Whether a user's mailbox has room for this.
+    pub(super) fn room_for(&self, user: &UserId, whence: Whence, bytes: usize) -> Result<(), Full> {
         let Some(mailbox) = self.by_user.get(user) else {
             return Ok(());
         };
-        let of_author = mailbox.by_author.get(&author).copied().unwrap_or_default();
+        let is_from_here = whence.via == 0;
+        let by_server = |tally: &Tally| match is_from_here {
+            true => Amount::default(),
+            false => tally.by_server.of(whence.via),
+        };
+        // Whoever has too much costs nobody else anything: their own shares come first.
         let table = [
-            (mailbox.total, (MAILBOX_COUNT_MAX, MAILBOX_BYTES_MAX), Full::Mailbox),
             (
-                of_author,
+                mailbox.by_author.of(whence.author),
                 (MAILBOX_AUTHOR_COUNT_MAX, MAILBOX_AUTHOR_BYTES_MAX),
                 Full::Author,
             ),
-            (self.total, (MAILBOXES_COUNT_MAX, MAILBOXES_BYTES_MAX), Full::Server),
+            (
+                by_server(&mailbox.tally),
+                (MAILBOX_SERVER_COUNT_MAX, MAILBOX_SERVER_BYTES_MAX),
+                Full::Peer,
+            ),
+            (
+                by_server(&self.tally),
+                (MAILBOXES_SERVER_COUNT_MAX, MAILBOXES_SERVER_BYTES_MAX),
+                Full::Peer,
+            ),
+            (
+                mailbox.tally.total,
+                (MAILBOX_COUNT_MAX, MAILBOX_BYTES_MAX),
+                Full::Mailbox,
+            ),
+            (
+                self.tally.total,
+                (MAILBOXES_COUNT_MAX, MAILBOXES_BYTES_MAX),
+                Full::Server,
+            ),
         ];
         let full = table.into_iter().find(|(amount, max, _)| !amount.fits(bytes, *max));
         full.map_or(Ok(()), |(.., full)| Err(full))
     }
 
     /// Drops some of what at least one device has, the oldest first, so that a device that is gone for good does not keep
-    /// the others from getting more; up to which number, if there was anything.
-    pub(super) fn make_room(&mut self, user: &UserId) -> Option<u64> {
-        let mailbox = self.by_user.get_mut(user)?;
-        let read = mailbox.devices.values().map(|device| device.up_to).max()?;
-        let left = std::cell::Cell::new(MAILBOX_COUNT_MAX / 4);
-        let is_over = |row: &MailRow| {
-            let goes = row.seq <= read && left.get() > 0;
-            left.set(left.get().saturating_sub(1));
-            goes
+    /// the others from getting more: only of what there is too much of. Which numbers; none if there was nothing.
+    pub(super) fn make_room(&mut self, user: &UserId, full: Full, whence: Whence) -> Vec<u64> {
+        let Some(mailbox) = self.by_user.get_mut(user) else {
+            return Vec::new();
         };
-        drop_front(mailbox, &mut self.total, is_over)
+        let read = mailbox.devices.values().map(|device| device.up_to).max().unwrap_or(0);
+        let (is_too_many, max): (&dyn Fn(&MailRow) -> bool, usize) = match full {
+            Full::Author => (&|row| row.author == whence.author, MAILBOX_AUTHOR_COUNT_MAX),
+            Full::Peer => (&|row| row.via == whence.via, MAILBOX_SERVER_COUNT_MAX),
+            Full::Mailbox | Full::Server => (&|_| true, MAILBOX_COUNT_MAX),
+        };
+        let read = mailbox.rows.iter().take_while(|row| row.seq <= read);
+        let gone: Vec<MailRow> = read.filter(|row| is_too_many(row)).take(max / 4).copied().collect();
+        for row in &gone {
+            mailbox.take_out(row.seq);
+            self.tally.take(row);
+        }
+        gone.iter().map(|row| row.seq).collect()
     }
 
     /// Adds a message and numbers it: behind all before it, also those that were lost before they were on the disk.
-    pub(super) fn add(&mut self, user: &UserId, author: u32, bytes: usize, at: u64) -> u64 {
+    pub(super) fn add(&mut self, user: &UserId, whence: Whence, bytes: usize, at: u64) -> MailRow {
         let mailbox = self.by_user.entry(user.clone()).or_default();
-        let seq = mailbox.last.saturating_add(1).max(self.first);
-        mailbox.push(MailRow { seq, bytes, author, at });
-        self.total.add(bytes);
-        seq
+        let Whence { author, via } = whence;
+        let row = MailRow {
+            seq: mailbox.last.saturating_add(1).max(self.first),
+            bytes,
+            author,
+            via,
+            at,
+        };
+        mailbox.push(row);
+        self.tally.add(&row);
+        row
     }
 
     /// A message is not there after all.
@@ -179,11 +280,8 @@ impl Mailboxes {
         let Some(mailbox) = self.by_user.get_mut(user) else {
             return;
         };
-        if let Ok(index) = mailbox.rows.binary_search_by_key(&seq, |row| row.seq)
-            && let Some(row) = mailbox.rows.remove(index)
-        {
-            mailbox.forget(row);
-            self.total.take(row.bytes);
+        if let Some(row) = mailbox.take_out(seq) {
+            self.tally.take(&row);
         }
     }
 
@@ -252,7 +350,7 @@ impl Mailboxes {
         let mailbox = self.by_user.get_mut(user)?;
         let read = mailbox.devices.values().map(|device| device.up_to).min()?;
         let is_read = |row: &MailRow| row.seq <= read;
-        drop_front(mailbox, &mut self.total, is_read)
+        drop_front(mailbox, &mut self.tally, is_read)
     }
 
     /// Drops what is too old, and devices that were silent for too long: which, and up to which number what is dropped.
@@ -266,7 +364,7 @@ impl Mailboxes {
             mailbox.devices.retain(|_, device| !is_silent(device));
             let read = mailbox.devices.values().map(|device| device.up_to).min();
             let is_over = |row: &MailRow| row.at < since || read.is_none_or(|read| row.seq <= read);
-            let up_to = drop_front(mailbox, &mut self.total, is_over);
+            let up_to = drop_front(mailbox, &mut self.tally, is_over);
             if !silent.is_empty() || up_to.is_some() {
                 expired.push((user.clone(), silent, up_to));
             }
@@ -278,24 +376,26 @@ impl Mailboxes {
     /// A user is forgotten.
     pub(super) fn forget(&mut self, user: &UserId) {
         if let Some(mailbox) = self.by_user.remove(user) {
-            self.total.count = self.total.count.saturating_sub(mailbox.total.count);
-            self.total.bytes = self.total.bytes.saturating_sub(mailbox.total.bytes);
+            for row in &mailbox.rows {
+                self.tally.take(row);
+            }
         }
     }
 
     /// How many messages wait in all, and how many bytes they have.
     pub(super) fn total(&self) -> (usize, usize) {
-        (self.total.count, self.total.bytes)
+        let Amount { count, bytes } = self.tally.total;
+        (count, bytes)
     }
 }
 
 /// Drops messages from the front; up to which number.
-fn drop_front(mailbox: &mut Mailbox, total: &mut Amount, is_over: impl Fn(&MailRow) -> bool) -> Option<u64> {
+fn drop_front(mailbox: &mut Mailbox, tally: &mut Tally, is_over: impl Fn(&MailRow) -> bool) -> Option<u64> {
     let mut up_to = None;
     while let Some(row) = mailbox.rows.front().copied().filter(&is_over) {
         mailbox.rows.pop_front();
-        mailbox.forget(row);
-        total.take(row.bytes);
+        mailbox.forget(&row);
+        tally.take(&row);
         up_to = Some(row.seq);
     }
     up_to
@@ -304,19 +404,21 @@ fn drop_front(mailbox: &mut Mailbox, total: &mut Amount, is_over: impl Fn(&MailR
 impl Mailbox {
     fn push(&mut self, row: MailRow) {
         self.last = self.last.max(row.seq);
-        self.total.add(row.bytes);
-        self.by_author.entry(row.author).or_default().add(row.bytes);
+        self.tally.add(&row);
+        self.by_author.add(row.author, row.bytes);
         self.rows.push_back(row);
     }
 
-    fn forget(&mut self, row: MailRow) {
-        self.total.take(row.bytes);
-        if let Some(amount) = self.by_author.get_mut(&row.author) {
-            amount.take(row.bytes);
-            if amount.count == 0 {
-                self.by_author.remove(&row.author);
-            }
-        }
+    fn take_out(&mut self, seq: u64) -> Option<MailRow> {
+        let index = self.rows.binary_search_by_key(&seq, |row| row.seq).ok()?;
+        let row = self.rows.remove(index)?;
+        self.forget(&row);
+        Some(row)
+    }
+
+    fn forget(&mut self, row: &MailRow) {
+        self.tally.take(row);
+        self.by_author.take(row.author, row.bytes);
     }
 }
 
@@ -328,6 +430,10 @@ mod tests {
         UserId::try_from("u").unwrap()
     }
 
+    fn from(author: u64) -> Whence {
+        Whence { author, via: 0 }
+    }
+
     fn device(number: u8) -> DeviceId {
         DeviceId::from_bytes([number; 16])
     }
@@ -337,7 +443,7 @@ mod tests {
         let mut mailboxes = Mailboxes::new(1, Vec::new());
         mailboxes.meet(&user(), (device(1), 0), &[], 0);
         mailboxes.meet(&user(), (device(2), 0), &[], 0);
-        let seqs: Vec<u64> = (0..3).map(|_| mailboxes.add(&user(), 7, 10, 0)).collect();
+        let seqs: Vec<u64> = (0..3).map(|_| mailboxes.add(&user(), from(7), 10, 0).seq).collect();
         assert_eq!(seqs, [1 << 20, (1 << 20) + 1, (1 << 20) + 2]);
         let [first, second, third] = seqs.try_into().unwrap();
         assert!(mailboxes.advance(&user(), device(1), third, 1).is_some());
@@ -352,7 +458,7 @@ mod tests {
     fn numbers_go_on_behind_those_of_an_earlier_run() {
         let mut mailboxes = Mailboxes::new(5, Vec::new());
         mailboxes.meet(&user(), (device(1), 0), &[], 0);
-        let seq = mailboxes.add(&user(), 7, 10, 0);
+        let seq = mailboxes.add(&user(), from(7), 10, 0).seq;
         let memory = |run| {
             let devices = vec![DeviceRecord {
                 user: user(),
@@ -365,7 +471,7 @@ mod tests {
                 devices,
                 rows: Vec::new(),
             };
-            Mailboxes::new(run, vec![memory]).add(&user(), 7, 1, 0)
+            Mailboxes::new(run, vec![memory]).add(&user(), from(7), 1, 0).seq
         };
         assert!(memory(6) > seq && memory(5) > seq && memory(0) > seq);
     }
@@ -374,8 +480,8 @@ mod tests {
     fn a_device_that_has_what_was_lost_here_has_all_before_it() {
         let mut mailboxes = Mailboxes::new(5, Vec::new());
         mailboxes.meet(&user(), (device(1), 0), &[], 0);
-        let kept = mailboxes.add(&user(), 7, 10, 0);
-        let lost = mailboxes.add(&user(), 7, 10, 0);
+        let kept = mailboxes.add(&user(), from(7), 10, 0).seq;
+        let lost = mailboxes.add(&user(), from(7), 10, 0).seq;
         let memory = MailboxMemory {
             user: user(),
             devices: vec![DeviceRecord {
@@ -388,6 +494,7 @@ mod tests {
                 seq: kept,
                 bytes: 10,
                 author: 7,
+                via: 0,
                 at: 0,
             }],
         };
@@ -396,7 +503,7 @@ mod tests {
         let (record, _) = mailboxes.meet(&user(), (device(1), lost), &[], 1);
         assert_eq!(record.up_to, lost);
         assert_eq!(mailboxes.drop_read(&user()), Some(kept));
-        let next = mailboxes.add(&user(), 7, 10, 1);
+        let next = mailboxes.add(&user(), from(7), 10, 1).seq;
         assert!(next > lost);
         // That number nobody has had yet.
         assert!(!mailboxes.was_given(&user(), next + 1));
@@ -409,27 +516,61 @@ mod tests {
         let mut mailboxes = Mailboxes::new(0, Vec::new());
         mailboxes.meet(&user(), (device(1), 0), &[], 0);
         for _ in 0..MAILBOX_AUTHOR_COUNT_MAX {
-            assert_eq!(mailboxes.room_for(&user(), 7, 10), Ok(()));
-            mailboxes.add(&user(), 7, 10, 0);
+            assert_eq!(mailboxes.room_for(&user(), from(7), 10), Ok(()));
+            mailboxes.add(&user(), from(7), 10, 0);
         }
-        assert_eq!(mailboxes.room_for(&user(), 7, 10), Err(Full::Author));
+        assert_eq!(mailboxes.room_for(&user(), from(7), 10), Err(Full::Author));
         assert_eq!(
-            mailboxes.room_for(&user(), 8, MAILBOX_AUTHOR_BYTES_MAX + 1),
+            mailboxes.room_for(&user(), from(8), MAILBOX_AUTHOR_BYTES_MAX + 1),
             Err(Full::Author)
         );
         for author in [8, 9, 10] {
             for _ in 0..MAILBOX_AUTHOR_COUNT_MAX {
-                assert_eq!(mailboxes.room_for(&user(), author, 10), Ok(()));
-                mailboxes.add(&user(), author, 10, 0);
+                assert_eq!(mailboxes.room_for(&user(), from(author), 10), Ok(()));
+                mailboxes.add(&user(), from(author), 10, 0);
             }
         }
-        assert_eq!(mailboxes.room_for(&user(), 11, 10), Err(Full::Mailbox));
+        assert_eq!(mailboxes.room_for(&user(), from(11), 10), Err(Full::Mailbox));
         let first = mailboxes.last(&user()) + 1 - u64::try_from(MAILBOX_COUNT_MAX).unwrap();
         mailboxes.remove(&user(), first);
-        assert_eq!(mailboxes.room_for(&user(), 11, 10), Ok(()));
+        assert_eq!(mailboxes.room_for(&user(), from(11), 10), Ok(()));
         mailboxes.advance(&user(), device(1), first + 1, 0);
         assert_eq!(mailboxes.drop_read(&user()), Some(first + 1));
-        assert_eq!(mailboxes.room_for(&user(), 7, 10), Ok(()));
+        assert_eq!(mailboxes.room_for(&user(), from(7), 10), Ok(()));
+    }
+
+    #[test]
+    fn a_server_that_makes_up_authors_has_half_of_a_mailbox_and_half_of_all() {
+        let mut mailboxes = Mailboxes::new(0, Vec::new());
+        let x = ServerId::try_from("x").unwrap();
+        let made_up = |number: usize| Whence::of(&UserId::try_from(number.to_string()).unwrap(), Some(&x));
+        mailboxes.meet(&user(), (device(1), 0), &[], 0);
+        for number in 0..MAILBOX_SERVER_COUNT_MAX {
+            assert_eq!(mailboxes.room_for(&user(), made_up(number), 10), Ok(()));
+            mailboxes.add(&user(), made_up(number), 10, 0);
+        }
+        let next = made_up(MAILBOX_SERVER_COUNT_MAX);
+        assert_eq!(mailboxes.room_for(&user(), next, 10), Err(Full::Peer));
+        assert_eq!(mailboxes.room_for(&user(), from(7), 10), Ok(()));
+        let other = Whence::of(&user(), Some(&ServerId::try_from("y").unwrap()));
+        assert_eq!(mailboxes.room_for(&user(), other, 10), Ok(()));
+        // The same in all mailboxes, by bytes.
+        let second = UserId::try_from("v").unwrap();
+        mailboxes.meet(&second, (device(1), 0), &[], 0);
+        let rest = MAILBOXES_SERVER_BYTES_MAX - 10 * MAILBOX_SERVER_COUNT_MAX;
+        mailboxes.add(&second, next, rest, 0);
+        mailboxes.forget(&second);
+        let third = UserId::try_from("w").unwrap();
+        mailboxes.meet(&third, (device(1), 0), &[], 0);
+        assert_eq!(
+            mailboxes.room_for(&third, next, 10),
+            Ok(()),
+            "what was forgotten counts no more"
+        );
+        mailboxes.meet(&second, (device(1), 0), &[], 0);
+        mailboxes.add(&second, next, rest, 0);
+        assert_eq!(mailboxes.room_for(&third, next, 10), Err(Full::Peer));
+        assert_eq!(mailboxes.room_for(&third, other, 10), Ok(()));
     }
 
     #[test]
@@ -437,19 +578,40 @@ mod tests {
         let mut mailboxes = Mailboxes::new(0, Vec::new());
         mailboxes.meet(&user(), (device(1), 0), &[], 0);
         mailboxes.meet(&user(), (device(2), 0), &[], 0);
-        assert_eq!(mailboxes.make_room(&user()), None, "there is nothing");
+        assert!(
+            mailboxes.make_room(&user(), Full::Mailbox, from(0)).is_empty(),
+            "there is nothing"
+        );
         for author in 0..4 {
             for _ in 0..MAILBOX_AUTHOR_COUNT_MAX {
-                mailboxes.add(&user(), author, 10, 0);
+                mailboxes.add(&user(), from(author), 10, 0);
             }
         }
-        assert_eq!(mailboxes.make_room(&user()), None, "nobody has anything");
+        assert!(
+            mailboxes.make_room(&user(), Full::Mailbox, from(0)).is_empty(),
+            "nobody has anything"
+        );
         let last = mailboxes.last(&user());
         mailboxes.advance(&user(), device(2), last, 0);
-        let quarter = u64::try_from(MAILBOX_COUNT_MAX / 4).unwrap();
-        assert_eq!(mailboxes.make_room(&user()), Some(quarter));
-        assert_eq!(mailboxes.room_for(&user(), 0, 10), Ok(()));
-        assert_eq!(mailboxes.room_for(&user(), 3, 10), Err(Full::Author));
+        let gone = mailboxes.make_room(&user(), Full::Author, from(3));
+        assert_eq!(gone.len(), MAILBOX_AUTHOR_COUNT_MAX / 4);
+        assert!(
+            gone.iter()
+                .all(|seq| *seq > last - u64::try_from(MAILBOX_AUTHOR_COUNT_MAX).unwrap()),
+            "of theirs alone"
+        );
+        assert_eq!(mailboxes.room_for(&user(), from(3), 10), Ok(()));
+        assert_eq!(mailboxes.room_for(&user(), from(0), 10), Err(Full::Author));
+        let gone = mailboxes.make_room(&user(), Full::Mailbox, from(9));
+        assert_eq!(
+            gone,
+            (1..=u64::try_from(MAILBOX_COUNT_MAX / 4).unwrap()).collect::<Vec<_>>()
+        );
+        assert_eq!(mailboxes.room_for(&user(), from(0), 10), Ok(()));
+        assert_eq!(
+            mailboxes.total().0,
+            MAILBOX_COUNT_MAX - MAILBOX_AUTHOR_COUNT_MAX / 4 - MAILBOX_COUNT_MAX / 4
+        );
     }
 
     #[test]
@@ -470,8 +632,8 @@ mod tests {
         let mut mailboxes = Mailboxes::new(0, Vec::new());
         mailboxes.meet(&user(), (device(1), 0), &[], 0);
         mailboxes.meet(&user(), (device(2), 0), &[], 10);
-        mailboxes.add(&user(), 7, 10, 5);
-        let new = mailboxes.add(&user(), 7, 10, 20);
+        mailboxes.add(&user(), from(7), 10, 5);
+        let new = mailboxes.add(&user(), from(7), 10, 20).seq;
         mailboxes.advance(&user(), device(2), new, 20);
         assert!(mailboxes.expire(MAILBOX_KEPT_MS).is_empty());
         let expired = mailboxes.expire(MAILBOX_KEPT_MS + 6);

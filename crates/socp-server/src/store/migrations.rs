@@ -82,6 +82,10 @@ pub(super) const STEPS: &[&str] = &[
     ALTER TABLE identity ADD COLUMN history TEXT;
 ",
     SHELVES,
+    "
+    -- PROTOCOL II.6: over which server a message came; 0 is what was written here.
+    ALTER TABLE mailbox ADD COLUMN via INTEGER NOT NULL DEFAULT 0;
+",
 ];
 
 /// PROTOCOL II.13: for users whose keys have changed, each pair they had: version 1 as such, the others as statements.

@@ -95,13 +95,14 @@ pub(super) fn read_mailboxes(connection: &Connection) -> Result<Vec<MailboxMemor
         let mailbox = mailboxes.entry(device.user.clone());
         mailbox.or_insert_with_key(empty).devices.push(device);
     }
-    let mut rows = connection.prepare("SELECT user_id, seq, author, bytes, at FROM mailbox")?;
+    let mut rows = connection.prepare("SELECT user_id, seq, author, bytes, at, via FROM mailbox")?;
     let rows = rows.query_map([], |row| {
         let mail = MailRow {
             seq: number(row, 1)?,
-            author: row.get(2)?,
+            author: row.get::<_, i64>(2)?.cast_unsigned(),
             bytes: size(row, 3)?,
             at: number(row, 4)?,
+            via: row.get::<_, i64>(5)?.cast_unsigned(),
         };
         Ok((text::<UserId>(row, 0)?, mail))
     })?;
@@ -168,11 +169,20 @@ pub(super) fn write_mail(connection: &Connection, mail: &Mail) -> Result<()> {
         MailItem::Notice(notice) => Item::Notice(notice),
     };
     let item = to_text(&item)?;
-    let MailRow { seq, bytes, author, at } = mail.row;
+    let MailRow {
+        seq,
+        bytes,
+        author,
+        via,
+        at,
+    } = mail.row;
+    // Marks are bits, not amounts.
+    let (author, via) = (author.cast_signed(), via.cast_signed());
     let user = mail.user.as_str();
     let sum = sum_of(user, seq, at, &item);
-    let sql = "INSERT INTO mailbox (user_id, seq, author, bytes, at, sum, item) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
-    let row = params![user, clamp(seq), author, size_of(bytes), clamp(at), sum, item];
+    let sql = "INSERT INTO mailbox (user_id, seq, author, bytes, at, sum, item, via)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    let row = params![user, clamp(seq), author, size_of(bytes), clamp(at), sum, item, via];
     execute(connection, sql, row)
 }
 
@@ -183,6 +193,14 @@ fn size_of(bytes: usize) -> i64 {
 pub(super) fn remove_mail(connection: &Connection, user: &UserId, up_to: u64) -> Result<()> {
     let sql = "DELETE FROM mailbox WHERE user_id = ?1 AND seq <= ?2";
     execute(connection, sql, params![user.as_str(), clamp(up_to)])
+}
+
+pub(super) fn drop_mail(connection: &Connection, user: &UserId, seqs: &[u64]) -> Result<()> {
+    let sql = "DELETE FROM mailbox WHERE user_id = ?1 AND seq = ?2";
+    for seq in seqs {
+        execute(connection, sql, params![user.as_str(), clamp(*seq)])?;
+    }
+    Ok(())
 }
 
 pub(super) fn write_outbound(connection: &Connection, outbound: &Outbound) -> Result<()> {

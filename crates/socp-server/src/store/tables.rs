@@ -284,6 +284,7 @@ fn write(connection: &Connection, record: &Record) -> Result<()> {
             shelves::write_mail(connection, mail)
         }
         Record::MailGone(user, up_to) => shelves::remove_mail(connection, user, *up_to),
+        Record::MailDropped(user, seqs) => shelves::drop_mail(connection, user, seqs),
         Record::Outbound(outbound) => shelves::write_outbound(connection, outbound),
         Record::OutboundGone(seqs) => shelves::remove_outbound(connection, seqs),
     }

@@ -1,9 +1,11 @@
 //! What is acknowledged is kept until it has arrived (PROTOCOL II.6).
 
 use super::super::*;
+use super::table::server_deliver;
 use super::world::*;
 use socp_proto::limits::{
-    MAILBOX_AUTHOR_COUNT_MAX, MAILBOX_KEPT_MS, NOT_STORED_WAIT_MS, PING_INTERVAL_MS, UNACKNOWLEDGED_COUNT_MAX,
+    MAILBOX_AUTHOR_COUNT_MAX, MAILBOX_KEPT_MS, MAILBOX_PAGE_COUNT_MAX, NOT_STORED_WAIT_MS, PING_INTERVAL_MS,
+    UNACKNOWLEDGED_COUNT_MAX,
 };
 use socp_proto::payload::{Ack, DirectMessage, MailboxRequest, Status, UserHello, msg_ref};
 use socp_proto::{ACK, Capabilities, DeviceId};
@@ -676,29 +678,15 @@ fn damaged_messages_hide_none_behind_them() {
     let reader = comes(&mut world, "v", "a", Some((1, 0)));
     world.cut(reader.wire);
     let author = comes(&mut world, "u", "a", None);
-    for text in [b"one", b"two", b"six"] {
-        world.tell(author, "v", text);
-    }
-    let seqs: Vec<u64> = world.node("a").shelves.mailboxes[&user_id("v")]
-        .keys()
-        .copied()
-        .collect();
-    world.node_mut("a").is_slow = true;
-    let reader = comes(&mut world, "v", "a", Some((1, 0)));
     // The store's first page holds nothing but what is damaged.
-    world.answer_slow("a", 1);
-    let link = reader.wire.link;
-    world.node_mut("a").shelves.unwrite(seqs[0]);
-    world.node_mut("a").shelves.unwrite(seqs[1]);
-    world.drop_slow("a");
-    let page = Page {
-        kept: Vec::new(),
-        damaged: vec![seqs[0], seqs[1]],
-    };
-    world.node_mut("a").is_slow = false;
-    world.handle("a", Input::PageRead { link, page: Some(page) });
-    world.settle();
-    assert_eq!(texts(&world.take(reader.wire)), ["six"]);
+    for number in 0..=MAILBOX_PAGE_COUNT_MAX {
+        world.tell(author, "v", number.to_string().as_bytes());
+    }
+    let shelves = &mut world.node_mut("a").shelves;
+    let seqs = shelves.mailboxes[&user_id("v")].keys();
+    shelves.damaged = seqs.copied().take(MAILBOX_PAGE_COUNT_MAX).collect();
+    let reader = comes(&mut world, "v", "a", Some((1, 0)));
+    assert_eq!(texts(&world.take(reader.wire)), [MAILBOX_PAGE_COUNT_MAX.to_string()]);
 }
 
 #[test]
@@ -732,5 +720,53 @@ fn a_clock_that_is_wrong_for_an_hour_costs_nobody_a_message() {
     world.set_wall_clocks(right + 6_000_000);
     world.wait(4 * 3_600_000);
     let reader = comes(&mut world, "v", "a", Some((1, 0)));
+    assert_eq!(texts(&world.take(reader.wire)), ["one"]);
+}
+
+#[test]
+fn what_comes_over_a_server_counts_as_its() {
+    let mut world = World::one("a");
+    let reader = comes(&mut world, "v", "a", Some((1, 0)));
+    world.cut(reader.wire);
+    let author = comes(&mut world, "u", "a", None);
+    world.tell(author, "v", b"one");
+    for (peer, text) in [("x", b"two"), ("x", b"six"), ("y", b"ten")] {
+        let wire = world.connect("a");
+        world.announce(wire, peer, identity(peer));
+        let ts = world.now.unix;
+        let deliver = server_deliver("w", "v", ts, text);
+        world.peer_says(wire, peer, "a", &Payload::ServerDeliver(deliver));
+    }
+    let rows = world.node("a").shelves.mailboxes[&user_id("v")].values();
+    let via: Vec<u64> = rows.map(|mail| mail.row.via).collect();
+    let [here, x, again, y] = via.try_into().unwrap();
+    assert!(here == 0 && x != 0 && y != 0 && x == again && x != y);
+}
+
+#[test]
+fn a_damaged_message_for_a_server_is_given_back() {
+    let mut world = World::mesh(&["a", "b"]);
+    let reader = comes(&mut world, "v", "b", Some((1, 0)));
+    world.stop("b");
+    let author = comes(&mut world, "u", "a", Some((1, 0)));
+    world.take(author.wire);
+    let written = world.now.unix;
+    let message = tell_home(&mut world, author, "v", b"one", "b");
+    world.wait(1);
+    world.take(author.wire);
+    let shelves = &mut world.node_mut("a").shelves;
+    shelves.damaged = shelves.outbound.keys().copied().collect();
+    world.start(&["b"]);
+    world.wait(70_000);
+    let told = [(ErrorCode::NotStored, Some(reference(&message)))];
+    let frames = world.take(author.wire);
+    assert_eq!(refusals(&frames), told);
+    // It is no duplicate when it is written again.
+    world.node_mut("a").shelves.damaged.clear();
+    let author = comes(&mut world, "u", "a", Some((1, 0)));
+    let envelope = draft("u", "v", written, &Payload::MsgDirect(message));
+    world.send(author.wire, &unsigned(envelope));
+    world.wait(10);
+    let reader = comes(&mut world, reader.id, "b", Some((1, 0)));
     assert_eq!(texts(&world.take(reader.wire)), ["one"]);
 }

@@ -9,6 +9,8 @@ pub(super) struct Shelves {
     pub(super) devices: BTreeMap<(UserId, DeviceId), DeviceRecord>,
     pub(super) mailboxes: BTreeMap<UserId, BTreeMap<u64, Mail>>,
     pub(super) outbound: BTreeMap<u64, Outbound>,
+    /// What is found damaged when it is read.
+    pub(super) damaged: BTreeSet<u64>,
 }
 
 impl Shelves {
@@ -22,6 +24,12 @@ impl Shelves {
             }
             Record::MailGone(user, up_to) => {
                 self.mailboxes.entry(user).or_default().retain(|seq, _| *seq > up_to);
+            }
+            Record::MailDropped(user, gone) => {
+                self.mailboxes
+                    .entry(user)
+                    .or_default()
+                    .retain(|seq, _| !gone.contains(seq));
             }
             Record::Outbound(outbound) => drop(self.outbound.insert(outbound.row.seq, *outbound)),
             Record::OutboundGone(seqs) => self.outbound.retain(|seq, _| !seqs.contains(seq)),
@@ -82,9 +90,12 @@ impl Shelves {
             }
         };
         let behind = kept.into_iter().filter(|(seq, _)| *seq > after);
+        let (damaged, kept): (Vec<_>, Vec<_>) = behind
+            .take(MAILBOX_PAGE_COUNT_MAX)
+            .partition(|(seq, _)| self.damaged.contains(seq));
         Page {
-            kept: behind.take(MAILBOX_PAGE_COUNT_MAX).collect(),
-            damaged: Vec::new(),
+            kept,
+            damaged: damaged.into_iter().map(|(seq, _)| seq).collect(),
         }
     }
 }

@@ -532,11 +532,6 @@ impl World {
         self.settle();
     }
 
-    /// What waits is never answered.
-    pub(super) fn drop_slow(&mut self, name: &'static str) {
-        self.node_mut(name).slow.clear();
-    }
-
     /// As if the oldest save had failed.
     pub(super) fn fail_slow(&mut self, name: &'static str) {
         let Some(Input::Saved { save }) = self.node_mut(name).slow.pop_front() else {
