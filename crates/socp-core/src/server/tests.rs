@@ -41,6 +41,7 @@ mod table_join;
 mod table_presence;
 mod table_server_presence;
 mod toy_opaque;
+mod waiting;
 mod world;
 
 /// Somebody at another server.

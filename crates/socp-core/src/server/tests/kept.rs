@@ -15,7 +15,7 @@ fn device(number: u8) -> DeviceId {
 }
 
 /// A user's program with `ack/1`; one that reads says which device it is, and how far it has got.
-fn comes(world: &mut World, id: &'static str, node: &'static str, reads: Option<(u8, u64)>) -> User {
+pub(super) fn comes(world: &mut World, id: &'static str, node: &'static str, reads: Option<(u8, u64)>) -> User {
     let wire = world.connect(node);
     world.wait(1);
     let mailbox = reads.map(|(number, after)| MailboxRequest {
@@ -69,7 +69,7 @@ fn refusals(frames: &[Frame]) -> Vec<(ErrorCode, Option<String>)> {
     errors.collect()
 }
 
-fn acknowledge(world: &mut World, user: User, up_to: u64) {
+pub(super) fn acknowledge(world: &mut World, user: User, up_to: u64) {
     let ack = Ack {
         msg_ref: Ack::MAILBOX.to_owned(),
         up_to: Some(up_to),
@@ -92,7 +92,7 @@ fn stored(at: &str, messages: &[&DirectMessage]) -> (Status, String, Vec<String>
 }
 
 /// A message with a hint where its recipient is.
-fn tell_home(world: &mut World, from: User, to: &str, text: &[u8], home: &str) -> DirectMessage {
+pub(super) fn tell_home(world: &mut World, from: User, to: &str, text: &[u8], home: &str) -> DirectMessage {
     let message = DirectMessage {
         home: Some(server_id(home)),
         ..direct(from.id, to, world.now.unix, text)

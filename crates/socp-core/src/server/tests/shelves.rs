@@ -3,6 +3,7 @@
 use super::super::*;
 use socp_proto::DeviceId;
 use socp_proto::limits::MAILBOX_PAGE_COUNT_MAX;
+use std::ops::Bound;
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct Shelves {
@@ -32,7 +33,11 @@ impl Shelves {
                     .retain(|seq, _| !gone.contains(seq));
             }
             Record::Outbound(outbound) => drop(self.outbound.insert(outbound.row.seq, *outbound)),
-            Record::OutboundGone(seqs) => self.outbound.retain(|seq, _| !seqs.contains(seq)),
+            Record::OutboundGone(seqs) => {
+                for seq in seqs {
+                    self.outbound.remove(&seq);
+                }
+            }
             _ => {}
         }
     }
@@ -76,23 +81,21 @@ impl Shelves {
     }
 
     pub(super) fn read_page(&self, shelf: &Shelf, after: u64) -> Page {
+        let behind = (Bound::Excluded(after), Bound::Unbounded);
         let kept: Vec<(u64, Kept)> = match shelf {
             Shelf::Mailbox(user) => {
-                let mails = self.mailboxes.get(user).into_iter().flat_map(BTreeMap::values);
-                mails
-                    .map(|mail| (mail.row.seq, Kept::Mail(mail.item.clone())))
-                    .collect()
+                let mails = self.mailboxes.get(user).into_iter();
+                let mails = mails.flat_map(|mails| mails.range(behind)).take(MAILBOX_PAGE_COUNT_MAX);
+                mails.map(|(seq, mail)| (*seq, Kept::Mail(mail.item.clone()))).collect()
             }
             Shelf::Outbound(server) => {
-                let mine = self.outbound.values().filter(|kept| kept.server == *server);
-                mine.map(|kept| (kept.row.seq, Kept::Outbound(kept.deliver.clone())))
+                let mine = self.outbound.range(behind).filter(|(_, kept)| kept.server == *server);
+                let mine = mine.take(MAILBOX_PAGE_COUNT_MAX);
+                mine.map(|(seq, kept)| (*seq, Kept::Outbound(kept.deliver.clone())))
                     .collect()
             }
         };
-        let behind = kept.into_iter().filter(|(seq, _)| *seq > after);
-        let (damaged, kept): (Vec<_>, Vec<_>) = behind
-            .take(MAILBOX_PAGE_COUNT_MAX)
-            .partition(|(seq, _)| self.damaged.contains(seq));
+        let (damaged, kept): (Vec<_>, Vec<_>) = kept.into_iter().partition(|(seq, _)| self.damaged.contains(seq));
         Page {
             kept,
             damaged: damaged.into_iter().map(|(seq, _)| seq).collect(),

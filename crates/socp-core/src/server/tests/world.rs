@@ -607,7 +607,7 @@ impl World {
 
     /// Delivers everything and fires every timer that is due.
     pub(super) fn settle(&mut self) {
-        for _ in 0..100_000 {
+        for _ in 0..5_000_000 {
             let is_at_rest = match self.random(3) {
                 0 => !self.deliver_one() && !self.fire() && !self.answer_one(),
                 1 => !self.fire() && !self.answer_one() && !self.deliver_one(),
