@@ -10,9 +10,10 @@
 //! | `machine` | how fast this machine signs now |
 //! | `content` | users, and messages made ahead |
 //! | `wire`, `link`, `flight` | one link; what runs on it; messages under way |
-//! | `stage`, `messages`, `crowd`, `login` | what scenarios share, and the scenarios |
+//! | `stage`, `messages`, `away`, `crowd`, `login` | what scenarios share, and the scenarios |
 //! | `figures` | what came of it |
 
+mod away;
 mod content;
 mod crowd;
 mod figures;
@@ -51,7 +52,7 @@ const NATIVE_CAPS: [&str; 2] = ["delegate/1", "presence/1"];
 ///
 /// Server and generator run as processes of their own; processor time is reported for each. `dm`: pairs of an author and
 /// a reader at one server. `mesh`: the same across two or three servers. `channel`: one author, whose messages go to all
-/// clients. `idle`: connections that say nothing. `storm`: users who all come back at once. `login`: logins with a password.
+/// clients. `away`: the readers' server is gone while messages are written, and comes back. `idle`: connections that say nothing. `storm`: users who all come back at once. `login`: logins with a password.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct BenchArgs {
@@ -69,7 +70,7 @@ pub(crate) struct BenchArgs {
     /// dm, mesh: whether messages are acknowledged once they are on the disk, and count when that is told (ack/1)
     #[arg(long, default_value = "off")]
     sync: Switch,
-    /// dm, mesh: pairs [default: 4]; login: accounts [default: 16]; else clients [default: 100]
+    /// dm, mesh: pairs [default: 4]; away: pairs [default: 40]; login: accounts [default: 16]; else clients [default: 100]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     clients: Option<u32>,
     /// Speak TLS, with certificates that the servers make themselves
@@ -100,6 +101,7 @@ const EXAMPLES: &str = "Example:
   socp bench dm --seconds 5
   socp bench dm --verify-content off --rate 500
   socp bench dm --sync on
+  socp bench away --messages 100000
   socp bench channel --clients 1000 --json
   socp bench idle --clients 1000
   socp bench login --seconds 60
@@ -110,6 +112,7 @@ enum Scenario {
     Dm,
     Mesh,
     Channel,
+    Away,
     Idle,
     Storm,
     Login,
@@ -141,6 +144,7 @@ impl BenchArgs {
     fn clients(&self) -> usize {
         let default = match self.scenario {
             Scenario::Dm | Scenario::Mesh => 4,
+            Scenario::Away => 40,
             Scenario::Channel | Scenario::Idle | Scenario::Storm => 100,
             Scenario::Login => 16,
         };
@@ -149,7 +153,7 @@ impl BenchArgs {
 
     /// Whether messages count when they are acknowledged.
     fn syncs(&self) -> bool {
-        self.sync == Switch::On
+        self.sync == Switch::On || self.scenario == Scenario::Away
     }
 
     fn length(&self) -> Duration {
@@ -182,9 +186,12 @@ impl BenchArgs {
             (_, None | Some(1)) => {}
             (_, Some(_)) => bail!("only mesh has several servers; leave --servers out"),
         }
-        let is_direct = matches!(self.scenario, Scenario::Dm | Scenario::Mesh);
+        let is_direct = matches!(self.scenario, Scenario::Dm | Scenario::Mesh | Scenario::Away);
+        if self.scenario == Scenario::Away && server.is_some() {
+            bail!("away starts its own servers; leave --server out");
+        }
         if self.syncs() && (!is_direct || self.mode == Mode::Literal) {
-            bail!("only dm and mesh in native mode are acknowledged; leave --sync on out");
+            bail!("only dm, mesh and away in native mode are acknowledged; leave --sync on, or --mode literal, out");
         }
         if self.tls && self.scenario == Scenario::Login {
             bail!("login measures without TLS; leave --tls out");
@@ -250,16 +257,22 @@ async fn perform(args: &BenchArgs, server: Option<ServerUrl>) -> Result<Figures>
                 has_tls: args.tls,
                 accept: match args.scenario {
                     Scenario::Login => "proof",
-                    Scenario::Dm | Scenario::Mesh | Scenario::Channel | Scenario::Idle | Scenario::Storm => "signed",
+                    Scenario::Dm
+                    | Scenario::Mesh
+                    | Scenario::Channel
+                    | Scenario::Away
+                    | Scenario::Idle
+                    | Scenario::Storm => "signed",
                 },
             };
             tokio::task::spawn_blocking(move || start(&dir, count, manner)).await??
         }
     };
     let mut stage = Stage::new(servers, manner, run, cache, verifies);
+    let alarm = std::sync::Arc::clone(&stage.alarm);
     let measured = tokio::select! {
-        figures = measure(&stage, args) => figures,
-        what = stage.alarm.raised() => Err(color_eyre::eyre::eyre!(what)),
+        figures = measure(&mut stage, args) => figures,
+        what = alarm.raised() => Err(color_eyre::eyre::eyre!(what)),
     };
     let mut figures = match measured {
         Ok(figures) => figures,
@@ -277,10 +290,11 @@ async fn perform(args: &BenchArgs, server: Option<ServerUrl>) -> Result<Figures>
     Ok(figures)
 }
 
-async fn measure(stage: &Stage, args: &BenchArgs) -> Result<Figures> {
+async fn measure(stage: &mut Stage, args: &BenchArgs) -> Result<Figures> {
     match args.scenario {
         Scenario::Dm | Scenario::Mesh => messages::direct(stage, args).await,
         Scenario::Channel => messages::channel(stage, args).await,
+        Scenario::Away => away::away(stage, args).await,
         Scenario::Idle => crowd::idle(stage, args).await,
         Scenario::Storm => crowd::storm(stage, args).await,
         Scenario::Login => login::login(stage, args).await,
@@ -290,6 +304,7 @@ async fn measure(stage: &Stage, args: &BenchArgs) -> Result<Figures> {
 fn server_count(args: &BenchArgs) -> u8 {
     match args.scenario {
         Scenario::Mesh => args.servers.unwrap_or(2),
+        Scenario::Away => 2,
         Scenario::Dm | Scenario::Channel | Scenario::Idle | Scenario::Storm | Scenario::Login => 1,
     }
 }

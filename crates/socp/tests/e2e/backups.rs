@@ -5,19 +5,19 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-fn back_up(data: &Path, to: &Path) -> Command {
+pub(crate) fn back_up(data: &Path, to: &Path) -> Command {
     let mut command = socp();
     command.arg("backup").arg(to).arg("--data").arg(data);
     command
 }
 
-fn verify(backup: &Path) -> Command {
+pub(crate) fn verify(backup: &Path) -> Command {
     let mut command = socp();
     command.args(["--json", "backup", "verify"]).arg(backup);
     command
 }
 
-fn restore(backup: &Path, data: &Path) -> Command {
+pub(crate) fn restore(backup: &Path, data: &Path) -> Command {
     let mut command = socp();
     command.arg("restore").arg(backup).arg("--data").arg(data);
     command

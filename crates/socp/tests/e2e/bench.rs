@@ -30,6 +30,24 @@ fn a_short_benchmark_delivers_everything_and_prints_one_object() {
 }
 
 #[test]
+fn a_server_that_was_away_is_given_everything_in_order() {
+    let line = stdout_of(&mut bench(&["away", "--clients", "2", "--messages", "60", "--json"]));
+    let figures = json(line.trim_end());
+    assert_eq!(
+        (&figures["delivered"], &figures["lost"]),
+        (&60.into(), &0.into()),
+        "{line}"
+    );
+    assert!(
+        figures["waiting_rss_mib"].as_f64().is_some_and(|mib| mib > 0.0),
+        "{line}"
+    );
+    let (code, why) = failure_of(&mut bench(&["away", "--clients", "1", "--messages", "2501"]));
+    assert_eq!(code, 1);
+    assert!(why.contains("a mailbox takes 2500 messages of one author"), "{why}");
+}
+
+#[test]
 fn logins_are_counted_and_what_a_clock_tells_is_measured() {
     let line = stdout_of(&mut bench(&["login", "--seconds", "1", "--clients", "2", "--json"]));
     let figures = json(line.trim_end());

@@ -12,6 +12,7 @@
 )]
 
 mod accounts;
+mod ack_backup;
 mod ack_client;
 mod ack_device;
 mod acknowledged;

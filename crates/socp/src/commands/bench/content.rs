@@ -11,7 +11,7 @@ use socp_crypto::content::channel_preimage;
 use socp_crypto::{ContentFamily, PrivateKey, SIGNATURE_BYTES, random_bytes};
 use socp_proto::limits::CONTENT_AGE_MAX_MS;
 use socp_proto::payload::{ChannelMessage, DirectMessage, msg_ref};
-use socp_proto::{Address, Base64Url, Draft, KeyText, Payload, UserId};
+use socp_proto::{Address, Base64Url, Draft, KeyText, Payload, ServerId, UserId};
 use std::collections::HashMap;
 use std::fs;
 use std::io::Write as _;
@@ -115,6 +115,8 @@ pub(super) struct Saying {
     pub(super) from: UserId,
     pub(super) to: Address,
     pub(super) text_bytes: usize,
+    /// Where its author saw the reader last, if that is said.
+    pub(super) home: Option<ServerId>,
 }
 
 /// One author's messages. They differ in nothing but their signature.
@@ -132,16 +134,26 @@ enum Signatures {
     /// Real ones, and which is which.
     Made(Vec<String>, HashMap<Mark, u64>),
     /// The message's number in eight bytes, the author's in one, and something.
-    Counted { author: u8, tail: String },
+    Counted { author: u8, tail: String, count: u64 },
 }
 
 impl Contents {
-    /// As many as are wanted, out of a number; for a server that does not verify them.
+    /// As many as are wanted, each made of its number; for a server that does not verify them.
     pub(super) fn counted(saying: &Saying, author: usize, key: &PrivateKey) -> Result<Self> {
         let body = Body::new(saying, key, now_ms()?)?;
         let tail = BASE64URL_NOPAD.encode(&random_bytes::<{ SIGNATURE_BYTES - 9 }>()?);
         let author = u8::try_from(author % 256)?;
-        body.into_contents(Signatures::Counted { author, tail }, saying)
+        let count = u64::MAX;
+        body.into_contents(Signatures::Counted { author, tail, count }, saying)
+    }
+
+    /// No more than so many.
+    pub(super) fn up_to(mut self, most: usize) -> Self {
+        match &mut self.signatures {
+            Signatures::Made(texts, _) => texts.truncate(most),
+            Signatures::Counted { count, .. } => *count = u64::try_from(most).unwrap_or(u64::MAX),
+        }
+        self
     }
 
     /// `count` signed ones, those of earlier runs first. Takes five milliseconds of a core for each new one.
@@ -190,6 +202,7 @@ impl Contents {
                 let text = texts.get(usize::try_from(index).ok()?)?;
                 Some([head, text, tail].concat())
             }
+            Signatures::Counted { count, .. } if index >= *count => None,
             Signatures::Counted { tail: rest, .. } => Some([head, &self.number(index), rest, tail].concat()),
         }
     }
@@ -279,7 +292,7 @@ impl Body {
                 ciphertext,
                 sender_pub,
                 content_sig,
-                home: None,
+                home: saying.home.clone(),
             }),
             Kind::Channel => Payload::MsgPublicChannel(ChannelMessage {
                 ciphertext,
@@ -413,6 +426,7 @@ pub(super) mod tests {
             from: run.author(3).unwrap(),
             to: run.reader(3).unwrap().into(),
             text_bytes: 5,
+            home: None,
         }
     }
 

@@ -19,6 +19,10 @@ pub(super) struct Figures {
     #[serde(serialize_with = "short")]
     pub(super) wall_s: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "short")]
+    pub(super) writing_s: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "short")]
+    pub(super) waiting_rss_mib: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "short")]
     pub(super) server_cpu_s: Option<f64>,
     #[serde(serialize_with = "short")]
     pub(super) generator_cpu_s: Option<f64>,
@@ -85,6 +89,8 @@ impl Figures {
         let number = |value: Option<f64>, unit: &str| value.map(|value| format!("{}{unit}", rounded(value)));
         row("delivered", self.delivered.map(|count| count.to_string()));
         row("lost", Some(self.lost.to_string()));
+        row("written down within", number(self.writing_s, " s"));
+        row("resident memory while all wait", number(self.waiting_rss_mib, " MiB"));
         row("wall time", number(self.wall_s, " s"));
         row("processor time of the servers", number(self.server_cpu_s, " s"));
         row("processor time of the generator", number(self.generator_cpu_s, " s"));

@@ -103,6 +103,14 @@ impl Flight {
         }
     }
 
+    /// The same, where nobody reads and each message counts once its author knows that it is on the disk.
+    pub(super) fn stored(contents: Contents, window: usize) -> Self {
+        Self {
+            unacknowledged: Some(Mutex::default()),
+            ..Self::new(contents, 0, window)
+        }
+    }
+
     /// Whether messages are to be acknowledged.
     pub(super) fn is_acknowledged(&self) -> bool {
         self.unacknowledged.is_some()
@@ -188,9 +196,9 @@ impl Flight {
         }
     }
 
-    /// Deliveries that were to be made.
+    /// Deliveries that were to be made, or messages to be stored where nobody reads.
     pub(super) fn expected(&self) -> u64 {
-        let readers = u64::try_from(self.readers).unwrap_or(u64::MAX);
+        let readers = u64::try_from(self.readers.max(1)).unwrap_or(u64::MAX);
         self.sent.load(Ordering::Acquire).saturating_mul(readers)
     }
 
@@ -258,6 +266,7 @@ mod tests {
             from: run.author(0).unwrap(),
             to: run.reader(0).unwrap().into(),
             text_bytes: 1,
+            home: None,
         };
         let contents = Contents::counted(&saying, 0, &key()).unwrap();
         Flight::new(contents, readers, 2)

@@ -154,7 +154,7 @@ impl Mailbox {
         }
     }
 
-    fn note(&mut self, text: &str) -> Result<()> {
+    pub(super) fn note(&mut self, text: &str) -> Result<()> {
         let behind = text.split_once("\"seq\":").map(|(_, behind)| behind);
         let digits = behind.and_then(|behind| behind.split(|c: char| !c.is_ascii_digit()).next());
         let Some(number) = digits.and_then(|digits| digits.parse().ok()) else {
@@ -165,7 +165,7 @@ impl Mailbox {
     }
 
     /// The next thing on the link; before it waits for long, what came is acknowledged.
-    async fn next(&mut self, stream: &mut Stream) -> Result<Option<<Stream as futures_util::Stream>::Item>> {
+    pub(super) async fn next(&mut self, stream: &mut Stream) -> Result<Option<<Stream as futures_util::Stream>::Item>> {
         if self.count < ACKNOWLEDGED_AT_ONCE
             && let Ok(next) = tokio::time::timeout(ACKNOWLEDGE_AFTER, stream.next()).await
         {
@@ -177,7 +177,7 @@ impl Mailbox {
         Ok(stream.next().await)
     }
 
-    async fn acknowledge(&mut self) -> Result<()> {
+    pub(super) async fn acknowledge(&mut self) -> Result<()> {
         let ack = Ack {
             msg_ref: Ack::MAILBOX.to_owned(),
             up_to: Some(self.last),
@@ -191,14 +191,14 @@ impl Mailbox {
 }
 
 /// `type`, which stands last in canonical JSON.
-fn kind_of(text: &str) -> &str {
+pub(super) fn kind_of(text: &str) -> &str {
     let behind = text.rsplit_once("\"type\":\"").map(|(_, behind)| behind);
     let kind = behind.and_then(|behind| behind.split_once('"'));
     kind.map_or("", |(kind, _)| kind)
 }
 
 /// The text of a field, found by its name.
-fn text_of<'a>(text: &'a str, field: &str) -> Option<&'a str> {
+pub(super) fn text_of<'a>(text: &'a str, field: &str) -> Option<&'a str> {
     let (_, behind) = text.split_once(field)?;
     Some(behind.split_once('"')?.0)
 }

@@ -19,9 +19,9 @@ const WINDOW_COUNT: usize = 32;
 /// Bytes of one author's messages that may be under way: less than a server's outbox for one link holds.
 const WINDOW_BYTES: usize = 256 * 1024;
 /// What has not arrived after so long without any arrival is lost.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// Longest wait until an author's server knows the reader.
-const TOLD_WAIT: Duration = Duration::from_secs(60);
+pub(super) const TOLD_WAIT: Duration = Duration::from_secs(60);
 
 /// One author, ready to send.
 struct Author {
@@ -42,6 +42,7 @@ pub(super) async fn direct(stage: &Stage, args: &BenchArgs) -> Result<Figures> {
             from: stage.run.author(number)?,
             to: reader.clone().into(),
             text_bytes: args.size,
+            home: None,
         };
         let flight = flight(stage, args, saying, number, 1).await?;
         let far = stage.server(number.saturating_add(1))?;
@@ -72,6 +73,7 @@ pub(super) async fn channel(stage: &Stage, args: &BenchArgs) -> Result<Figures> 
         from: stage.run.author(0)?,
         to: Address::try_from("public")?,
         text_bytes: args.size,
+        home: None,
     };
     let flight = flight(stage, args, saying, 0, args.clients()).await?;
     let readers = stage.seat_readers(args.clients(), Some(&flight)).await?;
@@ -97,12 +99,17 @@ async fn flight(stage: &Stage, args: &BenchArgs, saying: Saying, number: usize, 
     } else {
         Contents::counted(&saying, number, &key)?
     };
-    let frame_bytes = contents.frame(0).map_or(1, |frame| frame.len().max(1));
-    let window = (WINDOW_BYTES / frame_bytes).clamp(1, WINDOW_COUNT);
+    let window = window_of(&contents);
     Ok(Arc::new(match args.syncs() {
         true => Flight::acknowledged(contents, window),
         false => Flight::new(contents, readers, window),
     }))
+}
+
+/// How many of these may be under way.
+pub(super) fn window_of(contents: &Contents) -> usize {
+    let frame_bytes = contents.frame(0).map_or(1, |frame| frame.len().max(1));
+    (WINDOW_BYTES / frame_bytes).clamp(1, WINDOW_COUNT)
 }
 
 async fn measure(stage: &Stage, args: &BenchArgs, mut authors: Vec<Author>) -> Result<Figures> {

@@ -5,7 +5,7 @@ use color_eyre::eyre::{Result, WrapErr as _, bail, eyre};
 use serde::Deserialize;
 use socp_client::ServerUrl;
 use std::io::{BufRead as _, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -30,6 +30,8 @@ pub(super) struct Server {
     pub(super) identity: Option<Identity>,
     pid: Option<u32>,
     child: Option<Mutex<Child>>,
+    /// How it was started, if it was here: its data, its name.
+    origin: Option<(PathBuf, String, ServerManner)>,
 }
 
 /// What a server's ready line says of it.
@@ -68,6 +70,7 @@ impl Server {
             identity: None,
             pid,
             child: None,
+            origin: None,
         }
     }
 
@@ -114,7 +117,15 @@ impl Server {
             identity: Some(identity),
             pid: Some(pid),
             child: starting.0.take().map(Mutex::new),
+            origin: Some((dir.to_owned(), name.to_owned(), manner)),
         })
+    }
+
+    /// Starts one that was stopped, with the data that it has.
+    pub(super) fn start_again(&mut self, introducer: Option<&Self>) -> Result<()> {
+        let (dir, name, manner) = self.origin.clone().ok_or_else(|| eyre!("the server is not ours"))?;
+        *self = Self::start(&dir, &name, manner, introducer)?;
+        Ok(())
     }
 
     /// What it has used so far, if it can be known.
