@@ -25,7 +25,7 @@ pub(super) struct Mailboxes {
     first: u64,
 }
 
-/// One user's mailbox; there is one where there is a device.
+/// One user's mailbox; there is one where there is a device, or something that waits for one.
 #[derive(Debug, Default)]
 struct Mailbox {
     devices: BTreeMap<DeviceId, Device>,
@@ -171,7 +171,9 @@ impl Mailboxes {
 
     /// Whether something is kept for this user.
     pub(super) fn has(&self, user: &UserId) -> bool {
-        self.by_user.contains_key(user)
+        self.by_user
+            .get(user)
+            .is_some_and(|mailbox| !mailbox.devices.is_empty())
     }
 
     /// The last number in a user's mailbox.
@@ -363,13 +365,15 @@ impl Mailboxes {
             let silent: Vec<DeviceId> = silent.map(|(device, _)| *device).collect();
             mailbox.devices.retain(|_, device| !is_silent(device));
             let read = mailbox.devices.values().map(|device| device.up_to).min();
-            let is_over = |row: &MailRow| row.at < since || read.is_none_or(|read| row.seq <= read);
+            // Where no device is known any more, because its row was lost, one may come back.
+            let is_over = |row: &MailRow| row.at < since || read.is_some_and(|read| row.seq <= read);
             let up_to = drop_front(mailbox, &mut self.tally, is_over);
             if !silent.is_empty() || up_to.is_some() {
                 expired.push((user.clone(), silent, up_to));
             }
         }
-        self.by_user.retain(|_, mailbox| !mailbox.devices.is_empty());
+        self.by_user
+            .retain(|_, mailbox| !mailbox.devices.is_empty() || !mailbox.rows.is_empty());
         expired
     }
 
@@ -625,6 +629,29 @@ mod tests {
         assert_eq!(gone, None, "it is known");
         let (_, gone) = mailboxes.meet(&user(), (device(16), 0), &[], 200);
         assert_eq!(gone, Some(device(14)));
+    }
+
+    #[test]
+    fn what_waits_for_a_device_whose_row_was_lost_waits_on() {
+        let rows = vec![MailRow {
+            seq: 9,
+            bytes: 10,
+            author: 7,
+            via: 0,
+            at: 5,
+        }];
+        let memory = MailboxMemory {
+            user: user(),
+            devices: Vec::new(),
+            rows,
+        };
+        let mut mailboxes = Mailboxes::new(1, vec![memory]);
+        assert!(!mailboxes.has(&user()), "nobody is known to fetch more");
+        assert!(mailboxes.expire(MAILBOX_KEPT_MS).is_empty());
+        mailboxes.meet(&user(), (device(1), 0), &[], MAILBOX_KEPT_MS);
+        assert!(mailboxes.has(&user()) && mailboxes.has_behind(&user(), 0));
+        assert_eq!(mailboxes.expire(MAILBOX_KEPT_MS + 6), [(user(), vec![], Some(9))]);
+        assert_eq!(mailboxes.total(), (0, 0));
     }
 
     #[test]

@@ -85,6 +85,8 @@ pub(super) const STEPS: &[&str] = &[
     "
     -- PROTOCOL II.6: over which server a message came; 0 is what was written here.
     ALTER TABLE mailbox ADD COLUMN via INTEGER NOT NULL DEFAULT 0;
+    -- A checksum over the rest of the row, from its next change on.
+    ALTER TABLE devices ADD COLUMN sum BLOB;
 ",
 ];
 

@@ -11,7 +11,7 @@ use socp_core::server::{
 };
 use socp_proto::limits::{MAILBOX_PAGE_BYTES_MAX, MAILBOX_PAGE_COUNT_MAX};
 use socp_proto::payload::{ErrorNotice, ServerDeliver, UserDeliver};
-use socp_proto::{DeviceId, ServerId, UserId, sha256};
+use socp_proto::{Base64Url, DeviceId, ServerId, UserId, sha256};
 use std::collections::BTreeMap;
 
 #[cfg(test)]
@@ -81,15 +81,8 @@ pub(super) fn read_mailboxes(connection: &Connection) -> Result<Vec<MailboxMemor
         devices: Vec::new(),
         rows: Vec::new(),
     };
-    let mut devices = connection.prepare("SELECT user_id, device, up_to, at FROM devices")?;
-    let devices = devices.query_map([], |row| {
-        Ok(DeviceRecord {
-            user: text(row, 0)?,
-            device: DeviceId::from_bytes(row.get(1)?),
-            up_to: number(row, 2)?,
-            at: number(row, 3)?,
-        })
-    })?;
+    let mut devices = connection.prepare("SELECT user_id, device, up_to, at, sum FROM devices")?;
+    let devices = devices.query_map([], read_device)?;
     for device in devices {
         let device = device?;
         let mailbox = mailboxes.entry(device.user.clone());
@@ -115,6 +108,32 @@ pub(super) fn read_mailboxes(connection: &Connection) -> Result<Vec<MailboxMemor
         mailbox.rows.sort_by_key(|row| row.seq);
     }
     Ok(mailboxes)
+}
+
+/// A row that is damaged may say that a device has what it has not, and what it has not would go: it has nothing then, and is
+/// given again whatever waits.
+fn read_device(row: &Row<'_>) -> Result<DeviceRecord> {
+    let record = DeviceRecord {
+        user: text(row, 0)?,
+        device: DeviceId::from_bytes(row.get(1)?),
+        up_to: number(row, 2)?,
+        at: number(row, 3)?,
+    };
+    let sum: Option<[u8; 16]> = row.get(4)?;
+    if sum.is_none_or(|sum| sum == sum_of_device(&record)) {
+        return Ok(record);
+    }
+    tracing::error!(
+        user = %record.user,
+        "what this disk says of a device of this user is damaged; the device is given everything again that waits"
+    );
+    Ok(DeviceRecord { up_to: 0, ..record })
+}
+
+/// The checksum of a device's row.
+fn sum_of_device(record: &DeviceRecord) -> [u8; 16] {
+    let device = Base64Url::encode(record.device.as_bytes());
+    sum_of(record.user.as_str(), record.up_to, record.at, device.as_str())
 }
 
 pub(super) fn read_outbound(connection: &Connection) -> Result<Vec<(ServerId, Vec<OutboundRow>)>> {
@@ -147,14 +166,20 @@ pub(super) fn read_outbound(connection: &Connection) -> Result<Vec<(ServerId, Ve
 
 pub(super) fn write_device(connection: &Connection, device: &DeviceRecord) -> Result<()> {
     // Only for users who are known: one that is forgotten is not to leave a device behind.
-    let sql = "INSERT INTO devices (user_id, device, up_to, at)
-               SELECT ?1, ?2, ?3, ?4 WHERE EXISTS (SELECT 1 FROM users WHERE user_id = ?1)
-               ON CONFLICT (user_id, device) DO UPDATE SET up_to = ?3, at = ?4";
+    let sql = "INSERT INTO devices (user_id, device, up_to, at, sum)
+               SELECT ?1, ?2, ?3, ?4, ?5 WHERE EXISTS (SELECT 1 FROM users WHERE user_id = ?1)
+               ON CONFLICT (user_id, device) DO UPDATE SET up_to = ?3, at = ?4, sum = ?5";
     let (user, id) = (device.user.as_str(), device.device);
     execute(
         connection,
         sql,
-        params![user, id.as_bytes(), clamp(device.up_to), clamp(device.at)],
+        params![
+            user,
+            id.as_bytes(),
+            clamp(device.up_to),
+            clamp(device.at),
+            sum_of_device(device)
+        ],
     )
 }
 

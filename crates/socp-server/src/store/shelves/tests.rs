@@ -263,3 +263,15 @@ fn a_server_that_kept_something_keeps_it_over_an_open() {
     assert_eq!(memory.mailboxes.len(), 1);
     assert_eq!(memory.delivered.len(), 1);
 }
+
+#[test]
+fn a_device_whose_row_is_damaged_is_given_everything_again() {
+    let (_dir, connection) = database();
+    save(&connection, [record("v"), Record::Device(device("v", 20))]);
+    assert_eq!(read_mailboxes(&connection).unwrap()[0].devices, [device("v", 20)]);
+    connection.execute("UPDATE devices SET up_to = 1000", []).unwrap();
+    assert_eq!(read_mailboxes(&connection).unwrap()[0].devices, [device("v", 0)]);
+    // One of before there were checksums.
+    connection.execute("UPDATE devices SET sum = NULL", []).unwrap();
+    assert_eq!(read_mailboxes(&connection).unwrap()[0].devices, [device("v", 1_000)]);
+}
