@@ -16,7 +16,7 @@ const WEEK_MS: u64 = 7 * 86_400_000;
 /// As many of each author as a mailbox takes of one.
 fn names(letter: char) -> Vec<&'static str> {
     let pairs = count().div_ceil(MAILBOX_AUTHOR_COUNT_MAX);
-    let names = (0..pairs).map(|number| format!("{letter}{number}").leak() as &'static str);
+    let names = (0..pairs).map(|number| &*format!("{letter}{number}").leak());
     names.collect()
 }
 
