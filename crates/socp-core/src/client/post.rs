@@ -217,9 +217,13 @@ impl Client {
         }
         if to.is_some() && error.code == ErrorCode::NotStored {
             self.posts.on_not_stored(now, msg_ref);
+            if seq.is_some() {
+                self.mailbox.put(Item::of(seq, Deposit::Nothing));
+            }
             return true;
         }
-        if to.is_some() && error.code == ErrorCode::Timeout {
+        // One that comes through the mailbox is about a message that some server kept for as long as it may.
+        if to.is_some() && seq.is_none() && error.code == ErrorCode::Timeout {
             self.posts.on_too_old(msg_ref, &mut self.out);
             return true;
         }

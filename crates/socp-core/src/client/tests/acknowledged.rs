@@ -236,6 +236,44 @@ fn each_refusal_does_what_it_should() {
     }
 }
 
+/// The server says this of the message under way, with a number in our mailbox.
+fn refused_in_mailbox(kit: &mut Kit, code: ErrorCode, seq: u64) -> Vec<Output> {
+    kit.server_says(Payload::Error(ErrorNotice {
+        code,
+        detail: ALICE.to_owned(),
+        msg_ref: Some("ref11".to_owned()),
+        seq: Some(seq),
+    }))
+}
+
+#[test]
+fn a_refusal_with_a_number_holds_nothing_up_behind_it() {
+    for (code, state) in [
+        (ErrorCode::NotStored, None),
+        (ErrorCode::Timeout, Some(PostState::Failed)),
+        (ErrorCode::UserNotFound, Some(PostState::Failed)),
+    ] {
+        let mut kit = kit();
+        queue(&mut kit, 1, 11);
+        kit.server_says(pubkey(ALICE, Some(2)));
+        made(&mut kit, 11);
+        let refused = refused_in_mailbox(&mut kit, code.clone(), 5);
+        assert_eq!(answer(&refused).map(|it| it.1), state, "{code}");
+        assert!(
+            matches!(&works(&refused)[..], [PostWork::Store { up_to: Some(5), .. }]),
+            "{code}: {refused:?}"
+        );
+        let outcome = match state {
+            Some(state) => changed(11, state),
+            None => PostDone::Stored(Ok(vec![Outcome::Done])),
+        };
+        assert_eq!(up_to(&post(&mut kit, outcome)), Some(5), "{code}");
+        arrive(&mut kit, 6, 0, "behind it");
+        let written = post(&mut kit, PostDone::Stored(Ok(vec![new(1)])));
+        assert_eq!(up_to(&written), Some(6), "{code}");
+    }
+}
+
 /// Alice says something with this number in our mailbox, which opens as this text.
 fn arrive(kit: &mut Kit, seq: u64, ticket: Ticket, text: &str) -> Vec<Output> {
     let Payload::UserDeliver(delivery) = deliver(ALICE, 1, u8::try_from(ticket).unwrap()) else {
