@@ -221,7 +221,8 @@ impl Driver {
         let result = match result {
             Err((user, why)) => Err(TellFault::Key { user, why }),
             Ok((frame, msg_ref, ts)) => {
-                let kept = self.in_history(move |history| history.keep_frame(id, &frame, (&msg_ref, ts)));
+                let signer = self.profile.identity().pubkey.clone();
+                let kept = self.in_history(move |history| history.keep_frame(id, (&frame, &signer), (&msg_ref, ts)));
                 match kept.await {
                     Ok(Some(kept)) => Ok(kept),
                     Ok(None) => return self.gone(id).await,

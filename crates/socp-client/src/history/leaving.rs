@@ -6,7 +6,7 @@ use crate::error::ClientError;
 use rusqlite::{OptionalExtension as _, Transaction, params};
 use socp_core::client::{Change, Gap, Number, OUTGOING_COUNT_MAX, PostId, PostState, Unanswered};
 use socp_proto::limits::{DIRECT_TEXT_BYTES_MAX, SPEECH_NUMBER_MAX};
-use socp_proto::{Said, Speech, UserId, Voice};
+use socp_proto::{KeyText, Said, Speech, UserId, Voice};
 
 /// A message as it is to be made.
 #[derive(Debug)]
@@ -163,14 +163,21 @@ impl History {
         Ok(from_sql(next))
     }
 
-    /// Keeps the signed frame, unless another program has made one meanwhile; says whose counts.
+    /// Keeps the frame that this key has signed, unless another program has made one meanwhile; says whose counts.
+    ///
+    /// # Errors
+    /// [`ClientError::KeysChangedMeanwhile`]: nobody would accept that frame. [`ClientError::Database`].
     pub(crate) fn keep_frame(
         &self,
         id: PostId,
-        frame: &str,
+        (frame, signer): (&str, &KeyText),
         (msg_ref, ts): (&str, u64),
     ) -> Result<Option<(String, u64)>, ClientError> {
         self.within(|transaction| {
+            let present: String = transaction.query_row("SELECT pubkey FROM identity", [], |row| row.get(0))?;
+            if present != signer.as_str() {
+                return Err(ClientError::KeysChangedMeanwhile);
+            }
             let (Some((stored, mut body)), Some((present, signed_at))) =
                 (self.row(transaction, id)?, self.frame_of(transaction, id)?)
             else {
@@ -220,6 +227,13 @@ impl History {
     pub(crate) fn unmake(&self, id: PostId) -> Result<(), ClientError> {
         let statement = "UPDATE unanswered SET frame = NULL, signed_at = NULL WHERE id = ?1";
         self.lock().execute(statement, [to_sql(id)])?;
+        Ok(())
+    }
+
+    /// Nobody accepts any more what the replaced key has signed: everything without an answer is made anew, in its place and
+    /// under its number. What was taken all the same is known again by that.
+    pub(crate) fn unmake_all(transaction: &Transaction<'_>) -> Result<(), ClientError> {
+        transaction.execute("UPDATE unanswered SET frame = NULL, signed_at = NULL", [])?;
         Ok(())
     }
 

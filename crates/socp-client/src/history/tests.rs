@@ -2,9 +2,10 @@
 
 use super::*;
 use crate::profile::Profile;
+use crate::rotation::{NewKeys, Replaced};
 use leaving::ToMake;
 use socp_core::client::{Arrived, Deposit, Gap, Number, Outcome, PostState};
-use socp_proto::ReceiptState;
+use socp_proto::{KeyText, ReceiptState};
 use std::path::Path;
 
 fn user(id: &str) -> UserId {
@@ -43,13 +44,22 @@ fn texts(history: &History) -> Vec<String> {
     last.into_iter().map(|entry| entry.text).collect()
 }
 
+fn present_key(history: &History) -> KeyText {
+    let database = history.lock();
+    let key: String = database
+        .query_row("SELECT pubkey FROM identity", [], |row| row.get(0))
+        .unwrap();
+    KeyText::try_from(key).unwrap()
+}
+
 /// Makes the frame of a queued message, as the driver does.
 fn make(history: &History, id: u64, is_numbered: bool) -> Option<u64> {
     let ToMake::Text { number, .. } = history.to_make(id, is_numbered).unwrap() else {
         panic!("there is a text");
     };
     let msg_ref = format!("ref {id}");
-    let kept = history.keep_frame(id, &format!("frame {id}"), (&msg_ref, 9)).unwrap();
+    let (frame, signer) = (format!("frame {id}"), present_key(history));
+    let kept = history.keep_frame(id, (&frame, &signer), (&msg_ref, 9)).unwrap();
     assert_eq!(kept, Some((msg_ref, 9)));
     number.map(|number| number.n)
 }
@@ -218,6 +228,39 @@ fn a_message_of_ours_is_sent_until_it_is_answered_and_never_goes_back() {
 }
 
 #[test]
+fn what_a_replaced_key_has_signed_is_made_anew_in_its_place_and_under_its_number() {
+    let dir = tempfile::tempdir().unwrap();
+    let profile = Profile::open_or_create(dir.path(), None, None, None).unwrap();
+    let keys = profile.unlock(None).unwrap();
+    let history = profile.history().unwrap();
+    let bob = user("bob");
+    let ids = ["a", "b", "c"].map(|said| history.queue(&bob, said).unwrap());
+    assert_eq!(
+        [make(&history, ids[0], true), make(&history, ids[1], true)],
+        [Some(1), Some(2)]
+    );
+    let before = present_key(&history);
+    let signed = |history: &History| -> Vec<(u64, bool)> {
+        let waiting = history.unanswered().unwrap();
+        waiting.iter().map(|it| (it.id, it.signed.is_some())).collect()
+    };
+    // Another key to decrypt with alone takes nothing from what is signed.
+    let new = NewKeys::generate(&profile, &keys, Replaced::Encrypt).unwrap();
+    let profile = new.store(&profile, None).unwrap();
+    assert_eq!(signed(&history), [(ids[0], true), (ids[1], true), (ids[2], false)]);
+    let keys = profile.unlock(None).unwrap();
+    let new = NewKeys::generate(&profile, &keys, Replaced::Sign).unwrap();
+    new.store(&profile, None).unwrap();
+    assert_eq!(signed(&history), ids.map(|id| (id, false)));
+    // A program that still has the old key keeps nothing that it signs.
+    let late = history.keep_frame(ids[0], ("late", &before), ("late", 10));
+    assert!(matches!(late, Err(ClientError::KeysChangedMeanwhile)), "{late:?}");
+    let numbers = ids.map(|id| make(&history, id, true));
+    assert_eq!(numbers, [Some(1), Some(2), Some(3)]);
+    assert_eq!(history.frame(ids[0]).unwrap(), Ok("frame 1".to_owned()));
+}
+
+#[test]
 fn only_what_was_for_somebody_is_sent_to_them_again() {
     let dir = tempfile::tempdir().unwrap();
     let history = open(dir.path());
@@ -293,7 +336,7 @@ fn two_programs_write_at_once_and_no_message_gets_two_frames() {
     let numbers: Vec<u64> = waiting.iter().filter_map(|it| make(&first, it.id, true)).collect();
     assert_eq!(numbers, (1..=80).collect::<Vec<_>>());
     let lost = second
-        .keep_frame(waiting[0].id, "another frame", ("another", 10))
+        .keep_frame(waiting[0].id, ("another frame", &present_key(&first)), ("another", 10))
         .unwrap();
     assert_eq!(lost, Some(("ref 1".to_owned(), 9)));
     // What the other one has written since this one began is to be shown here as well.
