@@ -28,7 +28,7 @@ impl Direction {
         }
     }
 
-    fn of(number: u8) -> Self {
+    fn of(number: i64) -> Self {
         match number {
             0 => Self::In,
             1 => Self::Out,
@@ -123,10 +123,12 @@ impl Stored {
     pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         let state: i64 = row.get("state")?;
         let state = usize::try_from(state).ok();
+        // Of what is damaged so much that it does not even have its form, the seal says so.
+        let conversation: Vec<u8> = row.get("conversation")?;
         Ok(Self {
             place: Place {
                 id: from_sql(row.get("id")?),
-                conversation: row.get("conversation")?,
+                conversation: conversation.try_into().unwrap_or_default(),
                 direction: Direction::of(row.get("direction")?),
             },
             at: from_sql(row.get("at")?),
@@ -218,20 +220,31 @@ impl History {
         self.row_where(transaction, "id = ?1", params![to_sql(id)])
     }
 
-    /// The first row for which this holds, with what it holds.
+    /// The first row for which this holds, with what it holds; nothing if it is not there or damaged.
     pub(super) fn row_where(
         &self,
         transaction: &Transaction<'_>,
         condition: &str,
         values: &[&dyn rusqlite::ToSql],
     ) -> Result<Option<(Stored, Body)>, ClientError> {
+        let found = self.found_where(transaction, condition, values)?;
+        Ok(found.and_then(|(stored, body)| Some((stored, body?))))
+    }
+
+    /// The first row for which this holds, with what it holds, if it is not damaged.
+    pub(super) fn found_where(
+        &self,
+        transaction: &Transaction<'_>,
+        condition: &str,
+        values: &[&dyn rusqlite::ToSql],
+    ) -> Result<Option<(Stored, Option<Body>)>, ClientError> {
         let text = format!("SELECT {COLUMNS} FROM messages WHERE {condition} LIMIT 1");
         let mut query = transaction.prepare_cached(&text)?;
         let mut rows = query.query(values)?;
         let Some(row) = rows.next()? else { return Ok(None) };
         let stored = Stored::read(row)?;
         let body = self.open(stored.place, &stored.sealed);
-        Ok(body.map(|body| (stored, body)))
+        Ok(Some((stored, body)))
     }
 
     /// Something to know that is nobody's words.

@@ -321,6 +321,42 @@ fn rows_that_were_damaged_or_exchanged_are_counted_and_never_shown() {
 }
 
 #[test]
+fn what_was_damaged_and_comes_again_is_kept_anew_and_holds_nothing_up() {
+    let damages = [
+        "UPDATE messages SET sealed = zeroblob(40) WHERE id = 2",
+        "UPDATE messages SET conversation = x'01' WHERE id = 2",
+        "UPDATE messages SET sealed = (SELECT sealed FROM messages WHERE id = 1) WHERE id = 2",
+        // The third has the reference of the second.
+        "CREATE TEMP TABLE was AS SELECT ref FROM messages WHERE id = 2;
+         UPDATE messages SET ref = NULL WHERE id = 2;
+         UPDATE messages SET ref = (SELECT ref FROM was) WHERE id = 3;",
+    ];
+    for damage in damages {
+        let dir = tempfile::tempdir().unwrap();
+        let history = open(dir.path());
+        let said: Vec<Deposit> = (1..=3).map(|n| text(&format!("said {n}"), Some(n))).collect();
+        store(&history, &said, 3);
+        history.lock().execute_batch(damage).unwrap();
+        let again = store(&history, &[text("said 2", Some(2)), text("said 4", Some(4))], 5);
+        assert!(
+            matches!(
+                again[1],
+                Outcome::New {
+                    is_late: false,
+                    gap: None,
+                    ..
+                }
+            ),
+            "{damage}: {again:?}"
+        );
+        assert_eq!(texts(&history), ["said 1", "said 2", "said 3", "said 4"], "{damage}");
+        assert_eq!(history.mailbox(&server()).unwrap(), Some(5));
+        let once = store(&history, &[text("said 2", Some(2))], 6);
+        assert!(matches!(once[..], [Outcome::Known { .. }]), "{damage}: {once:?}");
+    }
+}
+
+#[test]
 fn two_programs_write_at_once_and_no_message_gets_two_frames() {
     let dir = tempfile::tempdir().unwrap();
     let bob = user("bob");
