@@ -3,7 +3,7 @@
 use super::*;
 use crate::profile::Profile;
 use crate::rotation::{NewKeys, Replaced};
-use leaving::ToMake;
+use leaving::{ToMake, ToSend};
 use socp_core::client::{Arrived, Deposit, Gap, Number, Outcome, PostState};
 use socp_proto::{KeyText, ReceiptState};
 use std::path::Path;
@@ -180,7 +180,7 @@ fn a_message_of_ours_is_sent_until_it_is_answered_and_never_goes_back() {
     assert!(matches!(history.to_make(ids[0], true).unwrap(), ToMake::Made(it, 9) if it == "ref 1"));
     assert_eq!(
         history.frame(ids[0]).unwrap(),
-        Ok("frame 1".to_owned()),
+        ToSend::Frame("frame 1".to_owned()),
         "byte for byte"
     );
     assert_eq!(
@@ -223,7 +223,7 @@ fn a_message_of_ours_is_sent_until_it_is_answered_and_never_goes_back() {
     assert!(history.unanswered().unwrap().is_empty());
     assert_eq!(
         history.frame(ids[2]).unwrap(),
-        Err((PostState::Failed, "ref 3".to_owned()))
+        ToSend::Gone(PostState::Failed, "ref 3".to_owned())
     );
 }
 
@@ -257,7 +257,34 @@ fn what_a_replaced_key_has_signed_is_made_anew_in_its_place_and_under_its_number
     assert!(matches!(late, Err(ClientError::KeysChangedMeanwhile)), "{late:?}");
     let numbers = ids.map(|id| make(&history, id, true));
     assert_eq!(numbers, [Some(1), Some(2), Some(3)]);
-    assert_eq!(history.frame(ids[0]).unwrap(), Ok("frame 1".to_owned()));
+    assert_eq!(history.frame(ids[0]).unwrap(), ToSend::Frame("frame 1".to_owned()));
+}
+
+#[test]
+fn a_damaged_frame_is_made_anew_and_a_damaged_message_waits_no_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let history = open(dir.path());
+    let ids = ["a", "b", "c"].map(|said| history.queue(&user("bob"), said).unwrap());
+    assert_eq!(ids.map(|id| make(&history, id, true)), [Some(1), Some(2), Some(3)]);
+    let damage = |statement: &str, id: u64| history.lock().execute(statement, [to_sql(id)]).unwrap();
+    let (frame, row) = (
+        "UPDATE unanswered SET frame = zeroblob(40) WHERE id = ?1",
+        "UPDATE messages SET sealed = zeroblob(40) WHERE id = ?1",
+    );
+    damage(frame, ids[0]);
+    assert_eq!(history.frame(ids[0]).unwrap(), ToSend::Unmade);
+    let again = history.unanswered().unwrap();
+    assert_eq!((again[0].id, &again[0].signed), (ids[0], &None));
+    assert_eq!(make(&history, ids[0], true), Some(1), "under its number");
+    for (id, statements) in [(ids[1], &[row, frame][..]), (ids[2], &[row])] {
+        for statement in statements {
+            damage(statement, id);
+        }
+        assert!(matches!(history.to_make(id, true).unwrap(), ToMake::Gone));
+        let gone = ToSend::Gone(PostState::Failed, String::new());
+        assert_eq!(history.frame(id).unwrap(), gone);
+    }
+    assert_eq!(history.unanswered().unwrap().len(), 1);
 }
 
 #[test]

@@ -326,6 +326,27 @@ async fn refusals_are_told_in_words_and_a_full_disk_elsewhere_is_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_profile_that_cannot_be_written_for_a_while_holds_a_message_up_and_no_longer() {
+    let dir = tempfile::tempdir().unwrap();
+    let stage = Stage::set(dir.path()).await;
+    let (client, mut events, mut puppet, _) = stage.enter(stage.options.clone()).await;
+    let database = rusqlite::Connection::open(dir.path().join("profile.db")).unwrap();
+    let full = "CREATE TRIGGER full BEFORE INSERT ON said BEGIN SELECT RAISE(ABORT, 'disk full'); END";
+    database.execute_batch(full).unwrap();
+    let telling = client.begin_tell(alice(), "hello".to_owned()).await.unwrap();
+    stage.show_alice(&mut puppet).await;
+    // Once this is shown, it was tried in vain.
+    puppet.say(&stage.user, &stage.delivery("hi", 1, 1)).await;
+    assert_eq!(text(&mut events).await, "hi");
+    database.execute_batch("DROP TRIGGER full").unwrap();
+    assert_eq!(up_to(&mut puppet).await, 1);
+    let frame = puppet.expect(FrameKind::MsgDirect).await;
+    assert!(matches!(stage.opened(&frame).said, Said::Text { n: 1, .. }));
+    puppet.say(&stage.user, &stored(&[&frame], SERVER)).await;
+    assert_eq!(telling.await.unwrap().state, PostState::OnServer);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_fits_nothing_is_ignored_or_told_and_never_stops_the_mailbox() {
     let dir = tempfile::tempdir().unwrap();
     let stage = Stage::set(dir.path()).await;

@@ -81,7 +81,13 @@ impl Client {
             PostDone::Unanswered(waiting) => self.posts.on_unanswered(now, waiting, &mut self.out),
             PostDone::Made { id, result } => self.posts.on_made(id, result, &mut self.out),
             PostDone::Gone { id, msg_ref, state } => self.posts.on_gone(id, (msg_ref, state), &mut self.out),
-            PostDone::Changed(changes) => self.on_changes(changes, None),
+            PostDone::Unmade(id) => self.posts.on_unmade(id),
+            PostDone::Stuck { id, why } => self.posts.on_stuck(now, id, why, &mut self.out),
+            PostDone::Failed {
+                result: Ok(Some(change)),
+                ..
+            } => self.on_changes(vec![change], None),
+            PostDone::Failed { id, .. } => self.posts.on_not_failed(id, &mut self.out),
             PostDone::Stored(Ok(outcomes)) => self.on_stored(now, outcomes),
             PostDone::Stored(Err(why)) => {
                 if let Some(batch) = self.mailbox.take_stored() {

@@ -238,11 +238,12 @@ pub enum PostWork {
     /// Encrypt, sign, and write the signed frame down, durably, unless there is one by now; answer with
     /// [`PostDone::Made`].
     Make(Making),
-    /// Send the signed frame as it is; answer with [`PostDone::Gone`] where there is none any more.
+    /// Send the signed frame as it is; answer with [`PostDone::Gone`] where nothing is to be sent any more, with
+    /// [`PostDone::Unmade`] where there is no frame that can be read.
     Dispatch(PostId),
     /// What was signed is too old to be sent: forget the frame.
     Unmake(PostId),
-    /// This one goes nowhere; answer with [`PostDone::Changed`].
+    /// This one goes nowhere; answer with [`PostDone::Failed`].
     Fail {
         /// Which.
         id: PostId,
@@ -297,8 +298,22 @@ pub enum PostDone {
         /// How far it is.
         state: PostState,
     },
-    /// The answer to [`PostWork::Fail`].
-    Changed(Vec<Change>),
+    /// There is no signed frame: it is made anew.
+    Unmade(PostId),
+    /// The history could not be read or written, so that nothing came of what was asked for with this message: later.
+    Stuck {
+        /// Which.
+        id: PostId,
+        /// Why.
+        why: String,
+    },
+    /// The answer to [`PostWork::Fail`]: what is new, if anything; or why it is still called waiting.
+    Failed {
+        /// Which.
+        id: PostId,
+        /// What came of it.
+        result: Result<Option<Change>, String>,
+    },
     /// The answer to [`PostWork::Store`]: what came of each, or why nothing was written.
     Stored(Result<Vec<Outcome>, String>),
     /// Receipts that are owed from before.

@@ -274,6 +274,66 @@ fn a_refusal_with_a_number_holds_nothing_up_behind_it() {
     }
 }
 
+#[test]
+fn a_profile_that_cannot_be_used_is_tried_again_and_whoever_waits_is_told() {
+    let stuck = |kit: &mut Kit| {
+        let why = "disk full".to_owned();
+        post(kit, PostDone::Stuck { id: 11, why })
+    };
+    for is_made in [false, true] {
+        let mut kit = kit();
+        queue(&mut kit, 1, 11);
+        let mut work = works(&kit.server_says(pubkey(ALICE, Some(2))));
+        if is_made {
+            work = made(&mut kit, 11);
+        }
+        let is_it = |work: &[PostWork]| match work {
+            [PostWork::Make(_)] => !is_made,
+            [PostWork::Dispatch(11)] => is_made,
+            _ => false,
+        };
+        for wait in [5_000, 10_000] {
+            assert!(is_it(&work), "{work:?}");
+            let silent = stuck(&mut kit);
+            assert!(silent.is_empty(), "{silent:?}");
+            assert!(works(&kit.wait(wait - 1)).is_empty());
+            work = works(&kit.wait(1));
+        }
+        let why = failure_of(stuck(&mut kit)).unwrap().to_string();
+        assert!(why.contains("kept but not sent") && why.contains("disk full"), "{why}");
+        // It is not given up.
+        work = works(&kit.wait(20_000));
+        assert!(is_it(&work), "{work:?}");
+        assert!(events(stuck(&mut kit)).is_empty(), "told once");
+    }
+}
+
+#[test]
+fn a_frame_that_cannot_be_read_is_made_anew_and_a_failure_that_cannot_be_written_is_told() {
+    let mut kit = kit();
+    queue(&mut kit, 1, 11);
+    kit.server_says(pubkey(ALICE, Some(2)));
+    assert_eq!(made(&mut kit, 11), [PostWork::Dispatch(11)]);
+    let anew = works(&post(&mut kit, PostDone::Unmade(11)));
+    assert!(
+        matches!(&anew[..], [PostWork::Make(making)] if making.id == 11),
+        "{anew:?}"
+    );
+    let why = "no key".to_owned();
+    let fault = TellFault::Key { user: user(ALICE), why };
+    let result = Err(fault.clone());
+    let failing = works(&post(&mut kit, PostDone::Made { id: 11, result }));
+    assert!(matches!(&failing[..], [PostWork::Fail { id: 11, .. }]), "{failing:?}");
+    let result = Err("disk full".to_owned());
+    let told = failure_of(post(&mut kit, PostDone::Failed { id: 11, result }));
+    assert_eq!(told, Some(fault));
+    // What is damaged in this profile goes nowhere, and is not called sent.
+    queue(&mut kit, 2, 12);
+    let (msg_ref, state) = (String::new(), PostState::Failed);
+    let told = failure_of(post(&mut kit, PostDone::Gone { id: 12, msg_ref, state }));
+    assert!(matches!(told, Some(TellFault::GoesNowhere(_))), "{told:?}");
+}
+
 /// Alice says something with this number in our mailbox, which opens as this text.
 fn arrive(kit: &mut Kit, seq: u64, ticket: Ticket, text: &str) -> Vec<Output> {
     let Payload::UserDeliver(delivery) = deliver(ALICE, 1, u8::try_from(ticket).unwrap()) else {
