@@ -131,11 +131,18 @@ impl Driver {
                     }
                 }
             }
-            PostWork::Receipted(refs) => {
-                let done = self.in_history(move |history| history.receipted(&refs)).await;
+            PostWork::Receipted { state, refs } => {
+                let done = self.in_history(move |history| history.receipted(state, &refs)).await;
                 self.note("receipts may be given twice", done);
                 return Ok(());
             }
+            PostWork::Owed { after } => match self.in_history(move |history| history.owed(after)).await {
+                Ok((owed, next)) => PostDone::Owed { owed, next },
+                Err(error) => {
+                    self.note("receipts wait for the next link", Err(error));
+                    return Ok(());
+                }
+            },
         };
         self.desk.answers.push_back(done);
         Ok(())
@@ -163,13 +170,12 @@ impl Driver {
             if let Some(server) = &server {
                 history.note_mailbox(server, true)?;
             }
-            Ok((history.unanswered()?, history.owed()?))
+            history.forget_old_receipts()?;
+            Ok((history.unanswered()?, history.owed(0)?))
         });
-        let (waiting, owed) = read.await?;
+        let (waiting, (owed, next)) = read.await?;
         self.desk.answers.push_back(PostDone::Unanswered(waiting));
-        if !owed.is_empty() {
-            self.desk.answers.push_back(PostDone::Owed(owed));
-        }
+        self.desk.answers.push_back(PostDone::Owed { owed, next });
         Ok(())
     }
 
@@ -268,7 +274,7 @@ impl Driver {
             self.desk.shown_due = None;
             match self.in_history(move |history| history.mark_shown(&shown)).await {
                 Ok(owed) if owed.is_empty() => {}
-                Ok(owed) => self.desk.answers.push_back(PostDone::Owed(owed)),
+                Ok(owed) => self.desk.answers.push_back(PostDone::Owed { owed, next: None }),
                 Err(error) => self.note("messages may be shown twice", Err(error)),
             }
         }

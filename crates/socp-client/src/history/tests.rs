@@ -419,7 +419,7 @@ fn receipts_are_owed_until_the_server_has_them_and_only_where_they_are_wanted() 
     let history = open(dir.path());
     store(&history, &[text("plain", None), text("one", Some(1))], 1);
     let owed = |history: &History| {
-        let owed = history.owed().unwrap();
+        let (owed, _) = history.owed(0).unwrap();
         owed.into_iter().map(|it| (it.msg_ref, it.state)).collect::<Vec<_>>()
     };
     assert_eq!(owed(&history), [("ref of one".to_owned(), ReceiptState::Delivered)]);
@@ -430,7 +430,11 @@ fn receipts_are_owed_until_the_server_has_them_and_only_where_they_are_wanted() 
     drop(history);
     let history = open(dir.path());
     assert_eq!(owed(&history), [("ref of one".to_owned(), ReceiptState::Read)]);
-    history.receipted(&["ref of one".to_owned()]).unwrap();
+    // The answer to the one before says nothing of it.
+    let one = ["ref of one".to_owned()];
+    history.receipted(ReceiptState::Delivered, &one).unwrap();
+    assert_eq!(owed(&history), [("ref of one".to_owned(), ReceiptState::Read)]);
+    history.receipted(ReceiptState::Read, &one).unwrap();
     assert!(owed(&history).is_empty());
     let table = [
         (None, false, 0),
@@ -444,9 +448,47 @@ fn receipts_are_owed_until_the_server_has_them_and_only_where_they_are_wanted() 
         let before = owed(&history);
         assert_eq!(before.len(), count, "{whose:?} {wanted}");
         history
-            .receipted(&before.into_iter().map(|(it, _)| it).collect::<Vec<_>>())
+            .receipted(
+                ReceiptState::Delivered,
+                &before.into_iter().map(|(it, _)| it).collect::<Vec<_>>(),
+            )
             .unwrap();
     }
+}
+
+#[test]
+fn all_that_is_owed_has_its_turn_and_nothing_is_owed_for_ever() {
+    let dir = tempfile::tempdir().unwrap();
+    let history = open(dir.path());
+    let count = view::OWED_COUNT * 2 + 1;
+    let said: Vec<Deposit> = (1..=count).map(|n| text(&n.to_string(), Some(n as u64))).collect();
+    store(&history, &said, 1);
+    history
+        .lock()
+        .execute("UPDATE messages SET sealed = zeroblob(40) WHERE id <= 128", [])
+        .unwrap();
+    let (mut found, mut after) = (Vec::new(), Some(0));
+    while let Some(from) = after {
+        let (owed, next) = history.owed(from).unwrap();
+        found.push(owed.len());
+        after = next;
+    }
+    assert_eq!(
+        found,
+        [0, view::OWED_COUNT, 1],
+        "what cannot be given stands in nobody's way"
+    );
+    let age = to_sql(view::OWED_AGE_MAX_MS + 1_000);
+    history
+        .lock()
+        .execute(
+            "UPDATE messages SET at = at - ?1 WHERE id < ?2",
+            [age, to_sql(count as u64)],
+        )
+        .unwrap();
+    history.forget_old_receipts().unwrap();
+    let (owed, next) = history.owed(0).unwrap();
+    assert_eq!((owed.len(), next), (1, None));
 }
 
 #[test]

@@ -94,10 +94,11 @@ impl Client {
                     self.mailbox.on_not_stored(now, batch, &why, &mut self.out);
                 }
             }
-            PostDone::Owed(owed) => {
+            PostDone::Owed { owed, next } => {
                 for it in owed {
                     self.words.owe(now, it);
                 }
+                self.words.on_more(next);
             }
         }
     }
@@ -213,8 +214,10 @@ impl Client {
         };
         let seq = error.seq;
         self.mailbox.begin(seq);
-        if self.words.on_answer(msg_ref, &mut self.out) {
-            self.mailbox.put(Item::of(seq, Deposit::Nothing));
+        if self.words.on_refused(now, msg_ref, &error.code, &mut self.out) {
+            if seq.is_some() {
+                self.mailbox.put(Item::of(seq, Deposit::Nothing));
+            }
             return true;
         }
         let to = self.posts.recipient(msg_ref).cloned();

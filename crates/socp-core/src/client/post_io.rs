@@ -266,8 +266,18 @@ pub enum PostWork {
         /// What for.
         gap: Gap,
     },
-    /// The server has receipts for these; they are owed no more.
-    Receipted(Vec<String>),
+    /// The server has receipts for these, or wants none: those up to this state are owed no more.
+    Receipted {
+        /// What the receipts say.
+        state: ReceiptState,
+        /// Of which texts.
+        refs: Vec<String>,
+    },
+    /// Read receipts that are owed from before; answer with [`PostDone::Owed`].
+    Owed {
+        /// Behind this place in the history.
+        after: PostId,
+    },
 }
 
 /// What the driver has done.
@@ -316,8 +326,14 @@ pub enum PostDone {
     },
     /// The answer to [`PostWork::Store`]: what came of each, or why nothing was written.
     Stored(Result<Vec<Outcome>, String>),
-    /// Receipts that are owed from before.
-    Owed(Vec<Owed>),
+    /// The answer to [`PostWork::Owed`] and, with what is owed first, to [`PostWork::Reload`]; or receipts that are owed
+    /// by now.
+    Owed {
+        /// Which.
+        owed: Vec<Owed>,
+        /// Behind which place there may be more.
+        next: Option<PostId>,
+    },
 }
 
 /// A text of somebody's for which their program wants a receipt.

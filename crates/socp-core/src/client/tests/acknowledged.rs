@@ -405,6 +405,42 @@ fn nothing_is_shown_or_acknowledged_before_it_is_written_and_a_disk_that_refuses
     assert!(matches!(&shown[3], Event::Notice { text, .. } if text.contains("can be written again")));
 }
 
+/// Seals what is to be said inside the encryption: what it is, its reference, and what goes out.
+fn seal_word(kit: &mut Kit, outputs: &[Output]) -> (socp_proto::Said, String, Vec<Output>) {
+    let [
+        Output::Seal {
+            place: Place::Word,
+            ticket,
+            text,
+            ..
+        },
+    ] = outputs
+    else {
+        panic!("{outputs:?}");
+    };
+    let speech = socp_proto::Speech::read(text).unwrap().unwrap();
+    let content_sig = socp_proto::Base64Url::encode(&[&[8; 8], &ticket.to_be_bytes()[..]].concat());
+    let msg_ref = socp_proto::payload::msg_ref(&content_sig);
+    let sealed = Sealed {
+        ciphertext: socp_proto::Base64Url::encode(&[9; 512]),
+        content_sig,
+    };
+    let word = kit.input(Input::Sealed {
+        place: Place::Word,
+        ticket: *ticket,
+        result: Ok(sealed),
+    });
+    (speech.said, msg_ref, word)
+}
+
+fn owed(n: u64) -> Owed {
+    Owed {
+        to: user(ALICE),
+        msg_ref: format!("her {n}"),
+        state: ReceiptState::Read,
+    }
+}
+
 #[test]
 fn receipts_are_put_together_and_owed_until_they_are_answered() {
     let mut kit = kit();
@@ -417,42 +453,65 @@ fn receipts_are_put_together_and_owed_until_they_are_answered() {
         );
     }
     let said = kit.wait(1_000);
-    let [
-        Output::Seal {
-            place: Place::Word,
-            ticket,
-            text,
-            ..
-        },
-    ] = &said[..]
-    else {
+    let (said, msg_ref, word) = seal_word(&mut kit, &said);
+    let socp_proto::Said::Receipt { state, refs } = said else {
         panic!("{said:?}");
     };
-    let speech = socp_proto::Speech::read(text).unwrap().unwrap();
-    let socp_proto::Said::Receipt { state, refs } = speech.said else {
-        panic!("{speech:?}");
-    };
     assert_eq!((state, refs.len()), (ReceiptState::Delivered, 3));
-    let content_sig = socp_proto::Base64Url::encode(&[8; 8]);
-    let msg_ref = socp_proto::payload::msg_ref(&content_sig);
-    let sealed = Sealed {
-        ciphertext: socp_proto::Base64Url::encode(&[9; 512]),
-        content_sig,
-    };
-    let word = kit.input(Input::Sealed {
-        place: Place::Word,
-        ticket: *ticket,
-        result: Ok(sealed),
-    });
     assert_eq!(sent(&word), [FrameKind::MsgDirect]);
     let done = works(&kit.server_says(stored_by(SERVER, &[msg_ref.as_str()])));
-    let [PostWork::Receipted(told)] = &done[..] else {
-        panic!("{done:?}");
-    };
-    assert_eq!(
-        told.iter().collect::<std::collections::BTreeSet<_>>(),
-        refs.iter().collect()
-    );
+    assert_eq!(done, [PostWork::Receipted { state, refs }]);
+}
+
+#[test]
+fn a_receipt_that_is_refused_for_now_stays_owed_and_one_that_is_refused_for_good_does_not() {
+    let table = [
+        (ErrorCode::NotStored, true),
+        (ErrorCode::MailboxFull, true),
+        (ErrorCode::RateLimited, true),
+        (ErrorCode::Timeout, true),
+        (ErrorCode::UserNotFound, true),
+        (ErrorCode::BadKey, false),
+        (ErrorCode::TooLarge, false),
+    ];
+    for (code, stays) in table {
+        let mut kit = kit();
+        let (one, next) = (vec![owed(1)], None);
+        post(&mut kit, PostDone::Owed { owed: one, next });
+        let said = kit.wait(1_000);
+        let (_, msg_ref, _) = seal_word(&mut kit, &said);
+        let refused = works(&kit.server_says(error(code.clone(), ALICE, Some(msg_ref))));
+        let receipted = PostWork::Receipted {
+            state: ReceiptState::Read,
+            refs: vec!["her 1".to_owned()],
+        };
+        assert_eq!(refused, if stays { Vec::new() } else { vec![receipted] }, "{code}");
+        let later = works(&kit.wait(900_000));
+        let again = PostWork::Owed { after: 0 };
+        assert_eq!(later, if stays { vec![again] } else { Vec::new() }, "{code}");
+    }
+}
+
+#[test]
+fn what_is_owed_is_read_on_when_its_beginning_is_given_or_cannot_be() {
+    let mut kit = kit();
+    let (first, next) = ((1..=3).map(owed).collect(), Some(70));
+    let waits = post(&mut kit, PostDone::Owed { owed: first, next });
+    assert!(works(&waits).is_empty(), "{waits:?}");
+    let said = kit.wait(1_000);
+    let (_, _, word) = seal_word(&mut kit, &said);
+    assert_eq!(works(&word), [PostWork::Owed { after: 70 }]);
+    // To whom nothing can be said, nothing is waited for.
+    let strangers = (1..=3).map(|n| Owed {
+        to: user("eve-id"),
+        ..owed(n)
+    });
+    let (strangers, next) = (strangers.collect(), Some(90));
+    post(&mut kit, PostDone::Owed { owed: strangers, next });
+    assert_eq!(kit.wait(1_000), [Output::Post(PostWork::Owed { after: 90 })]);
+    let (none, next) = (Vec::new(), None);
+    let done = post(&mut kit, PostDone::Owed { owed: none, next });
+    assert!(works(&done).is_empty());
 }
 
 #[test]
