@@ -310,9 +310,11 @@ impl Driver {
                     ts: entry.ts,
                     is_late: entry.is_late,
                 };
-                if let Some(event) = self.core.show_kept(entry.id, message) {
-                    self.pending.push_back(event);
+                let shown = self.core.show_kept(entry.id, message, entry.gap);
+                if let Some(gap) = entry.gap.filter(|_| !shown.is_empty()) {
+                    self.desk.answers.push_back(PostDone::Missed { from, gap });
                 }
+                self.pending.extend(shown);
             }
         }
         Ok(())

@@ -77,6 +77,10 @@ impl History {
             Some(number) => self.place_before(transaction, &text.from, number)?,
             None => None,
         };
+        let gap = match (fit, text.number) {
+            (Fit::Behind(from_n, to_n), Some(Number { by, .. })) => Some(Gap { by, from_n, to_n }),
+            (Fit::Behind(..) | Fit::Next | Fit::Late | Fit::Before, _) => None,
+        };
         let wants_receipt = text.number.is_some() && self.wants_receipts(transaction, &text.from)?;
         // The number of a text whose number another one has is not its own: both are kept.
         let number = match text.number {
@@ -93,6 +97,7 @@ impl History {
                 by: number.map(|number| *number.by.as_bytes()),
                 n: number.map(|number| number.n),
                 late: is_late,
+                missing: gap.map(|gap| (*gap.by.as_bytes(), gap.from_n, gap.to_n)),
                 ..Body::default()
             },
             state: PostState::Delivered,
@@ -101,10 +106,6 @@ impl History {
             before: before.zip(text.number.map(|number| number.n)),
         };
         let id = self.insert(transaction, row)?;
-        let gap = match (fit, text.number) {
-            (Fit::Behind(from_n, to_n), Some(Number { by, .. })) => Some(Gap { by, from_n, to_n }),
-            (Fit::Behind(..) | Fit::Next | Fit::Late | Fit::Before, _) => None,
-        };
         Ok(Outcome::New {
             id,
             is_late,
@@ -132,10 +133,12 @@ impl History {
             None => None,
         };
         for (stored, body) in by_ref.iter().chain(&by_number) {
-            if body.as_ref().is_some_and(is_it) {
+            if let Some(body) = body.as_ref().filter(|body| is_it(body)) {
                 return Ok(Some(Outcome::Known {
                     id: stored.place.id,
                     is_unshown: !stored.is_shown || stored.place.id > born,
+                    is_late: body.late,
+                    gap: body.gap(),
                 }));
             }
         }

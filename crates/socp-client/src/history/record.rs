@@ -5,7 +5,7 @@ use crate::error::ClientError;
 use crate::profile::unix_ms;
 use rusqlite::{Row, Transaction, params};
 use serde::{Deserialize, Serialize};
-use socp_core::client::{Number, PostId, PostState};
+use socp_core::client::{Gap, Number, PostId, PostState};
 use socp_proto::{UserId, Voice};
 
 /// Which way something was said.
@@ -60,6 +60,8 @@ pub struct HistoryEntry {
     pub msg_ref: Option<String>,
     /// What its author said later came before.
     pub is_late: bool,
+    /// What was missing before it when it came.
+    pub gap: Option<Gap>,
 }
 
 /// What is sealed in a row.
@@ -76,6 +78,9 @@ pub(super) struct Body {
     pub(super) n: Option<u64>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) late: bool,
+    /// The texts of its author's device that were missing before it: which device, the first, the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) missing: Option<([u8; 8], u64, u64)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) why: Option<String>,
 }
@@ -88,6 +93,12 @@ impl Body {
     pub(super) fn number(&self) -> Option<Number> {
         let by = Voice::from_bytes(self.by?);
         Some(Number { by, n: self.n? })
+    }
+
+    pub(super) fn gap(&self) -> Option<Gap> {
+        let (by, from_n, to_n) = self.missing?;
+        let by = Voice::from_bytes(by);
+        Some(Gap { by, from_n, to_n })
     }
 }
 
@@ -273,6 +284,7 @@ impl History {
     pub(super) fn entry(&self, stored: Stored) -> Option<HistoryEntry> {
         let body = self.open(stored.place, &stored.sealed)?;
         Some(HistoryEntry {
+            gap: body.gap(),
             id: stored.place.id,
             peer: body.peer(),
             direction: stored.place.direction,

@@ -107,7 +107,9 @@ fn what_was_written_is_there_once_after_a_restart_and_the_cursor_with_it() {
         again,
         [Outcome::Known {
             id: 1,
-            is_unshown: false
+            is_unshown: false,
+            is_late: false,
+            gap: None,
         }]
     );
 }
@@ -163,6 +165,30 @@ fn gaps_are_told_and_what_comes_late_stands_where_it_belongs() {
     };
     assert_eq!(late.iter().map(is_late).collect::<Vec<_>>(), [true, true, false]);
     assert_eq!(texts(&history), ["3", "4", "5", "6", "x", "7"]);
+    // Whenever it is told once more, the marks are told with it.
+    let last = history.last(None, 100).unwrap();
+    let marks: Vec<_> = last.iter().map(|it| (it.is_late, it.gap.is_some())).collect();
+    let (plain, late, behind) = ((false, false), (true, false), (false, true));
+    assert_eq!(marks, [plain, late, late, behind, plain, plain]);
+    let (unshown, _) = history.unshown((0, 100), 100).unwrap();
+    assert_eq!(unshown.iter().filter_map(|it| it.gap).collect::<Vec<_>>(), [gap]);
+    let again = store(&history, &[text("6", Some(6)), text("4", Some(4))], 3);
+    assert!(
+        matches!(again[0], Outcome::Known { is_unshown: true, is_late: false, gap: Some(it), .. } if it == gap),
+        "{again:?}"
+    );
+    assert!(
+        matches!(
+            again[1],
+            Outcome::Known {
+                is_unshown: true,
+                is_late: true,
+                gap: None,
+                ..
+            }
+        ),
+        "{again:?}"
+    );
 }
 
 #[test]

@@ -288,6 +288,39 @@ async fn gaps_are_shown_asked_for_once_and_closed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_gap_is_told_and_asked_for_by_the_next_program_where_the_first_was_killed() {
+    let dir = tempfile::tempdir().unwrap();
+    let stage = Stage::set(dir.path()).await;
+    let (client, mut events, mut puppet, _) = stage.enter(stage.options.clone()).await;
+    for (n, seq) in [(1, 1), (4, 2), (3, 3)] {
+        puppet.say(&stage.user, &stage.numbered(&n.to_string(), n, seq)).await;
+    }
+    stage.show_alice(&mut puppet).await;
+    assert_eq!(text(&mut events).await, "1");
+    while up_to(&mut puppet).await != 3 {}
+    // Nothing was marked as shown, and what it has asked for is lost with the link.
+    drop((client, events, puppet));
+    let (_client, mut events, mut puppet, _) = stage.enter(stage.options.clone()).await;
+    assert_eq!(text(&mut events).await, "1");
+    assert!(matches!(next(&mut events).await, Event::Gap { count: 2, .. }));
+    for (said, is_late) in [("4", false), ("3", true)] {
+        let Event::Message(message) = next(&mut events).await else {
+            panic!("it is shown");
+        };
+        assert_eq!((message.text.as_str(), message.is_late), (said, is_late));
+    }
+    loop {
+        let frame = puppet.next().await;
+        if frame.envelope.kind == FrameKind::MsgDirect
+            && let Said::Again { from_n, to_n, .. } = stage.opened(&frame).said
+        {
+            assert_eq!((from_n, to_n), (2, 3));
+            break;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn refusals_are_told_in_words_and_a_full_disk_elsewhere_is_none() {
     let dir = tempfile::tempdir().unwrap();
     let stage = Stage::set(dir.path()).await;

@@ -179,6 +179,14 @@ pub struct Gap {
     pub to_n: u64,
 }
 
+impl Gap {
+    /// So many.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.to_n.saturating_sub(self.from_n).saturating_add(1)
+    }
+}
+
 /// What came of a [`Deposit`], in the same order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
@@ -199,6 +207,10 @@ pub enum Outcome {
         id: PostId,
         /// No program with this profile has shown it, or one that runs now beside this one wrote it.
         is_unshown: bool,
+        /// As when it was written: others that were said later were there already.
+        is_late: bool,
+        /// As when it was written: what was missing before it.
+        gap: Option<Gap>,
     },
     /// Of these of our own messages the state is another one now.
     Changed(Vec<Change>),
@@ -326,6 +338,14 @@ pub enum PostDone {
     },
     /// The answer to [`PostWork::Store`]: what came of each, or why nothing was written.
     Stored(Result<Vec<Outcome>, String>),
+    /// A message that was written down before is shown by now, and so is what was missing before it; nobody may have been
+    /// asked for that.
+    Missed {
+        /// Whose texts.
+        from: UserId,
+        /// Which.
+        gap: Gap,
+    },
     /// The answer to [`PostWork::Owed`] and, with what is owed first, to [`PostWork::Reload`]; or receipts that are owed
     /// by now.
     Owed {

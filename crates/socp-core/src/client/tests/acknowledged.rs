@@ -405,6 +405,36 @@ fn nothing_is_shown_or_acknowledged_before_it_is_written_and_a_disk_that_refuses
     assert!(matches!(&shown[3], Event::Notice { text, .. } if text.contains("can be written again")));
 }
 
+#[test]
+fn what_was_known_and_not_shown_is_shown_with_its_marks() {
+    let mut kit = kit();
+    let by = Voice::from_bytes([7; 8]);
+    let gap = Gap { by, from_n: 2, to_n: 3 };
+    let known = |id, is_late, gap| Outcome::Known {
+        id,
+        is_unshown: true,
+        is_late,
+        gap,
+    };
+    for (id, is_late, gap) in [(1, true, None), (2, false, Some(gap))] {
+        arrive(&mut kit, id, id - 1, "hello");
+        let stored = PostDone::Stored(Ok(vec![known(id, is_late, gap)]));
+        let mut told = events(post(&mut kit, stored));
+        let message = told.pop();
+        assert!(
+            matches!(&message, Some(Event::Message(message)) if message.is_late == is_late),
+            "{message:?}"
+        );
+        let is_gap = matches!(&told[..], [Event::Gap { count: 2, .. }]);
+        assert!(is_gap == gap.is_some() && told.len() < 2, "{told:?}");
+    }
+    // Another program wrote it, and this one asks for nothing; one that was killed may not have asked.
+    let asked = post(&mut kit, PostDone::Missed { from: user(ALICE), gap });
+    let (said, ..) = seal_word(&mut kit, &asked);
+    let (from_n, to_n) = (2, 3);
+    assert_eq!(said, socp_proto::Said::Again { by, from_n, to_n });
+}
+
 /// Seals what is to be said inside the encryption: what it is, its reference, and what goes out.
 fn seal_word(kit: &mut Kit, outputs: &[Output]) -> (socp_proto::Said, String, Vec<Output>) {
     let [
