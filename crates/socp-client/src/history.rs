@@ -11,7 +11,7 @@ mod record;
 mod search;
 mod view;
 
-pub(crate) use leaving::ToMake;
+pub(crate) use leaving::{ToMake, ToSend};
 pub use record::{Direction, HistoryEntry};
 
 use crate::error::ClientError;

@@ -49,7 +49,7 @@ pub use rotation::{NewKeys, Replaced};
 pub use safe_text::is_hostile;
 pub use socp_core::client::channel::CHANNEL_ID;
 pub use socp_core::client::{
-    AccountFault, Alarm, ChannelReport, Event, FileFault, FileNews, FileProgress, FileReport, FileStage, Message,
+    AccountFault, Alarm, ChannelReport, Event, FileFault, FileNews, FileProgress, FileReport, FileStage, Gap, Message,
     Person, PostNews, PostState, ResolveError, SendFault, SentRef, ServerPin, Source, Standing, Stop, Target,
     TellFault, Teller, Trust, TrustRecord, UserPin, resolve,
 };

@@ -2,7 +2,7 @@
 
 use super::{Driver, blocking};
 use crate::error::ClientError;
-use crate::history::{History, ToMake};
+use crate::history::{History, ToMake, ToSend};
 use crate::profile::Profile;
 use crate::worker::{Job, Made, Saying};
 use socp_core::client::{Event, Making, Message, Place, PostDone, PostId, PostWork, ServerPin, TellFault};
@@ -93,20 +93,25 @@ impl Driver {
                 PostDone::Queued { ticket, result }
             }
             PostWork::Reload => return self.reload().await,
-            PostWork::Make(making) => return self.make(making).await,
-            PostWork::Dispatch(id) => return self.dispatch(id).await,
-            PostWork::Unmake(id) => {
-                let done = self.in_history(move |history| history.unmake(id)).await;
-                self.note("a frame that is too old stays", done);
+            PostWork::Make(making) => {
+                self.make(making).await;
                 return Ok(());
             }
+            PostWork::Dispatch(id) => {
+                self.dispatch(id).await;
+                return Ok(());
+            }
+            PostWork::Unmake(id) => match self.in_history(move |history| history.unmake(id)).await {
+                Ok(()) => return Ok(()),
+                Err(error) => stuck(id, &error),
+            },
             PostWork::Fail { id, why } => {
                 let failed = self.in_history(move |history| history.fail(id, &why)).await;
-                let changes = failed.map(|change| change.into_iter().collect());
-                PostDone::Changed(changes.unwrap_or_else(|error| {
+                let result = failed.map_err(|error| {
                     tracing::warn!(%error, "a message that goes nowhere is still called waiting");
-                    Vec::new()
-                }))
+                    error.to_string()
+                });
+                PostDone::Failed { id, result }
             }
             PostWork::Store { deposits, up_to } => {
                 let (server, born) = (self.desk.server.clone(), self.desk.born);
@@ -126,11 +131,18 @@ impl Driver {
                     }
                 }
             }
-            PostWork::Receipted(refs) => {
-                let done = self.in_history(move |history| history.receipted(&refs)).await;
+            PostWork::Receipted { state, refs } => {
+                let done = self.in_history(move |history| history.receipted(state, &refs)).await;
                 self.note("receipts may be given twice", done);
                 return Ok(());
             }
+            PostWork::Owed { after } => match self.in_history(move |history| history.owed(after)).await {
+                Ok((owed, next)) => PostDone::Owed { owed, next },
+                Err(error) => {
+                    self.note("receipts wait for the next link", Err(error));
+                    return Ok(());
+                }
+            },
         };
         self.desk.answers.push_back(done);
         Ok(())
@@ -158,35 +170,26 @@ impl Driver {
             if let Some(server) = &server {
                 history.note_mailbox(server, true)?;
             }
-            Ok((history.unanswered()?, history.owed()?))
+            history.forget_old_receipts()?;
+            Ok((history.unanswered()?, history.owed(0)?))
         });
-        let (waiting, owed) = read.await?;
+        let (waiting, (owed, next)) = read.await?;
         self.desk.answers.push_back(PostDone::Unanswered(waiting));
-        if !owed.is_empty() {
-            self.desk.answers.push_back(PostDone::Owed(owed));
-        }
+        self.desk.answers.push_back(PostDone::Owed { owed, next });
         Ok(())
     }
 
-    async fn make(&mut self, making: Making) -> Result<(), ClientError> {
+    async fn make(&mut self, making: Making) {
         let (id, is_numbered) = (making.id, making.is_numbered);
         let found = self.in_history(move |history| history.to_make(id, is_numbered)).await;
         let (text, number) = match found {
             Ok(ToMake::Text { text, number }) => (text, number),
             Ok(ToMake::Made(msg_ref, ts)) => {
                 let result = Ok((msg_ref, ts));
-                self.desk.answers.push_back(PostDone::Made { id, result });
-                return Ok(());
+                return self.desk.answers.push_back(PostDone::Made { id, result });
             }
-            Ok(ToMake::Gone) => {
-                self.gone(id).await;
-                return Ok(());
-            }
-            // It stays where it is until the next link.
-            Err(error) => {
-                self.note("a message is not sent yet", Err(error));
-                return Ok(());
-            }
+            Ok(ToMake::Gone) => return self.gone(id).await,
+            Err(error) => return self.desk.answers.push_back(stuck(id, &error)),
         };
         let from = self.profile.identity().user_id.clone();
         let text = match number {
@@ -212,7 +215,6 @@ impl Driver {
             text,
             saying,
         });
-        Ok(())
     }
 
     /// A message is encrypted and signed: kept before anything else.
@@ -221,34 +223,39 @@ impl Driver {
         let result = match result {
             Err((user, why)) => Err(TellFault::Key { user, why }),
             Ok((frame, msg_ref, ts)) => {
-                let kept = self.in_history(move |history| history.keep_frame(id, &frame, (&msg_ref, ts)));
+                let signer = self.profile.identity().pubkey.clone();
+                let kept = self.in_history(move |history| history.keep_frame(id, (&frame, &signer), (&msg_ref, ts)));
                 match kept.await {
                     Ok(Some(kept)) => Ok(kept),
                     Ok(None) => return self.gone(id).await,
-                    Err(error) => return self.note("a message is not sent yet", Err(error)),
+                    Err(error) => return self.desk.answers.push_back(stuck(id, &error)),
                 }
             }
         };
         self.desk.answers.push_back(PostDone::Made { id, result });
     }
 
+    /// There is nothing to make, or there was not a moment ago.
     async fn gone(&mut self, id: PostId) {
-        match self.in_history(move |history| history.frame(id)).await {
-            Ok(Err((state, msg_ref))) => self.desk.answers.push_back(PostDone::Gone { id, msg_ref, state }),
-            Ok(Ok(_)) => {}
-            Err(error) => self.note("the state of a message is not known", Err(error)),
-        }
+        let found = self.in_history(move |history| history.frame(id)).await;
+        self.desk.answers.push_back(match found {
+            Ok(ToSend::Gone(state, msg_ref)) => PostDone::Gone { id, msg_ref, state },
+            // Put among the unanswered again meanwhile.
+            Ok(ToSend::Frame(_) | ToSend::Unmade) => PostDone::Unmade(id),
+            Err(error) => stuck(id, &error),
+        });
     }
 
-    async fn dispatch(&mut self, id: PostId) -> Result<(), ClientError> {
-        match self.in_history(move |history| history.frame(id)).await {
+    async fn dispatch(&mut self, id: PostId) {
+        let found = self.in_history(move |history| history.frame(id)).await;
+        self.desk.answers.push_back(match found {
             // In its place among what is being signed.
-            Ok(Ok(frame)) if self.is_linked => self.worker.ask(Job::Pass(frame)),
-            Ok(Ok(_)) => {}
-            Ok(Err((state, msg_ref))) => self.desk.answers.push_back(PostDone::Gone { id, msg_ref, state }),
-            Err(error) => self.note("a message is not sent yet", Err(error)),
-        }
-        Ok(())
+            Ok(ToSend::Frame(frame)) if self.is_linked => return self.worker.ask(Job::Pass(frame)),
+            Ok(ToSend::Frame(_)) => return,
+            Ok(ToSend::Unmade) => PostDone::Unmade(id),
+            Ok(ToSend::Gone(state, msg_ref)) => PostDone::Gone { id, msg_ref, state },
+            Err(error) => stuck(id, &error),
+        });
     }
 
     /// Does for the history what may wait until everything else is done.
@@ -267,7 +274,7 @@ impl Driver {
             self.desk.shown_due = None;
             match self.in_history(move |history| history.mark_shown(&shown)).await {
                 Ok(owed) if owed.is_empty() => {}
-                Ok(owed) => self.desk.answers.push_back(PostDone::Owed(owed)),
+                Ok(owed) => self.desk.answers.push_back(PostDone::Owed { owed, next: None }),
                 Err(error) => self.note("messages may be shown twice", Err(error)),
             }
         }
@@ -303,9 +310,11 @@ impl Driver {
                     ts: entry.ts,
                     is_late: entry.is_late,
                 };
-                if let Some(event) = self.core.show_kept(entry.id, message) {
-                    self.pending.push_back(event);
+                let shown = self.core.show_kept(entry.id, message, entry.gap);
+                if let Some(gap) = entry.gap.filter(|_| !shown.is_empty()) {
+                    self.desk.answers.push_back(PostDone::Missed { from, gap });
                 }
+                self.pending.extend(shown);
             }
         }
         Ok(())
@@ -319,6 +328,13 @@ impl Driver {
             self.pending.push_back(Event::Notice { from: None, text });
         }
     }
+}
+
+/// The history did not do its part for this message.
+fn stuck(id: PostId, error: &ClientError) -> PostDone {
+    tracing::warn!(%error, "a message is not sent yet");
+    let why = error.to_string();
+    PostDone::Stuck { id, why }
 }
 
 /// What the history knows before there is a link.

@@ -77,6 +77,10 @@ impl History {
             Some(number) => self.place_before(transaction, &text.from, number)?,
             None => None,
         };
+        let gap = match (fit, text.number) {
+            (Fit::Behind(from_n, to_n), Some(Number { by, .. })) => Some(Gap { by, from_n, to_n }),
+            (Fit::Behind(..) | Fit::Next | Fit::Late | Fit::Before, _) => None,
+        };
         let wants_receipt = text.number.is_some() && self.wants_receipts(transaction, &text.from)?;
         // The number of a text whose number another one has is not its own: both are kept.
         let number = match text.number {
@@ -93,6 +97,7 @@ impl History {
                 by: number.map(|number| *number.by.as_bytes()),
                 n: number.map(|number| number.n),
                 late: is_late,
+                missing: gap.map(|gap| (*gap.by.as_bytes(), gap.from_n, gap.to_n)),
                 ..Body::default()
             },
             state: PostState::Delivered,
@@ -101,10 +106,6 @@ impl History {
             before: before.zip(text.number.map(|number| number.n)),
         };
         let id = self.insert(transaction, row)?;
-        let gap = match (fit, text.number) {
-            (Fit::Behind(from_n, to_n), Some(Number { by, .. })) => Some(Gap { by, from_n, to_n }),
-            (Fit::Behind(..) | Fit::Next | Fit::Late | Fit::Before, _) => None,
-        };
         Ok(Outcome::New {
             id,
             is_late,
@@ -113,24 +114,43 @@ impl History {
         })
     }
 
-    /// The same content, or the same text under the same number in another envelope.
+    /// The same content, or the same text under the same number in another envelope. A row that cannot be read, or is
+    /// another text with this reference, keeps neither from the one that has come: it would hold up all that arrives.
     fn find_again(
         &self,
         transaction: &Transaction<'_>,
         text: &Arrived,
         born: PostId,
     ) -> Result<Option<Outcome>, ClientError> {
-        let values = params![self.name_of_ref(&text.msg_ref), Direction::In.number()];
-        let mut found = self.row_where(transaction, "ref = ?1 AND direction = ?2", values)?;
-        if let (None, Some(Number { by, n })) = (&found, text.number) {
-            let name = self.name_of_number(Direction::In, &text.from, by, n);
-            found = self.row_where(transaction, "number = ?1", params![name])?;
-        }
         let is_it = |body: &Body| body.text == text.text && body.peer().as_ref() == Some(&text.from);
-        Ok(found.filter(|(_, body)| is_it(body)).map(|(stored, _)| Outcome::Known {
-            id: stored.place.id,
-            is_unshown: !stored.is_shown || stored.place.id > born,
-        }))
+        let values = params![self.name_of_ref(&text.msg_ref), Direction::In.number()];
+        let by_ref = self.found_where(transaction, "ref = ?1 AND direction = ?2", values)?;
+        let by_number = match text.number {
+            Some(Number { by, n }) => {
+                let name = self.name_of_number(Direction::In, &text.from, by, n);
+                self.found_where(transaction, "number = ?1", params![name])?
+            }
+            None => None,
+        };
+        for (stored, body) in by_ref.iter().chain(&by_number) {
+            if let Some(body) = body.as_ref().filter(|body| is_it(body)) {
+                return Ok(Some(Outcome::Known {
+                    id: stored.place.id,
+                    is_unshown: !stored.is_shown || stored.place.id > born,
+                    is_late: body.late,
+                    gap: body.gap(),
+                }));
+            }
+        }
+        if let Some((stored, _)) = by_ref {
+            let statement = "UPDATE messages SET ref = NULL WHERE id = ?1";
+            transaction.execute(statement, [to_sql(stored.place.id)])?;
+        }
+        if let Some((stored, None)) = by_number {
+            let statement = "UPDATE messages SET ref = NULL, number = NULL WHERE id = ?1";
+            transaction.execute(statement, [to_sql(stored.place.id)])?;
+        }
+        Ok(None)
     }
 
     fn has_number(

@@ -6,7 +6,7 @@ use crate::error::ClientError;
 use rusqlite::{OptionalExtension as _, Transaction, params};
 use socp_core::client::{Change, Gap, Number, OUTGOING_COUNT_MAX, PostId, PostState, Unanswered};
 use socp_proto::limits::{DIRECT_TEXT_BYTES_MAX, SPEECH_NUMBER_MAX};
-use socp_proto::{Said, Speech, UserId, Voice};
+use socp_proto::{KeyText, Said, Speech, UserId, Voice};
 
 /// A message as it is to be made.
 #[derive(Debug)]
@@ -19,8 +19,30 @@ pub(crate) enum ToMake {
     Gone,
 }
 
+/// What there is to send of a message.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum ToSend {
+    /// The signed frame.
+    Frame(String),
+    /// It is to be made first: it has no frame, or none that can be read.
+    Unmade,
+    /// Another program has had its answer: how far it is, and its reference.
+    Gone(PostState, String),
+}
+
 /// A signed frame, and when it was signed, if it is.
 type SignedFrame = (Option<String>, Option<u64>);
+
+/// A message without an answer, as it is kept.
+struct Waiting {
+    stored: Stored,
+    to: UserId,
+    body: Body,
+    frame: SignedFrame,
+}
+
+/// Takes a message's frame away.
+const UNMAKE: &str = "UPDATE unanswered SET frame = NULL, signed_at = NULL WHERE id = ?1";
 
 impl History {
     /// Writes a message down that is to be sent.
@@ -110,16 +132,38 @@ impl History {
         Ok(())
     }
 
+    /// A message that waits for an answer, with its frame; one that is damaged waits no more.
+    fn waiting(&self, transaction: &Transaction<'_>, id: PostId) -> Result<Option<Waiting>, ClientError> {
+        let Some(frame) = self.frame_of(transaction, id)? else {
+            return Ok(None);
+        };
+        let found = self.row(transaction, id)?;
+        let found = found.and_then(|(stored, body)| Some((stored, body.peer()?, body)));
+        let Some((stored, to, body)) = found else {
+            self.give_up(transaction, id)?;
+            return Ok(None);
+        };
+        Ok(Some(Waiting {
+            stored,
+            to,
+            body,
+            frame,
+        }))
+    }
+
     /// The text that is to be encrypted, with its number, which is its own from now on.
     pub(crate) fn to_make(&self, id: PostId, is_numbered: bool) -> Result<ToMake, ClientError> {
         let (_, voice) = self.device()?;
         self.within(|transaction| {
-            let (Some((stored, mut body)), Some((frame, signed_at))) =
-                (self.row(transaction, id)?, self.frame_of(transaction, id)?)
-            else {
+            let Some(waiting) = self.waiting(transaction, id)? else {
                 return Ok(ToMake::Gone);
             };
-            let Some(to) = body.peer() else { return Ok(ToMake::Gone) };
+            let Waiting {
+                stored,
+                to,
+                mut body,
+                frame: (frame, signed_at),
+            } = waiting;
             if let (Some(_), Some(at), Some(msg_ref)) = (frame, signed_at, &body.msg_ref) {
                 return Ok(ToMake::Made(msg_ref.clone(), at));
             }
@@ -163,19 +207,30 @@ impl History {
         Ok(from_sql(next))
     }
 
-    /// Keeps the signed frame, unless another program has made one meanwhile; says whose counts.
+    /// Keeps the frame that this key has signed, unless another program has made one meanwhile; says whose counts.
+    ///
+    /// # Errors
+    /// [`ClientError::KeysChangedMeanwhile`]: nobody would accept that frame. [`ClientError::Database`].
     pub(crate) fn keep_frame(
         &self,
         id: PostId,
-        frame: &str,
+        (frame, signer): (&str, &KeyText),
         (msg_ref, ts): (&str, u64),
     ) -> Result<Option<(String, u64)>, ClientError> {
         self.within(|transaction| {
-            let (Some((stored, mut body)), Some((present, signed_at))) =
-                (self.row(transaction, id)?, self.frame_of(transaction, id)?)
-            else {
+            let present: String = transaction.query_row("SELECT pubkey FROM identity", [], |row| row.get(0))?;
+            if present != signer.as_str() {
+                return Err(ClientError::KeysChangedMeanwhile);
+            }
+            let Some(waiting) = self.waiting(transaction, id)? else {
                 return Ok(None);
             };
+            let Waiting {
+                stored,
+                mut body,
+                frame: (present, signed_at),
+                ..
+            } = waiting;
             if let (Some(_), Some(at), Some(msg_ref)) = (present, signed_at, &body.msg_ref) {
                 return Ok(Some((msg_ref.clone(), at)));
             }
@@ -204,22 +259,34 @@ impl History {
         }))
     }
 
-    /// The frame to send. Where there is none, another program has had its answer: how far it is, and its reference.
-    pub(crate) fn frame(&self, id: PostId) -> Result<Result<String, (PostState, String)>, ClientError> {
+    /// The frame to send, if there is one; one that is damaged is forgotten.
+    pub(crate) fn frame(&self, id: PostId) -> Result<ToSend, ClientError> {
         self.within(|transaction| {
-            if let Some((Some(frame), _)) = self.frame_of(transaction, id)? {
-                return Ok(Ok(frame));
+            match self.frame_of(transaction, id)? {
+                Some((Some(frame), _)) => return Ok(ToSend::Frame(frame)),
+                Some((None, _)) => {
+                    transaction.execute(UNMAKE, [to_sql(id)])?;
+                    return Ok(ToSend::Unmade);
+                }
+                None => {}
             }
             let found = self.row(transaction, id)?;
             let found = found.map(|(stored, body)| (stored.state, body.msg_ref.unwrap_or_default()));
-            Ok(Err(found.unwrap_or((PostState::Failed, String::new()))))
+            let (state, msg_ref) = found.unwrap_or((PostState::Failed, String::new()));
+            Ok(ToSend::Gone(state, msg_ref))
         })
     }
 
     /// Forgets a frame that is too old to be sent.
     pub(crate) fn unmake(&self, id: PostId) -> Result<(), ClientError> {
-        let statement = "UPDATE unanswered SET frame = NULL, signed_at = NULL WHERE id = ?1";
-        self.lock().execute(statement, [to_sql(id)])?;
+        self.lock().execute(UNMAKE, [to_sql(id)])?;
+        Ok(())
+    }
+
+    /// Nobody accepts any more what the replaced key has signed: everything without an answer is made anew, in its place and
+    /// under its number. What was taken all the same is known again by that.
+    pub(crate) fn unmake_all(transaction: &Transaction<'_>) -> Result<(), ClientError> {
+        transaction.execute("UPDATE unanswered SET frame = NULL, signed_at = NULL", [])?;
         Ok(())
     }
 
@@ -303,11 +370,12 @@ impl History {
     /// This one goes nowhere.
     pub(crate) fn fail(&self, id: PostId, why: &str) -> Result<Option<Change>, ClientError> {
         self.within(|transaction| {
-            let Some((stored, body)) = self.row(transaction, id)? else {
+            let found = self.row(transaction, id)?;
+            let found = found.and_then(|(stored, body)| Some((stored, body.peer()?, body)));
+            let Some((stored, to, body)) = found else {
                 self.give_up(transaction, id)?;
                 return Ok(None);
             };
-            let Some(to) = body.peer() else { return Ok(None) };
             self.advance_one(transaction, (stored, body), to, (PostState::Failed, Some(why)))
         })
     }

@@ -5,7 +5,7 @@ use crate::error::ClientError;
 use crate::profile::unix_ms;
 use rusqlite::{Row, Transaction, params};
 use serde::{Deserialize, Serialize};
-use socp_core::client::{Number, PostId, PostState};
+use socp_core::client::{Gap, Number, PostId, PostState};
 use socp_proto::{UserId, Voice};
 
 /// Which way something was said.
@@ -28,7 +28,7 @@ impl Direction {
         }
     }
 
-    fn of(number: u8) -> Self {
+    fn of(number: i64) -> Self {
         match number {
             0 => Self::In,
             1 => Self::Out,
@@ -60,6 +60,8 @@ pub struct HistoryEntry {
     pub msg_ref: Option<String>,
     /// What its author said later came before.
     pub is_late: bool,
+    /// What was missing before it when it came.
+    pub gap: Option<Gap>,
 }
 
 /// What is sealed in a row.
@@ -76,6 +78,9 @@ pub(super) struct Body {
     pub(super) n: Option<u64>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) late: bool,
+    /// The texts of its author's device that were missing before it: which device, the first, the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) missing: Option<([u8; 8], u64, u64)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) why: Option<String>,
 }
@@ -88,6 +93,12 @@ impl Body {
     pub(super) fn number(&self) -> Option<Number> {
         let by = Voice::from_bytes(self.by?);
         Some(Number { by, n: self.n? })
+    }
+
+    pub(super) fn gap(&self) -> Option<Gap> {
+        let (by, from_n, to_n) = self.missing?;
+        let by = Voice::from_bytes(by);
+        Some(Gap { by, from_n, to_n })
     }
 }
 
@@ -123,10 +134,12 @@ impl Stored {
     pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         let state: i64 = row.get("state")?;
         let state = usize::try_from(state).ok();
+        // Of what is damaged so much that it does not even have its form, the seal says so.
+        let conversation: Vec<u8> = row.get("conversation")?;
         Ok(Self {
             place: Place {
                 id: from_sql(row.get("id")?),
-                conversation: row.get("conversation")?,
+                conversation: conversation.try_into().unwrap_or_default(),
                 direction: Direction::of(row.get("direction")?),
             },
             at: from_sql(row.get("at")?),
@@ -218,20 +231,31 @@ impl History {
         self.row_where(transaction, "id = ?1", params![to_sql(id)])
     }
 
-    /// The first row for which this holds, with what it holds.
+    /// The first row for which this holds, with what it holds; nothing if it is not there or damaged.
     pub(super) fn row_where(
         &self,
         transaction: &Transaction<'_>,
         condition: &str,
         values: &[&dyn rusqlite::ToSql],
     ) -> Result<Option<(Stored, Body)>, ClientError> {
+        let found = self.found_where(transaction, condition, values)?;
+        Ok(found.and_then(|(stored, body)| Some((stored, body?))))
+    }
+
+    /// The first row for which this holds, with what it holds, if it is not damaged.
+    pub(super) fn found_where(
+        &self,
+        transaction: &Transaction<'_>,
+        condition: &str,
+        values: &[&dyn rusqlite::ToSql],
+    ) -> Result<Option<(Stored, Option<Body>)>, ClientError> {
         let text = format!("SELECT {COLUMNS} FROM messages WHERE {condition} LIMIT 1");
         let mut query = transaction.prepare_cached(&text)?;
         let mut rows = query.query(values)?;
         let Some(row) = rows.next()? else { return Ok(None) };
         let stored = Stored::read(row)?;
         let body = self.open(stored.place, &stored.sealed);
-        Ok(body.map(|body| (stored, body)))
+        Ok(Some((stored, body)))
     }
 
     /// Something to know that is nobody's words.
@@ -260,6 +284,7 @@ impl History {
     pub(super) fn entry(&self, stored: Stored) -> Option<HistoryEntry> {
         let body = self.open(stored.place, &stored.sealed)?;
         Some(HistoryEntry {
+            gap: body.gap(),
             id: stored.place.id,
             peer: body.peer(),
             direction: stored.place.direction,

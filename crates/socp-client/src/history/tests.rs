@@ -2,9 +2,10 @@
 
 use super::*;
 use crate::profile::Profile;
-use leaving::ToMake;
+use crate::rotation::{NewKeys, Replaced};
+use leaving::{ToMake, ToSend};
 use socp_core::client::{Arrived, Deposit, Gap, Number, Outcome, PostState};
-use socp_proto::ReceiptState;
+use socp_proto::{KeyText, ReceiptState};
 use std::path::Path;
 
 fn user(id: &str) -> UserId {
@@ -43,13 +44,22 @@ fn texts(history: &History) -> Vec<String> {
     last.into_iter().map(|entry| entry.text).collect()
 }
 
+fn present_key(history: &History) -> KeyText {
+    let database = history.lock();
+    let key: String = database
+        .query_row("SELECT pubkey FROM identity", [], |row| row.get(0))
+        .unwrap();
+    KeyText::try_from(key).unwrap()
+}
+
 /// Makes the frame of a queued message, as the driver does.
 fn make(history: &History, id: u64, is_numbered: bool) -> Option<u64> {
     let ToMake::Text { number, .. } = history.to_make(id, is_numbered).unwrap() else {
         panic!("there is a text");
     };
     let msg_ref = format!("ref {id}");
-    let kept = history.keep_frame(id, &format!("frame {id}"), (&msg_ref, 9)).unwrap();
+    let (frame, signer) = (format!("frame {id}"), present_key(history));
+    let kept = history.keep_frame(id, (&frame, &signer), (&msg_ref, 9)).unwrap();
     assert_eq!(kept, Some((msg_ref, 9)));
     number.map(|number| number.n)
 }
@@ -97,7 +107,9 @@ fn what_was_written_is_there_once_after_a_restart_and_the_cursor_with_it() {
         again,
         [Outcome::Known {
             id: 1,
-            is_unshown: false
+            is_unshown: false,
+            is_late: false,
+            gap: None,
         }]
     );
 }
@@ -153,6 +165,30 @@ fn gaps_are_told_and_what_comes_late_stands_where_it_belongs() {
     };
     assert_eq!(late.iter().map(is_late).collect::<Vec<_>>(), [true, true, false]);
     assert_eq!(texts(&history), ["3", "4", "5", "6", "x", "7"]);
+    // Whenever it is told once more, the marks are told with it.
+    let last = history.last(None, 100).unwrap();
+    let marks: Vec<_> = last.iter().map(|it| (it.is_late, it.gap.is_some())).collect();
+    let (plain, late, behind) = ((false, false), (true, false), (false, true));
+    assert_eq!(marks, [plain, late, late, behind, plain, plain]);
+    let (unshown, _) = history.unshown((0, 100), 100).unwrap();
+    assert_eq!(unshown.iter().filter_map(|it| it.gap).collect::<Vec<_>>(), [gap]);
+    let again = store(&history, &[text("6", Some(6)), text("4", Some(4))], 3);
+    assert!(
+        matches!(again[0], Outcome::Known { is_unshown: true, is_late: false, gap: Some(it), .. } if it == gap),
+        "{again:?}"
+    );
+    assert!(
+        matches!(
+            again[1],
+            Outcome::Known {
+                is_unshown: true,
+                is_late: true,
+                gap: None,
+                ..
+            }
+        ),
+        "{again:?}"
+    );
 }
 
 #[test]
@@ -170,7 +206,7 @@ fn a_message_of_ours_is_sent_until_it_is_answered_and_never_goes_back() {
     assert!(matches!(history.to_make(ids[0], true).unwrap(), ToMake::Made(it, 9) if it == "ref 1"));
     assert_eq!(
         history.frame(ids[0]).unwrap(),
-        Ok("frame 1".to_owned()),
+        ToSend::Frame("frame 1".to_owned()),
         "byte for byte"
     );
     assert_eq!(
@@ -213,8 +249,68 @@ fn a_message_of_ours_is_sent_until_it_is_answered_and_never_goes_back() {
     assert!(history.unanswered().unwrap().is_empty());
     assert_eq!(
         history.frame(ids[2]).unwrap(),
-        Err((PostState::Failed, "ref 3".to_owned()))
+        ToSend::Gone(PostState::Failed, "ref 3".to_owned())
     );
+}
+
+#[test]
+fn what_a_replaced_key_has_signed_is_made_anew_in_its_place_and_under_its_number() {
+    let dir = tempfile::tempdir().unwrap();
+    let profile = Profile::open_or_create(dir.path(), None, None, None).unwrap();
+    let keys = profile.unlock(None).unwrap();
+    let history = profile.history().unwrap();
+    let bob = user("bob");
+    let ids = ["a", "b", "c"].map(|said| history.queue(&bob, said).unwrap());
+    assert_eq!(
+        [make(&history, ids[0], true), make(&history, ids[1], true)],
+        [Some(1), Some(2)]
+    );
+    let before = present_key(&history);
+    let signed = |history: &History| -> Vec<(u64, bool)> {
+        let waiting = history.unanswered().unwrap();
+        waiting.iter().map(|it| (it.id, it.signed.is_some())).collect()
+    };
+    // Another key to decrypt with alone takes nothing from what is signed.
+    let new = NewKeys::generate(&profile, &keys, Replaced::Encrypt).unwrap();
+    let profile = new.store(&profile, None).unwrap();
+    assert_eq!(signed(&history), [(ids[0], true), (ids[1], true), (ids[2], false)]);
+    let keys = profile.unlock(None).unwrap();
+    let new = NewKeys::generate(&profile, &keys, Replaced::Sign).unwrap();
+    new.store(&profile, None).unwrap();
+    assert_eq!(signed(&history), ids.map(|id| (id, false)));
+    // A program that still has the old key keeps nothing that it signs.
+    let late = history.keep_frame(ids[0], ("late", &before), ("late", 10));
+    assert!(matches!(late, Err(ClientError::KeysChangedMeanwhile)), "{late:?}");
+    let numbers = ids.map(|id| make(&history, id, true));
+    assert_eq!(numbers, [Some(1), Some(2), Some(3)]);
+    assert_eq!(history.frame(ids[0]).unwrap(), ToSend::Frame("frame 1".to_owned()));
+}
+
+#[test]
+fn a_damaged_frame_is_made_anew_and_a_damaged_message_waits_no_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let history = open(dir.path());
+    let ids = ["a", "b", "c"].map(|said| history.queue(&user("bob"), said).unwrap());
+    assert_eq!(ids.map(|id| make(&history, id, true)), [Some(1), Some(2), Some(3)]);
+    let damage = |statement: &str, id: u64| history.lock().execute(statement, [to_sql(id)]).unwrap();
+    let (frame, row) = (
+        "UPDATE unanswered SET frame = zeroblob(40) WHERE id = ?1",
+        "UPDATE messages SET sealed = zeroblob(40) WHERE id = ?1",
+    );
+    damage(frame, ids[0]);
+    assert_eq!(history.frame(ids[0]).unwrap(), ToSend::Unmade);
+    let again = history.unanswered().unwrap();
+    assert_eq!((again[0].id, &again[0].signed), (ids[0], &None));
+    assert_eq!(make(&history, ids[0], true), Some(1), "under its number");
+    for (id, statements) in [(ids[1], &[row, frame][..]), (ids[2], &[row])] {
+        for statement in statements {
+            damage(statement, id);
+        }
+        assert!(matches!(history.to_make(id, true).unwrap(), ToMake::Gone));
+        let gone = ToSend::Gone(PostState::Failed, String::new());
+        assert_eq!(history.frame(id).unwrap(), gone);
+    }
+    assert_eq!(history.unanswered().unwrap().len(), 1);
 }
 
 #[test]
@@ -278,6 +374,42 @@ fn rows_that_were_damaged_or_exchanged_are_counted_and_never_shown() {
 }
 
 #[test]
+fn what_was_damaged_and_comes_again_is_kept_anew_and_holds_nothing_up() {
+    let damages = [
+        "UPDATE messages SET sealed = zeroblob(40) WHERE id = 2",
+        "UPDATE messages SET conversation = x'01' WHERE id = 2",
+        "UPDATE messages SET sealed = (SELECT sealed FROM messages WHERE id = 1) WHERE id = 2",
+        // The third has the reference of the second.
+        "CREATE TEMP TABLE was AS SELECT ref FROM messages WHERE id = 2;
+         UPDATE messages SET ref = NULL WHERE id = 2;
+         UPDATE messages SET ref = (SELECT ref FROM was) WHERE id = 3;",
+    ];
+    for damage in damages {
+        let dir = tempfile::tempdir().unwrap();
+        let history = open(dir.path());
+        let said: Vec<Deposit> = (1..=3).map(|n| text(&format!("said {n}"), Some(n))).collect();
+        store(&history, &said, 3);
+        history.lock().execute_batch(damage).unwrap();
+        let again = store(&history, &[text("said 2", Some(2)), text("said 4", Some(4))], 5);
+        assert!(
+            matches!(
+                again[1],
+                Outcome::New {
+                    is_late: false,
+                    gap: None,
+                    ..
+                }
+            ),
+            "{damage}: {again:?}"
+        );
+        assert_eq!(texts(&history), ["said 1", "said 2", "said 3", "said 4"], "{damage}");
+        assert_eq!(history.mailbox(&server()).unwrap(), Some(5));
+        let once = store(&history, &[text("said 2", Some(2))], 6);
+        assert!(matches!(once[..], [Outcome::Known { .. }]), "{damage}: {once:?}");
+    }
+}
+
+#[test]
 fn two_programs_write_at_once_and_no_message_gets_two_frames() {
     let dir = tempfile::tempdir().unwrap();
     let bob = user("bob");
@@ -293,7 +425,7 @@ fn two_programs_write_at_once_and_no_message_gets_two_frames() {
     let numbers: Vec<u64> = waiting.iter().filter_map(|it| make(&first, it.id, true)).collect();
     assert_eq!(numbers, (1..=80).collect::<Vec<_>>());
     let lost = second
-        .keep_frame(waiting[0].id, "another frame", ("another", 10))
+        .keep_frame(waiting[0].id, ("another frame", &present_key(&first)), ("another", 10))
         .unwrap();
     assert_eq!(lost, Some(("ref 1".to_owned(), 9)));
     // What the other one has written since this one began is to be shown here as well.
@@ -313,7 +445,7 @@ fn receipts_are_owed_until_the_server_has_them_and_only_where_they_are_wanted() 
     let history = open(dir.path());
     store(&history, &[text("plain", None), text("one", Some(1))], 1);
     let owed = |history: &History| {
-        let owed = history.owed().unwrap();
+        let (owed, _) = history.owed(0).unwrap();
         owed.into_iter().map(|it| (it.msg_ref, it.state)).collect::<Vec<_>>()
     };
     assert_eq!(owed(&history), [("ref of one".to_owned(), ReceiptState::Delivered)]);
@@ -324,7 +456,11 @@ fn receipts_are_owed_until_the_server_has_them_and_only_where_they_are_wanted() 
     drop(history);
     let history = open(dir.path());
     assert_eq!(owed(&history), [("ref of one".to_owned(), ReceiptState::Read)]);
-    history.receipted(&["ref of one".to_owned()]).unwrap();
+    // The answer to the one before says nothing of it.
+    let one = ["ref of one".to_owned()];
+    history.receipted(ReceiptState::Delivered, &one).unwrap();
+    assert_eq!(owed(&history), [("ref of one".to_owned(), ReceiptState::Read)]);
+    history.receipted(ReceiptState::Read, &one).unwrap();
     assert!(owed(&history).is_empty());
     let table = [
         (None, false, 0),
@@ -338,9 +474,47 @@ fn receipts_are_owed_until_the_server_has_them_and_only_where_they_are_wanted() 
         let before = owed(&history);
         assert_eq!(before.len(), count, "{whose:?} {wanted}");
         history
-            .receipted(&before.into_iter().map(|(it, _)| it).collect::<Vec<_>>())
+            .receipted(
+                ReceiptState::Delivered,
+                &before.into_iter().map(|(it, _)| it).collect::<Vec<_>>(),
+            )
             .unwrap();
     }
+}
+
+#[test]
+fn all_that_is_owed_has_its_turn_and_nothing_is_owed_for_ever() {
+    let dir = tempfile::tempdir().unwrap();
+    let history = open(dir.path());
+    let count = view::OWED_COUNT * 2 + 1;
+    let said: Vec<Deposit> = (1..=count).map(|n| text(&n.to_string(), Some(n as u64))).collect();
+    store(&history, &said, 1);
+    history
+        .lock()
+        .execute("UPDATE messages SET sealed = zeroblob(40) WHERE id <= 128", [])
+        .unwrap();
+    let (mut found, mut after) = (Vec::new(), Some(0));
+    while let Some(from) = after {
+        let (owed, next) = history.owed(from).unwrap();
+        found.push(owed.len());
+        after = next;
+    }
+    assert_eq!(
+        found,
+        [0, view::OWED_COUNT, 1],
+        "what cannot be given stands in nobody's way"
+    );
+    let age = to_sql(view::OWED_AGE_MAX_MS + 1_000);
+    history
+        .lock()
+        .execute(
+            "UPDATE messages SET at = at - ?1 WHERE id < ?2",
+            [age, to_sql(count as u64)],
+        )
+        .unwrap();
+    history.forget_old_receipts().unwrap();
+    let (owed, next) = history.owed(0).unwrap();
+    assert_eq!((owed.len(), next), (1, None));
 }
 
 #[test]

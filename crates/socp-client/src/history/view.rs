@@ -3,12 +3,16 @@
 use super::record::{COLUMNS, Direction, HistoryEntry, Stored};
 use super::{History, to_sql};
 use crate::error::ClientError;
+use crate::profile::unix_ms;
 use rusqlite::{OptionalExtension as _, Transaction, params};
 use socp_core::client::{Owed, PostId};
+use socp_proto::limits::CONTENT_AGE_MAX_MS;
 use socp_proto::{ReceiptState, UserId};
 
-/// Receipts that are owed from before and read at once; the rest is read on a later link.
-const OWED_COUNT_MAX: i64 = 1_024;
+/// Receipts that are owed from before and read at once.
+pub(super) const OWED_COUNT: usize = 128;
+/// How long a receipt is owed: as long as its text would have waited.
+pub(super) const OWED_AGE_MAX_MS: u64 = CONTENT_AGE_MAX_MS;
 
 impl History {
     /// The last so many, of everyone or of one conversation, oldest first.
@@ -109,8 +113,8 @@ impl History {
                 };
                 if self.wants_receipts(transaction, &to)? {
                     transaction
-                        .prepare_cached("UPDATE messages SET owed = 2 WHERE id = ?1")?
-                        .execute([to_sql(stored.place.id)])?;
+                        .prepare_cached("UPDATE messages SET owed = ?2 WHERE id = ?1")?
+                        .execute([to_sql(stored.place.id), owed_number(ReceiptState::Read)])?;
                     owed.push(Owed {
                         to,
                         msg_ref: msg_ref.clone(),
@@ -122,41 +126,51 @@ impl History {
         })
     }
 
-    /// Receipts that people's programs wait for.
-    pub(crate) fn owed(&self) -> Result<Vec<Owed>, ClientError> {
+    /// Receipts that people's programs wait for, for texts behind this row; also where to go on, if there may be more.
+    pub(crate) fn owed(&self, after: PostId) -> Result<(Vec<Owed>, Option<PostId>), ClientError> {
         let database = self.lock();
-        let text = format!("SELECT {COLUMNS}, owed FROM messages WHERE owed > 0 ORDER BY id LIMIT ?1");
+        let text = format!("SELECT {COLUMNS}, owed FROM messages WHERE owed > 0 AND id > ?1 ORDER BY id LIMIT ?2");
         let mut query = database.prepare(&text)?;
-        let rows = query.query_map([OWED_COUNT_MAX], |row| {
+        let limit = i64::try_from(OWED_COUNT).unwrap_or(i64::MAX);
+        let rows = query.query_map([to_sql(after), limit], |row| {
             Ok((row.get::<_, i64>("owed")?, Stored::read(row)?))
         })?;
-        let mut owed = Vec::new();
-        for row in rows {
-            let (state, stored) = row?;
-            let state = if state > 1 {
-                ReceiptState::Read
-            } else {
-                ReceiptState::Delivered
-            };
-            let body = self.open(stored.place, &stored.sealed);
-            owed.extend(body.and_then(|body| {
-                Some(Owed {
-                    to: body.peer()?,
-                    msg_ref: body.msg_ref?,
-                    state,
-                })
-            }));
-        }
-        Ok(owed)
+        let rows: Vec<(i64, Stored)> = rows.collect::<Result<_, _>>()?;
+        let next = rows.last().filter(|_| rows.len() >= OWED_COUNT);
+        let next = next.map(|(_, stored)| stored.place.id);
+        let owed = rows.into_iter().filter_map(|(state, stored)| {
+            let body = self.open(stored.place, &stored.sealed)?;
+            let is_read = state >= owed_number(ReceiptState::Read);
+            Some(Owed {
+                to: body.peer()?,
+                msg_ref: body.msg_ref?,
+                state: if is_read {
+                    ReceiptState::Read
+                } else {
+                    ReceiptState::Delivered
+                },
+            })
+        });
+        Ok((owed.collect(), next))
     }
 
-    /// The server has the receipts for these.
-    pub(crate) fn receipted(&self, refs: &[String]) -> Result<(), ClientError> {
+    /// Receipts that could not be given for so long that nobody waits for them.
+    pub(crate) fn forget_old_receipts(&self) -> Result<(), ClientError> {
+        let now = super::from_sql(unix_ms());
+        let statement = "UPDATE messages SET owed = 0 WHERE owed > 0 AND at < ?1";
+        let oldest = to_sql(now.saturating_sub(OWED_AGE_MAX_MS));
+        self.lock().execute(statement, [oldest])?;
+        Ok(())
+    }
+
+    /// The server has receipts with this state for these. What is more by now is owed all the same.
+    pub(crate) fn receipted(&self, state: ReceiptState, refs: &[String]) -> Result<(), ClientError> {
         self.within(|transaction| {
-            let mut update =
-                transaction.prepare_cached("UPDATE messages SET owed = 0 WHERE ref = ?1 AND direction = ?2")?;
+            let mut update = transaction
+                .prepare_cached("UPDATE messages SET owed = 0 WHERE ref = ?1 AND direction = ?2 AND owed <= ?3")?;
             for msg_ref in refs {
-                update.execute(params![self.name_of_ref(msg_ref), Direction::In.number()])?;
+                let values = params![self.name_of_ref(msg_ref), Direction::In.number(), owed_number(state)];
+                update.execute(values)?;
             }
             Ok(())
         })
@@ -187,5 +201,13 @@ impl History {
 
     fn name_of_choice(&self, user: Option<&UserId>) -> [u8; 16] {
         user.map_or_else(|| self.keys.name("everyone", &[]), |user| self.conversation(user))
+    }
+}
+
+/// The number that stands in the database for a receipt that is owed.
+pub(super) fn owed_number(state: ReceiptState) -> i64 {
+    match state {
+        ReceiptState::Delivered => 1,
+        ReceiptState::Read => 2,
     }
 }

@@ -4,6 +4,7 @@ use super::keyring::Entry;
 use super::unlock::{AtRest, Lock, Protection};
 use super::{Profile, damaged, schema};
 use crate::error::ClientError;
+use crate::history::History;
 use crate::safe_text::{is_hostile, is_joiner};
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, TransactionBehavior, params};
 use socp_core::names::{mixes_scripts, normal_form};
@@ -292,7 +293,7 @@ impl Profile {
     }
 
     /// Puts other keys in the place of the present ones, and keeps the encryption key that was replaced for what comes
-    /// late. `password` is the profile's, as for [`Profile::unlock`].
+    /// late. Messages that no server has answered yet are signed anew. `password` is the profile's, as for [`Profile::unlock`].
     ///
     /// # Errors
     /// As [`Profile::unlock`]; [`ClientError::KeysChangedMeanwhile`] if another program was faster.
@@ -320,6 +321,9 @@ impl Profile {
         }
         erase(&transaction)?;
         write(&transaction, &identity, &sealed)?;
+        if identity.pubkey != self.identity.pubkey {
+            History::unmake_all(&transaction)?;
+        }
         transaction.commit()?;
         drop(database);
         Ok(Self {

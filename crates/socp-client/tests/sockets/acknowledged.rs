@@ -288,6 +288,39 @@ async fn gaps_are_shown_asked_for_once_and_closed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_gap_is_told_and_asked_for_by_the_next_program_where_the_first_was_killed() {
+    let dir = tempfile::tempdir().unwrap();
+    let stage = Stage::set(dir.path()).await;
+    let (client, mut events, mut puppet, _) = stage.enter(stage.options.clone()).await;
+    for (n, seq) in [(1, 1), (4, 2), (3, 3)] {
+        puppet.say(&stage.user, &stage.numbered(&n.to_string(), n, seq)).await;
+    }
+    stage.show_alice(&mut puppet).await;
+    assert_eq!(text(&mut events).await, "1");
+    while up_to(&mut puppet).await != 3 {}
+    // Nothing was marked as shown, and what it has asked for is lost with the link.
+    drop((client, events, puppet));
+    let (_client, mut events, mut puppet, _) = stage.enter(stage.options.clone()).await;
+    assert_eq!(text(&mut events).await, "1");
+    assert!(matches!(next(&mut events).await, Event::Gap { count: 2, .. }));
+    for (said, is_late) in [("4", false), ("3", true)] {
+        let Event::Message(message) = next(&mut events).await else {
+            panic!("it is shown");
+        };
+        assert_eq!((message.text.as_str(), message.is_late), (said, is_late));
+    }
+    loop {
+        let frame = puppet.next().await;
+        if frame.envelope.kind == FrameKind::MsgDirect
+            && let Said::Again { from_n, to_n, .. } = stage.opened(&frame).said
+        {
+            assert_eq!((from_n, to_n), (2, 3));
+            break;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn refusals_are_told_in_words_and_a_full_disk_elsewhere_is_none() {
     let dir = tempfile::tempdir().unwrap();
     let stage = Stage::set(dir.path()).await;
@@ -323,6 +356,27 @@ async fn refusals_are_told_in_words_and_a_full_disk_elsewhere_is_none() {
     puppet.say(&stage.user, &Payload::Error(full)).await;
     let why = telling.await.unwrap_err().to_string();
     assert!(why.contains("has no room"), "{why}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_profile_that_cannot_be_written_for_a_while_holds_a_message_up_and_no_longer() {
+    let dir = tempfile::tempdir().unwrap();
+    let stage = Stage::set(dir.path()).await;
+    let (client, mut events, mut puppet, _) = stage.enter(stage.options.clone()).await;
+    let database = rusqlite::Connection::open(dir.path().join("profile.db")).unwrap();
+    let full = "CREATE TRIGGER full BEFORE INSERT ON said BEGIN SELECT RAISE(ABORT, 'disk full'); END";
+    database.execute_batch(full).unwrap();
+    let telling = client.begin_tell(alice(), "hello".to_owned()).await.unwrap();
+    stage.show_alice(&mut puppet).await;
+    // Once this is shown, it was tried in vain.
+    puppet.say(&stage.user, &stage.delivery("hi", 1, 1)).await;
+    assert_eq!(text(&mut events).await, "hi");
+    database.execute_batch("DROP TRIGGER full").unwrap();
+    assert_eq!(up_to(&mut puppet).await, 1);
+    let frame = puppet.expect(FrameKind::MsgDirect).await;
+    assert!(matches!(stage.opened(&frame).said, Said::Text { n: 1, .. }));
+    puppet.say(&stage.user, &stored(&[&frame], SERVER)).await;
+    assert_eq!(telling.await.unwrap().state, PostState::OnServer);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -223,6 +223,12 @@ pub enum TellFault {
     /// The profile cannot be written.
     #[error("the message could not be written to this profile: {0}; nothing was sent")]
     NotWritten(String),
+    /// The profile cannot be read or written by now.
+    #[error(
+        "the message is kept but not sent, since this profile cannot be used as it should: {0}. It is tried again as long as \
+         the program runs, and by the next one that connects; if the disk is full or damaged, make room or look after it"
+    )]
+    Stuck(String),
     /// As was said before.
     #[error("it goes nowhere: {0}")]
     GoesNowhere(String),

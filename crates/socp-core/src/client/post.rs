@@ -5,7 +5,7 @@ use super::fault::TellFault;
 use super::inbox::Finished;
 use super::io::{Event, Message, Person};
 use super::mailbox::Item;
-use super::post_io::{Arrived, Change, Deposit, Outcome, Owed, PostDone, PostId, PostNews, PostState};
+use super::post_io::{Arrived, Change, Deposit, Gap, Outcome, Owed, PostDone, PostId, PostNews, PostState};
 use super::{Client, Output, trust};
 use crate::clock::Now;
 use socp_proto::payload::{Ack, ErrorNotice, Status};
@@ -24,11 +24,16 @@ impl Client {
         self.people.describe(user, &self.pins)
     }
 
-    /// A message that was written down before and is to be shown now, unless it was.
-    pub fn show_kept(&mut self, id: PostId, message: Message) -> Option<Event> {
-        let mut event = Event::Message(message);
-        trust::mark(&mut event, self.out.user(), &self.pins, &self.likenesses);
-        self.mailbox.show(id).then_some(event)
+    /// A message that was written down before, with what was missing before it, is to be shown now, unless it was.
+    pub fn show_kept(&mut self, id: PostId, message: Message, gap: Option<Gap>) -> Vec<Event> {
+        if !self.mailbox.show(id) {
+            return Vec::new();
+        }
+        let mut events = shown(message, gap);
+        for event in &mut events {
+            trust::mark(event, self.out.user(), &self.pins, &self.likenesses);
+        }
+        events
     }
 
     /// Goes on with what is under way; with `at_once`, without waiting for more.
@@ -81,17 +86,25 @@ impl Client {
             PostDone::Unanswered(waiting) => self.posts.on_unanswered(now, waiting, &mut self.out),
             PostDone::Made { id, result } => self.posts.on_made(id, result, &mut self.out),
             PostDone::Gone { id, msg_ref, state } => self.posts.on_gone(id, (msg_ref, state), &mut self.out),
-            PostDone::Changed(changes) => self.on_changes(changes, None),
+            PostDone::Unmade(id) => self.posts.on_unmade(id),
+            PostDone::Stuck { id, why } => self.posts.on_stuck(now, id, why, &mut self.out),
+            PostDone::Failed {
+                result: Ok(Some(change)),
+                ..
+            } => self.on_changes(vec![change], None),
+            PostDone::Failed { id, .. } => self.posts.on_not_failed(id, &mut self.out),
             PostDone::Stored(Ok(outcomes)) => self.on_stored(now, outcomes),
             PostDone::Stored(Err(why)) => {
                 if let Some(batch) = self.mailbox.take_stored() {
                     self.mailbox.on_not_stored(now, batch, &why, &mut self.out);
                 }
             }
-            PostDone::Owed(owed) => {
+            PostDone::Missed { from, gap } => self.ask_again(now, &from, gap),
+            PostDone::Owed { owed, next } => {
                 for it in owed {
                     self.words.owe(now, it);
                 }
+                self.words.on_more(next);
             }
         }
     }
@@ -118,34 +131,38 @@ impl Client {
                 },
                 Some(mut message),
             ) => {
-                let from = message.from.clone();
+                let author = message.from.user_id.clone();
                 if let Some(gap) = gap {
-                    let count = gap.to_n.saturating_sub(gap.from_n).saturating_add(1);
-                    let from = from.clone();
-                    self.out.event(Event::Gap { from, count });
-                    if self.posts.is_on() {
-                        self.words
-                            .ask_again(now, &message.from.user_id, gap, &self.pins, &mut self.out);
-                    }
+                    self.ask_again(now, &author, gap);
                 }
                 if wants_receipt {
                     let owed = Owed {
-                        to: from.user_id,
+                        to: author.clone(),
                         msg_ref: message.id.clone(),
                         state: ReceiptState::Delivered,
                     };
                     self.words.owe(now, owed);
                 }
                 message.is_late = is_late;
-                let author = message.from.user_id.clone();
                 let cards = Card::find_in(&message.text, CARDS_PER_MESSAGE_COUNT_MAX);
                 let cards: Vec<Card> = cards.collect();
-                self.show(id, message);
+                self.show(id, message, gap);
                 for card in cards {
                     self.on_card(now, &author, card);
                 }
             }
-            (Outcome::Known { id, is_unshown: true }, Some(message)) => self.show(id, message),
+            (
+                Outcome::Known {
+                    id,
+                    is_unshown: true,
+                    is_late,
+                    gap,
+                },
+                Some(mut message),
+            ) => {
+                message.is_late = is_late;
+                self.show(id, message, gap);
+            }
             (Outcome::Changed(changes), _) => self.on_changes(changes, item.server.as_ref()),
             (Outcome::New { .. } | Outcome::Known { .. } | Outcome::Done, _) => {}
         }
@@ -155,9 +172,17 @@ impl Client {
         }
     }
 
-    fn show(&mut self, id: PostId, message: Message) {
+    fn show(&mut self, id: PostId, message: Message, gap: Option<Gap>) {
         if self.mailbox.show(id) {
-            self.out.event(Event::Message(message));
+            for event in shown(message, gap) {
+                self.out.event(event);
+            }
+        }
+    }
+
+    fn ask_again(&mut self, now: Now, of: &UserId, gap: Gap) {
+        if self.posts.is_on() {
+            self.words.ask_again(now, of, gap, &self.pins, &mut self.out);
         }
     }
 
@@ -207,8 +232,10 @@ impl Client {
         };
         let seq = error.seq;
         self.mailbox.begin(seq);
-        if self.words.on_answer(msg_ref, &mut self.out) {
-            self.mailbox.put(Item::of(seq, Deposit::Nothing));
+        if self.words.on_refused(now, msg_ref, &error.code, &mut self.out) {
+            if seq.is_some() {
+                self.mailbox.put(Item::of(seq, Deposit::Nothing));
+            }
             return true;
         }
         let to = self.posts.recipient(msg_ref).cloned();
@@ -217,9 +244,13 @@ impl Client {
         }
         if to.is_some() && error.code == ErrorCode::NotStored {
             self.posts.on_not_stored(now, msg_ref);
+            if seq.is_some() {
+                self.mailbox.put(Item::of(seq, Deposit::Nothing));
+            }
             return true;
         }
-        if to.is_some() && error.code == ErrorCode::Timeout {
+        // One that comes through the mailbox is about a message that some server kept for as long as it may.
+        if to.is_some() && seq.is_none() && error.code == ErrorCode::Timeout {
             self.posts.on_too_old(msg_ref, &mut self.out);
             return true;
         }
@@ -257,4 +288,13 @@ impl Client {
             self.out.push(Output::SaveProgram { user, acks, home });
         }
     }
+}
+
+/// A message as it is told, behind what is missing before it.
+fn shown(message: Message, gap: Option<Gap>) -> Vec<Event> {
+    let gap = gap.map(|gap| Event::Gap {
+        from: message.from.clone(),
+        count: gap.count(),
+    });
+    gap.into_iter().chain([Event::Message(message)]).collect()
 }

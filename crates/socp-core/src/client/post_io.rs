@@ -179,6 +179,14 @@ pub struct Gap {
     pub to_n: u64,
 }
 
+impl Gap {
+    /// So many.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.to_n.saturating_sub(self.from_n).saturating_add(1)
+    }
+}
+
 /// What came of a [`Deposit`], in the same order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
@@ -199,6 +207,10 @@ pub enum Outcome {
         id: PostId,
         /// No program with this profile has shown it, or one that runs now beside this one wrote it.
         is_unshown: bool,
+        /// As when it was written: others that were said later were there already.
+        is_late: bool,
+        /// As when it was written: what was missing before it.
+        gap: Option<Gap>,
     },
     /// Of these of our own messages the state is another one now.
     Changed(Vec<Change>),
@@ -238,11 +250,12 @@ pub enum PostWork {
     /// Encrypt, sign, and write the signed frame down, durably, unless there is one by now; answer with
     /// [`PostDone::Made`].
     Make(Making),
-    /// Send the signed frame as it is; answer with [`PostDone::Gone`] where there is none any more.
+    /// Send the signed frame as it is; answer with [`PostDone::Gone`] where nothing is to be sent any more, with
+    /// [`PostDone::Unmade`] where there is no frame that can be read.
     Dispatch(PostId),
     /// What was signed is too old to be sent: forget the frame.
     Unmake(PostId),
-    /// This one goes nowhere; answer with [`PostDone::Changed`].
+    /// This one goes nowhere; answer with [`PostDone::Failed`].
     Fail {
         /// Which.
         id: PostId,
@@ -265,8 +278,18 @@ pub enum PostWork {
         /// What for.
         gap: Gap,
     },
-    /// The server has receipts for these; they are owed no more.
-    Receipted(Vec<String>),
+    /// The server has receipts for these, or wants none: those up to this state are owed no more.
+    Receipted {
+        /// What the receipts say.
+        state: ReceiptState,
+        /// Of which texts.
+        refs: Vec<String>,
+    },
+    /// Read receipts that are owed from before; answer with [`PostDone::Owed`].
+    Owed {
+        /// Behind this place in the history.
+        after: PostId,
+    },
 }
 
 /// What the driver has done.
@@ -297,12 +320,40 @@ pub enum PostDone {
         /// How far it is.
         state: PostState,
     },
-    /// The answer to [`PostWork::Fail`].
-    Changed(Vec<Change>),
+    /// There is no signed frame: it is made anew.
+    Unmade(PostId),
+    /// The history could not be read or written, so that nothing came of what was asked for with this message: later.
+    Stuck {
+        /// Which.
+        id: PostId,
+        /// Why.
+        why: String,
+    },
+    /// The answer to [`PostWork::Fail`]: what is new, if anything; or why it is still called waiting.
+    Failed {
+        /// Which.
+        id: PostId,
+        /// What came of it.
+        result: Result<Option<Change>, String>,
+    },
     /// The answer to [`PostWork::Store`]: what came of each, or why nothing was written.
     Stored(Result<Vec<Outcome>, String>),
-    /// Receipts that are owed from before.
-    Owed(Vec<Owed>),
+    /// A message that was written down before is shown by now, and so is what was missing before it; nobody may have been
+    /// asked for that.
+    Missed {
+        /// Whose texts.
+        from: UserId,
+        /// Which.
+        gap: Gap,
+    },
+    /// The answer to [`PostWork::Owed`] and, with what is owed first, to [`PostWork::Reload`]; or receipts that are owed
+    /// by now.
+    Owed {
+        /// Which.
+        owed: Vec<Owed>,
+        /// Behind which place there may be more.
+        next: Option<PostId>,
+    },
 }
 
 /// A text of somebody's for which their program wants a receipt.

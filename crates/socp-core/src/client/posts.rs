@@ -23,6 +23,8 @@ const FRAME_AGE_MAX_MS: u64 = CONTENT_AGE_MAX_MS - 24 * 3_600_000;
 /// How long a message waits that the server could not write down; doubled each time (our choice).
 const PAUSE_MIN_MS: u64 = 5_000;
 const PAUSE_MAX_MS: u64 = 300_000;
+/// How often a profile that does not do its part is tried until whoever waits for the message is told (our choice).
+const STUCK_COUNT_MAX: u32 = 3;
 
 /// How far a message is on this link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +42,8 @@ struct Post {
     stage: Stage,
     signed: Option<(String, Unix)>,
     pauses: u32,
+    /// How often the profile did not do its part.
+    stuck: u32,
 }
 
 /// Our own messages under way.
@@ -61,6 +65,8 @@ pub(super) struct Posts {
     asked: BTreeSet<UserId>,
     known: BTreeSet<UserId>,
     is_due: bool,
+    /// It was told on this link that the profile does not do its part.
+    is_stuck: bool,
 }
 
 impl Posts {
@@ -77,6 +83,7 @@ impl Posts {
             asked: BTreeSet::new(),
             known: BTreeSet::new(),
             is_due: false,
+            is_stuck: false,
         }
     }
 
@@ -141,6 +148,7 @@ impl Posts {
             stage,
             signed,
             pauses: 0,
+            stuck: 0,
         };
         self.posts.insert(id, post);
         self.is_due = true;
@@ -158,6 +166,7 @@ impl Posts {
     /// Everything that waits goes on with the next link, which the history tells of.
     pub(super) fn on_disconnected(&mut self, out: &mut Outbox) {
         self.is_on = false;
+        self.is_stuck = false;
         self.posts.clear();
         self.by_ref.clear();
         self.asked.clear();
@@ -268,7 +277,10 @@ impl Posts {
     }
 
     pub(super) fn on_made(&mut self, id: PostId, result: Result<(String, Unix), TellFault>, out: &mut Outbox) {
-        let Some(post) = self.posts.get_mut(&id) else { return };
+        let making = |post: &&mut Post| post.stage == Stage::Making;
+        let Some(post) = self.posts.get_mut(&id).filter(making) else {
+            return;
+        };
         match result {
             Ok((msg_ref, ts)) => {
                 post.stage = Stage::Ready;
@@ -283,8 +295,39 @@ impl Posts {
     /// Another program of ours has had the answer.
     pub(super) fn on_gone(&mut self, id: PostId, (msg_ref, state): (String, PostState), out: &mut Outbox) {
         self.forget(id);
+        let Some(ticket) = self.tickets.remove(&id) else { return };
+        if state == PostState::Failed {
+            let what = "this profile says so; see `socp history`, where what is damaged is not shown";
+            let why = TellFault::GoesNowhere(what.to_owned());
+            return out.event(Event::Failed { ticket, why });
+        }
+        told(ticket, msg_ref, (state, None), out);
+    }
+
+    /// It has no frame any more: it is made anew.
+    pub(super) fn on_unmade(&mut self, id: PostId) {
+        let Some(post) = self.posts.get_mut(&id) else { return };
+        post.stage = Stage::WaitKey;
+        if let Some((msg_ref, _)) = post.signed.take() {
+            self.by_ref.remove(&msg_ref);
+        }
+        self.is_due = true;
+    }
+
+    /// The profile cannot be read or written: later. Told when that was in vain a few times, then tried on all the same.
+    pub(super) fn on_stuck(&mut self, now: Now, id: PostId, why: String, out: &mut Outbox) {
+        self.pause(now, id);
+        let Some(post) = self.posts.get_mut(&id) else { return };
+        post.stuck = post.stuck.saturating_add(1);
+        if post.stuck < STUCK_COUNT_MAX {
+            return;
+        }
+        let why = TellFault::Stuck(why);
+        let is_told = std::mem::replace(&mut self.is_stuck, true);
         if let Some(ticket) = self.tickets.remove(&id) {
-            told(ticket, msg_ref, (state, None), out);
+            out.event(Event::Failed { ticket, why });
+        } else if !is_told {
+            out.notice(Some(post.to.clone()), format!("a message waits: {why}"));
         }
     }
 
@@ -318,12 +361,9 @@ impl Posts {
 
     /// Too old for some server: it is made anew.
     pub(super) fn on_too_old(&mut self, msg_ref: &str, out: &mut Outbox) {
-        let Some(id) = self.by_ref.remove(msg_ref) else { return };
-        if let Some(post) = self.posts.get_mut(&id) {
-            post.signed = None;
-            post.stage = Stage::WaitKey;
+        if let Some(id) = self.by_ref.get(msg_ref).copied() {
             out.push(Output::Post(PostWork::Unmake(id)));
-            self.is_due = true;
+            self.on_unmade(id);
         }
     }
 
@@ -341,6 +381,14 @@ impl Posts {
             why: fault.to_string(),
         }));
         self.failing.insert(id, fault);
+    }
+
+    /// That it goes nowhere was known, or cannot be written down; then it is found out again on the next link.
+    pub(super) fn on_not_failed(&mut self, id: PostId, out: &mut Outbox) {
+        let fault = self.failing.remove(&id);
+        if let (Some(why), Some(ticket)) = (fault, self.tickets.remove(&id)) {
+            out.event(Event::Failed { ticket, why });
+        }
     }
 
     /// What a server said is written down; true if somebody waited for it and is told.

@@ -217,7 +217,12 @@ fn outcome(history: &mut BTreeMap<String, PostId>, deposit: &Deposit) -> Outcome
         },
         Some(id) => {
             history.insert(text.msg_ref.clone(), id);
-            Outcome::Known { id, is_unshown: false }
+            Outcome::Known {
+                id,
+                is_unshown: false,
+                is_late: false,
+                gap: None,
+            }
         }
     }
 }

@@ -118,8 +118,11 @@ impl People {
     pub(crate) fn line(&self, entry: &HistoryEntry) -> String {
         let (when, name, text) = (show::day_and_clock(entry.ts), self.name(entry), safe(&entry.text));
         match entry.direction {
-            Direction::In if entry.is_late => format!("[{when}] {name} (late): {text}"),
-            Direction::In => format!("[{when}] {name}: {text}"),
+            Direction::In => {
+                let late = if entry.is_late { " (late)" } else { "" };
+                let missing = entry.gap.map(|gap| format!(" (after a gap of {})", gap.count()));
+                format!("[{when}] {name}{late}{}: {text}", missing.unwrap_or_default())
+            }
             Direction::Notice => format!("[{when}] ! {text}"),
             Direction::Out => {
                 let state = match (&entry.why, entry.state) {
@@ -141,7 +144,7 @@ impl People {
             "event": "history", "id": entry.msg_ref, "direction": direction,
             "peer": entry.peer.as_ref().map(|id| id.as_str()), "name": self.name(entry), "text": entry.text,
             "ts": entry.ts, "state": (entry.direction == Direction::Out).then(|| entry.state.as_str()),
-            "why": entry.why, "late": entry.is_late,
+            "why": entry.why, "late": entry.is_late, "missing": entry.gap.map(|gap| gap.count()),
         })
     }
 }

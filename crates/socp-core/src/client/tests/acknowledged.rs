@@ -236,6 +236,104 @@ fn each_refusal_does_what_it_should() {
     }
 }
 
+/// The server says this of the message under way, with a number in our mailbox.
+fn refused_in_mailbox(kit: &mut Kit, code: ErrorCode, seq: u64) -> Vec<Output> {
+    kit.server_says(Payload::Error(ErrorNotice {
+        code,
+        detail: ALICE.to_owned(),
+        msg_ref: Some("ref11".to_owned()),
+        seq: Some(seq),
+    }))
+}
+
+#[test]
+fn a_refusal_with_a_number_holds_nothing_up_behind_it() {
+    for (code, state) in [
+        (ErrorCode::NotStored, None),
+        (ErrorCode::Timeout, Some(PostState::Failed)),
+        (ErrorCode::UserNotFound, Some(PostState::Failed)),
+    ] {
+        let mut kit = kit();
+        queue(&mut kit, 1, 11);
+        kit.server_says(pubkey(ALICE, Some(2)));
+        made(&mut kit, 11);
+        let refused = refused_in_mailbox(&mut kit, code.clone(), 5);
+        assert_eq!(answer(&refused).map(|it| it.1), state, "{code}");
+        assert!(
+            matches!(&works(&refused)[..], [PostWork::Store { up_to: Some(5), .. }]),
+            "{code}: {refused:?}"
+        );
+        let outcome = match state {
+            Some(state) => changed(11, state),
+            None => PostDone::Stored(Ok(vec![Outcome::Done])),
+        };
+        assert_eq!(up_to(&post(&mut kit, outcome)), Some(5), "{code}");
+        arrive(&mut kit, 6, 0, "behind it");
+        let written = post(&mut kit, PostDone::Stored(Ok(vec![new(1)])));
+        assert_eq!(up_to(&written), Some(6), "{code}");
+    }
+}
+
+#[test]
+fn a_profile_that_cannot_be_used_is_tried_again_and_whoever_waits_is_told() {
+    let stuck = |kit: &mut Kit| {
+        let why = "disk full".to_owned();
+        post(kit, PostDone::Stuck { id: 11, why })
+    };
+    for is_made in [false, true] {
+        let mut kit = kit();
+        queue(&mut kit, 1, 11);
+        let mut work = works(&kit.server_says(pubkey(ALICE, Some(2))));
+        if is_made {
+            work = made(&mut kit, 11);
+        }
+        let is_it = |work: &[PostWork]| match work {
+            [PostWork::Make(_)] => !is_made,
+            [PostWork::Dispatch(11)] => is_made,
+            _ => false,
+        };
+        for wait in [5_000, 10_000] {
+            assert!(is_it(&work), "{work:?}");
+            let silent = stuck(&mut kit);
+            assert!(silent.is_empty(), "{silent:?}");
+            assert!(works(&kit.wait(wait - 1)).is_empty());
+            work = works(&kit.wait(1));
+        }
+        let why = failure_of(stuck(&mut kit)).unwrap().to_string();
+        assert!(why.contains("kept but not sent") && why.contains("disk full"), "{why}");
+        // It is not given up.
+        work = works(&kit.wait(20_000));
+        assert!(is_it(&work), "{work:?}");
+        assert!(events(stuck(&mut kit)).is_empty(), "told once");
+    }
+}
+
+#[test]
+fn a_frame_that_cannot_be_read_is_made_anew_and_a_failure_that_cannot_be_written_is_told() {
+    let mut kit = kit();
+    queue(&mut kit, 1, 11);
+    kit.server_says(pubkey(ALICE, Some(2)));
+    assert_eq!(made(&mut kit, 11), [PostWork::Dispatch(11)]);
+    let anew = works(&post(&mut kit, PostDone::Unmade(11)));
+    assert!(
+        matches!(&anew[..], [PostWork::Make(making)] if making.id == 11),
+        "{anew:?}"
+    );
+    let why = "no key".to_owned();
+    let fault = TellFault::Key { user: user(ALICE), why };
+    let result = Err(fault.clone());
+    let failing = works(&post(&mut kit, PostDone::Made { id: 11, result }));
+    assert!(matches!(&failing[..], [PostWork::Fail { id: 11, .. }]), "{failing:?}");
+    let result = Err("disk full".to_owned());
+    let told = failure_of(post(&mut kit, PostDone::Failed { id: 11, result }));
+    assert_eq!(told, Some(fault));
+    // What is damaged in this profile goes nowhere, and is not called sent.
+    queue(&mut kit, 2, 12);
+    let (msg_ref, state) = (String::new(), PostState::Failed);
+    let told = failure_of(post(&mut kit, PostDone::Gone { id: 12, msg_ref, state }));
+    assert!(matches!(told, Some(TellFault::GoesNowhere(_))), "{told:?}");
+}
+
 /// Alice says something with this number in our mailbox, which opens as this text.
 fn arrive(kit: &mut Kit, seq: u64, ticket: Ticket, text: &str) -> Vec<Output> {
     let Payload::UserDeliver(delivery) = deliver(ALICE, 1, u8::try_from(ticket).unwrap()) else {
@@ -308,6 +406,72 @@ fn nothing_is_shown_or_acknowledged_before_it_is_written_and_a_disk_that_refuses
 }
 
 #[test]
+fn what_was_known_and_not_shown_is_shown_with_its_marks() {
+    let mut kit = kit();
+    let by = Voice::from_bytes([7; 8]);
+    let gap = Gap { by, from_n: 2, to_n: 3 };
+    let known = |id, is_late, gap| Outcome::Known {
+        id,
+        is_unshown: true,
+        is_late,
+        gap,
+    };
+    for (id, is_late, gap) in [(1, true, None), (2, false, Some(gap))] {
+        arrive(&mut kit, id, id - 1, "hello");
+        let stored = PostDone::Stored(Ok(vec![known(id, is_late, gap)]));
+        let mut told = events(post(&mut kit, stored));
+        let message = told.pop();
+        assert!(
+            matches!(&message, Some(Event::Message(message)) if message.is_late == is_late),
+            "{message:?}"
+        );
+        let is_gap = matches!(&told[..], [Event::Gap { count: 2, .. }]);
+        assert!(is_gap == gap.is_some() && told.len() < 2, "{told:?}");
+    }
+    // Another program wrote it, and this one asks for nothing; one that was killed may not have asked.
+    let asked = post(&mut kit, PostDone::Missed { from: user(ALICE), gap });
+    let (said, ..) = seal_word(&mut kit, &asked);
+    let (from_n, to_n) = (2, 3);
+    assert_eq!(said, socp_proto::Said::Again { by, from_n, to_n });
+}
+
+/// Seals what is to be said inside the encryption: what it is, its reference, and what goes out.
+fn seal_word(kit: &mut Kit, outputs: &[Output]) -> (socp_proto::Said, String, Vec<Output>) {
+    let [
+        Output::Seal {
+            place: Place::Word,
+            ticket,
+            text,
+            ..
+        },
+    ] = outputs
+    else {
+        panic!("{outputs:?}");
+    };
+    let speech = socp_proto::Speech::read(text).unwrap().unwrap();
+    let content_sig = socp_proto::Base64Url::encode(&[&[8; 8], &ticket.to_be_bytes()[..]].concat());
+    let msg_ref = socp_proto::payload::msg_ref(&content_sig);
+    let sealed = Sealed {
+        ciphertext: socp_proto::Base64Url::encode(&[9; 512]),
+        content_sig,
+    };
+    let word = kit.input(Input::Sealed {
+        place: Place::Word,
+        ticket: *ticket,
+        result: Ok(sealed),
+    });
+    (speech.said, msg_ref, word)
+}
+
+fn owed(n: u64) -> Owed {
+    Owed {
+        to: user(ALICE),
+        msg_ref: format!("her {n}"),
+        state: ReceiptState::Read,
+    }
+}
+
+#[test]
 fn receipts_are_put_together_and_owed_until_they_are_answered() {
     let mut kit = kit();
     for ticket in 0..3 {
@@ -319,42 +483,65 @@ fn receipts_are_put_together_and_owed_until_they_are_answered() {
         );
     }
     let said = kit.wait(1_000);
-    let [
-        Output::Seal {
-            place: Place::Word,
-            ticket,
-            text,
-            ..
-        },
-    ] = &said[..]
-    else {
+    let (said, msg_ref, word) = seal_word(&mut kit, &said);
+    let socp_proto::Said::Receipt { state, refs } = said else {
         panic!("{said:?}");
     };
-    let speech = socp_proto::Speech::read(text).unwrap().unwrap();
-    let socp_proto::Said::Receipt { state, refs } = speech.said else {
-        panic!("{speech:?}");
-    };
     assert_eq!((state, refs.len()), (ReceiptState::Delivered, 3));
-    let content_sig = socp_proto::Base64Url::encode(&[8; 8]);
-    let msg_ref = socp_proto::payload::msg_ref(&content_sig);
-    let sealed = Sealed {
-        ciphertext: socp_proto::Base64Url::encode(&[9; 512]),
-        content_sig,
-    };
-    let word = kit.input(Input::Sealed {
-        place: Place::Word,
-        ticket: *ticket,
-        result: Ok(sealed),
-    });
     assert_eq!(sent(&word), [FrameKind::MsgDirect]);
     let done = works(&kit.server_says(stored_by(SERVER, &[msg_ref.as_str()])));
-    let [PostWork::Receipted(told)] = &done[..] else {
-        panic!("{done:?}");
-    };
-    assert_eq!(
-        told.iter().collect::<std::collections::BTreeSet<_>>(),
-        refs.iter().collect()
-    );
+    assert_eq!(done, [PostWork::Receipted { state, refs }]);
+}
+
+#[test]
+fn a_receipt_that_is_refused_for_now_stays_owed_and_one_that_is_refused_for_good_does_not() {
+    let table = [
+        (ErrorCode::NotStored, true),
+        (ErrorCode::MailboxFull, true),
+        (ErrorCode::RateLimited, true),
+        (ErrorCode::Timeout, true),
+        (ErrorCode::UserNotFound, true),
+        (ErrorCode::BadKey, false),
+        (ErrorCode::TooLarge, false),
+    ];
+    for (code, stays) in table {
+        let mut kit = kit();
+        let (one, next) = (vec![owed(1)], None);
+        post(&mut kit, PostDone::Owed { owed: one, next });
+        let said = kit.wait(1_000);
+        let (_, msg_ref, _) = seal_word(&mut kit, &said);
+        let refused = works(&kit.server_says(error(code.clone(), ALICE, Some(msg_ref))));
+        let receipted = PostWork::Receipted {
+            state: ReceiptState::Read,
+            refs: vec!["her 1".to_owned()],
+        };
+        assert_eq!(refused, if stays { Vec::new() } else { vec![receipted] }, "{code}");
+        let later = works(&kit.wait(900_000));
+        let again = PostWork::Owed { after: 0 };
+        assert_eq!(later, if stays { vec![again] } else { Vec::new() }, "{code}");
+    }
+}
+
+#[test]
+fn what_is_owed_is_read_on_when_its_beginning_is_given_or_cannot_be() {
+    let mut kit = kit();
+    let (first, next) = ((1..=3).map(owed).collect(), Some(70));
+    let waits = post(&mut kit, PostDone::Owed { owed: first, next });
+    assert!(works(&waits).is_empty(), "{waits:?}");
+    let said = kit.wait(1_000);
+    let (_, _, word) = seal_word(&mut kit, &said);
+    assert_eq!(works(&word), [PostWork::Owed { after: 70 }]);
+    // To whom nothing can be said, nothing is waited for.
+    let strangers = (1..=3).map(|n| Owed {
+        to: user("eve-id"),
+        ..owed(n)
+    });
+    let (strangers, next) = (strangers.collect(), Some(90));
+    post(&mut kit, PostDone::Owed { owed: strangers, next });
+    assert_eq!(kit.wait(1_000), [Output::Post(PostWork::Owed { after: 90 })]);
+    let (none, next) = (Vec::new(), None);
+    let done = post(&mut kit, PostDone::Owed { owed: none, next });
+    assert!(works(&done).is_empty());
 }
 
 #[test]
