@@ -67,6 +67,15 @@ impl Pins {
         former
     }
 
+    /// Takes what another program has pinned. It may not have heard yet which keys came before.
+    pub(super) fn set_newer(&mut self, pin: UserPin) {
+        let user = pin.user.clone();
+        let ours = self.get(&user).filter(|ours| ours.pubkey == pin.pubkey);
+        let former = ours.map(|ours| ours.former.clone()).unwrap_or_default();
+        self.set(pin);
+        self.keep_former(&user, Seen::Same, former);
+    }
+
     /// Keeps such keys with the pin, unless the keys that came with them are not the user's.
     pub(super) fn keep_former(&mut self, user: &UserId, seen: Seen, former: Vec<FormerKey>) -> Seen {
         if matches!(seen, Seen::Full | Seen::Changed) {
@@ -193,6 +202,28 @@ mod tests {
         pins.observe(&alice(), shown(), None);
         assert!(matches!(see(&mut pins, &alice(), shown()), Seen::New(pin) if pin.former.len() == 1));
         assert_eq!(see(&mut pins, &alice(), shown()), Seen::Same);
+    }
+
+    #[test]
+    fn what_another_program_has_pinned_takes_no_former_key_away() {
+        let mut pins = Pins::new(Vec::new(), Alarms::default());
+        see(&mut pins, &alice(), Shown::newest_of(&history(&alice(), &[1, 2])));
+        let ours = pins.get(&alice()).unwrap().clone();
+        let theirs = |pubkey: u8| UserPin {
+            pubkey: key(pubkey),
+            name: Some("alice".to_owned()),
+            former: Vec::new(),
+            ..ours.clone()
+        };
+        pins.set_newer(theirs(2));
+        let name = Some("alice".to_owned());
+        assert_eq!(pins.get(&alice()), Some(&UserPin { name, ..ours.clone() }));
+        pins.set_newer(theirs(3));
+        assert_eq!(
+            pins.get(&alice()),
+            Some(&theirs(3)),
+            "what was before another key it knows"
+        );
     }
 
     #[test]

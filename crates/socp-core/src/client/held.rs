@@ -129,11 +129,11 @@ impl Client {
         let is_unknown = known.is_some_and(|known| known.is_unknown);
         match held {
             Ok(held) => {
-                let wanted = self.take_again(of.as_ref(), held);
-                if of.is_none() {
-                    for user in wanted.iter().take(AUTHORS_ASKED_COUNT_MAX) {
-                        self.asks.ask_key(now, user, &mut self.out);
-                    }
+                let mut wanted = self.take_again(of.as_ref(), held);
+                // Who is looked at since something new is known of their key is asked for only if there is none by now.
+                wanted.retain(|user| of.is_none() || (!is_unknown && self.pins.get(user).is_none()));
+                for user in wanted.iter().take(AUTHORS_ASKED_COUNT_MAX) {
+                    self.asks.ask_key(now, user, &mut self.out);
                 }
             }
             Err(why) => {

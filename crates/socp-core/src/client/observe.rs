@@ -130,7 +130,7 @@ impl Client {
             let is_newer = |ours: &UserPin| ours.version <= pin.version && *ours != pin;
             if self.pins.get(&pin.user).is_some_and(is_newer) {
                 let user = pin.user.clone();
-                self.pins.set(pin);
+                self.pins.set_newer(pin);
                 self.recheck(&user, false);
             }
         }

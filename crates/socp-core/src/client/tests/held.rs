@@ -332,6 +332,32 @@ fn whoever_takes_the_other_key_has_decided_against_what_the_old_one_signed() {
 }
 
 #[test]
+fn whoever_goes_by_a_card_has_the_key_asked_for_that_it_promises() {
+    let mut kit = Kit::reading(alarm(), vec![alice_with(2)]);
+    enter(&mut kit, Vec::new());
+    let outputs = kit.server_says(message(3, 1, SAID));
+    let (held, _) = hold(&mut kit, &outputs);
+    let promised = CardFingerprint::of(&key(3), &key(3));
+    kit.input(Input::Decided {
+        trust: TrustRecord {
+            denied: vec![(alice(), key(2).fingerprint())],
+            expected: [(alice(), promised)].into(),
+            ..TrustRecord::default()
+        },
+        pins: Vec::new(),
+    });
+    let outputs = found(&mut kit, Some(alice()), vec![(7, held.clone())]);
+    assert_eq!(
+        (sent(&outputs), opening(&outputs)),
+        (vec![FrameKind::PubkeyRequest], vec![])
+    );
+    let outputs = kit.server_says(answer(Some(3)));
+    assert_eq!(works(&outputs), [PostWork::Recheck { of: Some(alice()) }]);
+    let outputs = found(&mut kit, Some(alice()), vec![(7, held)]);
+    released(&mut kit, &outputs, 7, 3);
+}
+
+#[test]
 fn a_key_that_was_decided_against_is_not_a_former_one_whatever_history_names_it() {
     let denied = TrustRecord {
         denied: vec![(alice(), key(2).fingerprint())],
