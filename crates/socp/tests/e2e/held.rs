@@ -67,16 +67,37 @@ fn liar(net: &Network, id: &str) -> (Served, LetterClient) {
     (server, false_one)
 }
 
-#[test]
-fn what_comes_while_a_key_is_in_doubt_is_read_after_the_decision() {
+/// The same as [`acquainted`], and Bob has heard of another key of Alice's.
+fn in_doubt() -> (Network, Served, LetterClient) {
     let net = acquainted();
-    let (server, _false_one) = liar(&net, &net.alice.id);
+    let (server, false_one) = liar(&net, &net.alice.id);
     let checked = output_of(
         &mut net
             .bob
             .socp(&["--json", "key", "check", &net.alice.id, "--via", &server.url]),
     );
     assert_eq!(json(&String::from_utf8(checked.stdout).unwrap())["says"], "other");
+    (net, server, false_one)
+}
+
+#[test]
+fn a_decision_is_heard_of_by_a_program_that_runs() {
+    let (net, _server, _false_one) = in_doubt();
+    let mut chat = Process::start(net.bob.socp(&["chat", "--plain", "--json"]));
+    chat.line_with("\"event\":\"online\"");
+    net.alice.run(&["tell", "bob", "meanwhile"]);
+    chat.line_with("is not accepted yet");
+    net.bob.run(&["key", "keep", &net.alice.id]);
+    // Whatever is asked of it, it looks first whether something was decided.
+    chat.type_line("/list");
+    assert_eq!(texts(&chat, 1), ["meanwhile"]);
+    net.alice.run(&["tell", "bob", "and then"]);
+    assert_eq!(texts(&chat, 1), ["and then"]);
+}
+
+#[test]
+fn what_comes_while_a_key_is_in_doubt_is_read_after_the_decision() {
+    let (net, _server, _false_one) = in_doubt();
     for text in ["one", "two"] {
         net.alice.run(&["tell", "bob", text]);
     }
