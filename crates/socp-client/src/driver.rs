@@ -6,6 +6,7 @@
 
 mod between;
 mod clock;
+mod held;
 mod post;
 mod pump;
 

@@ -6,6 +6,7 @@
 //! profile write here at once, so everything that depends on what is there is decided inside one transaction.
 
 mod arriving;
+pub(crate) mod held;
 mod leaving;
 mod record;
 mod search;
@@ -185,9 +186,13 @@ impl History {
         let plain = self.keys.open(&place.bytes(), sealed);
         let body = plain.and_then(|plain| serde_json::from_slice(plain.expose()).ok());
         if body.is_none() {
-            self.damaged.fetch_add(1, Ordering::Relaxed);
+            self.note_damage();
         }
         body
+    }
+
+    fn note_damage(&self) {
+        self.damaged.fetch_add(1, Ordering::Relaxed);
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod alarms;
 mod cards;
+mod former;
 mod history_key;
 mod identity;
 mod keyring;
@@ -128,7 +129,8 @@ impl Profile {
         let mut query = database
             .prepare("SELECT user_id, pubkey, enc_pubkey, name, server_id, server_name, version, revoked, acks FROM pins ORDER BY user_id")?;
         let rows = query.query_map([], |row| Ok(read_pin(row)))?;
-        rows.map(|row| row?.map_err(|what| damaged(&self.dir, &what))).collect()
+        let pins = rows.map(|row| row?.map_err(|what| damaged(&self.dir, &what)));
+        self.with_former_keys(&database, pins.collect::<Result<Vec<UserPin>, ClientError>>()?)
     }
 
     /// What is pinned for the server at this address.
@@ -156,6 +158,7 @@ impl Profile {
         let first_seen = unix_ms();
         for pin in pins {
             save_pin(&transaction, pin, first_seen)?;
+            former::save(&transaction, pin)?;
         }
         for (user, acks, home) in programs {
             save_program(&transaction, user, *acks, home.as_ref())?;
@@ -302,6 +305,7 @@ fn read_pin(row: &Row<'_>) -> Result<UserPin, String> {
         version: number(row, "version")?,
         revoked: row.get("revoked").map_err(|error| format!("revoked: {error}"))?,
         acks: row.get("acks").map_err(|error| format!("acks: {error}"))?,
+        former: Vec::new(),
     })
 }
 

@@ -143,12 +143,13 @@ impl Driver {
                     return Ok(());
                 }
             },
+            PostWork::Recheck { of } => self.recheck(of).await,
         };
         self.desk.answers.push_back(done);
         Ok(())
     }
 
-    async fn in_history<T: Send + 'static>(
+    pub(super) async fn in_history<T: Send + 'static>(
         &self,
         work: impl FnOnce(&History) -> Result<T, ClientError> + Send + 'static,
     ) -> Result<T, ClientError> {

@@ -40,7 +40,7 @@ impl History {
         })
     }
 
-    fn store_one(
+    pub(super) fn store_one(
         &self,
         transaction: &Transaction<'_>,
         deposit: &Deposit,
@@ -60,6 +60,13 @@ impl History {
                 let changes = self.advance(transaction, refs, (*state, why.as_deref()), None)?;
                 Ok(Outcome::Changed(changes))
             }
+            Deposit::Hold {
+                held,
+                is_known,
+                told,
+                refused,
+            } => self.hold(transaction, held, *is_known, (told, refused)),
+            Deposit::Released { id, deposit } => self.release(transaction, (*id, deposit), born),
             Deposit::Nothing => Ok(Outcome::Done),
         }
     }

@@ -216,7 +216,11 @@ fn a_message_of_ours_is_sent_until_it_is_answered_and_never_goes_back() {
     let outcome = |deposit| history.store(&[deposit], (None, None), 0).unwrap().remove(0);
     let states = |outcome| match outcome {
         Outcome::Changed(changes) => changes.into_iter().map(|it| it.state).collect::<Vec<_>>(),
-        other @ (Outcome::New { .. } | Outcome::Known { .. } | Outcome::Done) => panic!("{other:?}"),
+        other @ (Outcome::New { .. }
+        | Outcome::Known { .. }
+        | Outcome::Held { .. }
+        | Outcome::NoRoom
+        | Outcome::Done) => panic!("{other:?}"),
     };
     assert_eq!(
         states(outcome(answer(&["ref 1", "nobody's", "ref 2"], PostState::OnServer))),

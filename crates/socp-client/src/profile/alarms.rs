@@ -1,7 +1,7 @@
 //! What a profile remembers about whom to trust: other keys that were shown, what was decided about them, who else has said
 //! the same (PROTOCOL II.11).
 
-use super::{Profile, damaged, parsed, text, unix_ms};
+use super::{Profile, damaged, former, parsed, text, unix_ms};
 use crate::elsewhere::Word;
 use crate::error::ClientError;
 use crate::link::ServerUrl;
@@ -62,6 +62,7 @@ impl Profile {
                 .into_iter()
                 .collect(),
             confirmed: self.confirmations()?,
+            denied: self.denied_keys()?,
         })
     }
 
@@ -123,6 +124,7 @@ impl Profile {
             "DELETE FROM refused_keys WHERE user_id = ?1 AND seen = ?2",
             params![user, alarm.seen.to_string()],
         )?;
+        former::accept_signer(&transaction, alarm)?;
         match &alarm.keys {
             Some((pubkey, enc_pubkey)) => {
                 transaction.execute(
@@ -153,6 +155,7 @@ impl Profile {
         let user = alarm.user.as_str();
         let (kind, teller) = teller_text(&alarm.teller);
         transaction.execute("DELETE FROM alarms WHERE user_id = ?1", [user])?;
+        former::deny_signer(&transaction, alarm)?;
         transaction.execute(
             "INSERT INTO refused_keys(user_id, seen, teller_kind, teller) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
             params![user, alarm.seen.to_string(), kind, teller],
@@ -322,7 +325,11 @@ impl Profile {
         }
     }
 
-    fn read_all<T>(&self, query: &str, read: impl Fn(&Row<'_>) -> Result<T, String>) -> Result<Vec<T>, ClientError> {
+    pub(super) fn read_all<T>(
+        &self,
+        query: &str,
+        read: impl Fn(&Row<'_>) -> Result<T, String>,
+    ) -> Result<Vec<T>, ClientError> {
         let database = self.lock();
         let mut query = database.prepare(query)?;
         let rows = query.query_map([], |row| Ok(read(row)))?;
@@ -389,7 +396,7 @@ fn read_teller(row: &Row<'_>) -> Result<Teller, String> {
     }
 }
 
-fn read_user(row: &Row<'_>) -> Result<UserId, String> {
+pub(super) fn read_user(row: &Row<'_>) -> Result<UserId, String> {
     parsed(text(row, "user_id")?, "user_id")
 }
 

@@ -66,6 +66,8 @@ const MIGRATIONS: &[&str] = &[
     TRUST,
     PIN_VERSIONS,
     crate::history::SCHEMA,
+    crate::history::held::SCHEMA,
+    OTHER_SIGNERS,
 ];
 
 /// A key for each purpose, their history, and what was replaced. Without `enc_pubkey` one key does both.
@@ -121,6 +123,23 @@ const TRUST: &str = "
 const PIN_VERSIONS: &str = "
     ALTER TABLE pins ADD COLUMN version INTEGER NOT NULL DEFAULT 1;
     ALTER TABLE pins ADD COLUMN revoked INTEGER NOT NULL DEFAULT 0 CHECK (revoked IN (0, 1));
+";
+
+/// Signing keys beside the pinned ones: those that were proved to be a user's before, and until when; and those that were
+/// decided against.
+const OTHER_SIGNERS: &str = "
+    CREATE TABLE former_keys(
+        user_id TEXT NOT NULL,
+        pubkey TEXT NOT NULL,
+        until INTEGER NOT NULL,
+        PRIMARY KEY (user_id, pubkey)
+    ) STRICT;
+    CREATE TABLE denied_keys(
+        user_id TEXT NOT NULL,
+        pubkey TEXT NOT NULL,
+        denied_at INTEGER NOT NULL,
+        PRIMARY KEY (user_id, pubkey)
+    ) STRICT;
 ";
 
 /// Makes the directory if there is none, for its owner only.

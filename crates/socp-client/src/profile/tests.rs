@@ -1,9 +1,9 @@
 //! What a profile keeps, refuses and never shows.
 
 use super::*;
-use socp_core::client::{Alarm, Teller, TrustNews};
+use socp_core::client::{Alarm, FormerKey, Teller, TrustNews};
 use socp_crypto::{FullIdentity, Password};
-use socp_proto::{Card, CardFingerprint, KeyHistory, KeyText, UserId};
+use socp_proto::{Card, CardFingerprint, Fingerprint, KeyHistory, KeyText, UserId};
 
 /// What undoes each migration but the first.
 const UNDONE: &[&str] = &[
@@ -17,6 +17,8 @@ const UNDONE: &[&str] = &[
     "DROP TABLE alarms; DROP TABLE refused_keys; DROP TABLE cards; DROP TABLE confirmations; DROP TABLE server_alarms;",
     "ALTER TABLE pins DROP COLUMN version; ALTER TABLE pins DROP COLUMN revoked;",
     crate::history::UNDONE,
+    crate::history::held::UNDONE,
+    "DROP TABLE former_keys; DROP TABLE denied_keys;",
 ];
 
 /// Makes of a new database one of an old version.
@@ -41,6 +43,7 @@ fn pin(user: &str, key: u8) -> UserPin {
         version: 1,
         revoked: false,
         acks: false,
+        former: Vec::new(),
     }
 }
 
@@ -343,6 +346,51 @@ fn an_alarm_is_kept_until_it_is_decided_and_the_decision_after_that() {
     // A program that still runs with the old pin tells of what is accepted by now.
     profile.save_trust("", &TrustNews::Alarm(second)).unwrap();
     assert!(again.alarms().unwrap().is_empty());
+}
+
+fn former(number: u8, until: u64) -> FormerKey {
+    let key = KeyText::from_der(&[number]);
+    FormerKey { key, until }
+}
+
+fn denied(profile: &Profile) -> Vec<Fingerprint> {
+    let denied = profile.trust_record().unwrap().denied;
+    denied.into_iter().map(|(_, key)| key).collect()
+}
+
+#[test]
+fn keys_before_the_pinned_one_are_kept_until_another_is_taken_for_theirs() {
+    let dir = tempfile::tempdir().unwrap();
+    let profile = Profile::create(dir.path(), None, None, None).unwrap();
+    let print = |number: u8| KeyText::from_der(&[number]).fingerprint();
+    let eve = pin("eve-id", 9);
+    let bob = UserPin {
+        version: 3,
+        former: vec![former(2, 20), former(3, 30)],
+        ..pin("bob-id", 4)
+    };
+    profile.save_pins(&[bob.clone(), eve.clone()], &[]).unwrap();
+    // Whoever says later when it was replaced is not believed.
+    let later = UserPin {
+        former: vec![former(2, 2_000)],
+        ..bob.clone()
+    };
+    profile.save_pins(&[later], &[]).unwrap();
+    let again = Profile::open(dir.path()).unwrap();
+    assert_eq!(again.pins().unwrap(), [bob, eve]);
+    // To stay with the known key is to be against the other one.
+    again.keep_key(&alarm("bob-id", 7)).unwrap();
+    assert_eq!(denied(&profile), [print(7)]);
+    // To take another is to be against the known one and those before.
+    again.accept_key(&alarm("bob-id", 8)).unwrap();
+    let mut against = denied(&profile);
+    against.sort_unstable();
+    let mut all = [2, 3, 4, 7].map(print);
+    all.sort_unstable();
+    assert_eq!(against, all);
+    assert!(again.pins().unwrap()[0].former.is_empty());
+    again.accept_key(&alarm("bob-id", 7)).unwrap();
+    assert!(!denied(&profile).contains(&print(7)) && denied(&profile).contains(&print(8)));
 }
 
 #[test]

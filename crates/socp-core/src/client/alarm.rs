@@ -9,7 +9,7 @@ use super::fault::TellFault;
 use super::io::UserPin;
 use super::pins::Pins;
 use super::trust::Trust;
-use socp_proto::{Card, CardFingerprint, KeyText, UserId};
+use socp_proto::{Card, CardFingerprint, Fingerprint, KeyText, UserId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -95,6 +95,8 @@ pub struct TrustRecord {
     pub expected: BTreeMap<UserId, CardFingerprint>,
     /// Who said the pinned key of whom.
     pub confirmed: Vec<(UserId, Teller)>,
+    /// Signing keys that the user has decided against, whatever history names them.
+    pub denied: Vec<(UserId, Fingerprint)>,
 }
 
 /// Whom to trust how far, beside the pins.
@@ -107,6 +109,7 @@ pub(super) struct Alarms {
     overruled: BTreeSet<(UserId, UserId)>,
     expected: BTreeMap<UserId, CardFingerprint>,
     confirmed: BTreeMap<UserId, BTreeSet<Teller>>,
+    denied: BTreeSet<(UserId, Fingerprint)>,
 }
 
 impl Alarms {
@@ -114,6 +117,7 @@ impl Alarms {
         let mut alarms = Self {
             verified: record.verified,
             expected: record.expected,
+            denied: record.denied.into_iter().collect(),
             ..Self::default()
         };
         for alarm in record.alarms {
@@ -147,6 +151,11 @@ impl Alarms {
 
     pub(super) fn is_stopped(&self, user: &UserId) -> bool {
         self.alarms.contains_key(user)
+    }
+
+    /// Whether the user of this program has decided that this signing key is not that user's.
+    pub(super) fn is_denied(&self, user: &UserId, key: &KeyText) -> bool {
+        self.denied.contains(&(user.clone(), key.fingerprint()))
     }
 
     /// The pair of keys that a card promises.

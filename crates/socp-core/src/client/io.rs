@@ -82,6 +82,17 @@ pub struct UserPin {
     pub revoked: bool,
     /// The user's program has `ack/1`, as far as we were told last (PROTOCOL II.6).
     pub acks: bool,
+    /// Signing keys that were proved to be the user's before this one.
+    pub former: Vec<FormerKey>,
+}
+
+/// A signing key that its owner has replaced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FormerKey {
+    /// The key.
+    pub key: KeyText,
+    /// When it was replaced.
+    pub until: Unix,
 }
 
 impl UserPin {
@@ -89,6 +100,14 @@ impl UserPin {
     #[must_use]
     pub fn fingerprint(&self) -> CardFingerprint {
         CardFingerprint::of(&self.pubkey, &self.enc_pubkey)
+    }
+
+    /// Both keys.
+    pub(super) fn pair(&self) -> PublicPair {
+        PublicPair {
+            pubkey: self.pubkey.clone(),
+            enc_pubkey: self.enc_pubkey.clone(),
+        }
     }
 
     /// The user as first seen, not known to be there now.

@@ -29,6 +29,8 @@
 //! | `password` | setting the account's password |
 //! | [`post_io`], `post` | what acknowledged messages ask of the history; how their parts go together |
 //! | `posts`, `mailbox` | such messages on their way out, and in |
+//! | `held` | messages that cannot be opened yet |
+//! | `former` | signing keys that were replaced |
 //! | `words`, `numbers` | receipts and what never came; which texts have come |
 //! | `recent` | what was called sent lately |
 //! | `asks` | key requests not yet answered |
@@ -48,6 +50,8 @@ mod around;
 mod asks;
 mod direct;
 mod files;
+mod former;
+mod held;
 mod inbox;
 mod mailbox;
 mod names;
@@ -76,15 +80,16 @@ pub use fault::{AccountFault, OpenFault, PasswordFault, ResolveError, Stop, Tell
 pub use file_io::{
     FileDone, FileFault, FileNews, FileProgress, FileReport, FileStage, FileWork, SealChunk, SendFault, Source, Target,
 };
+pub use former::{FORMER_KEY_KEPT_MS, FORMER_KEY_SLACK_MS};
 pub use io::{
-    AccountChange, Command, Config, Event, Input, Message, Output, Person, Place, Sealed, SentRef, ServerPin, Ticket,
-    UserPin,
+    AccountChange, Command, Config, Event, FormerKey, Input, Message, Output, Person, Place, Sealed, SentRef,
+    ServerPin, Ticket, UserPin,
 };
 pub use numbers::{Fit, Numbers};
 pub use people::resolve;
 pub use post_io::{
-    Arrived, Change, Deposit, Gap, Making, Number, Outcome, Owed, PostDone, PostId, PostNews, PostState, PostWork,
-    Unanswered,
+    Arrived, Change, Deposit, Gap, Held, Making, Number, Outcome, Owed, PostDone, PostId, PostNews, PostState,
+    PostWork, Unanswered,
 };
 pub use trust::{Standing, Trust};
 
@@ -97,6 +102,7 @@ use asks::{Asks, Why};
 use channel::Channel;
 use direct::Direct;
 use files::Files;
+use held::Waiting;
 use inbox::Inbox;
 use mailbox::Mailbox;
 use names::Likenesses;
@@ -148,6 +154,7 @@ pub struct Client {
     posts: Posts,
     mailbox: Mailbox,
     words: Words,
+    waiting: Waiting,
     /// We want to leave, at the latest then.
     leave_by: Option<Mono>,
 }
@@ -179,6 +186,7 @@ impl Client {
             likenesses: Likenesses::of(config.pins.iter()),
             pins: Pins::new(config.pins, Alarms::new(config.trust)),
             asks: Asks::default(),
+            waiting: Waiting::default(),
             leave_by: None,
         }
     }
@@ -214,7 +222,7 @@ impl Client {
                 result,
             } => self.words.on_sealed(ticket, result, &self.pins, &mut self.out),
             Input::Opened { ticket, result } => {
-                let cards = self.inbox.on_opened(now, ticket, result, &mut self.out);
+                let cards = self.inbox.on_opened(now, ticket, result, &self.pins, &mut self.out);
                 for (author, card) in cards {
                     self.on_card(now, &author, card);
                 }
@@ -463,7 +471,7 @@ impl Client {
             }
             Payload::MsgPublicChannel(message) => self.on_channel_copy(now, frame.envelope, message),
             Payload::Error(error) if self.on_message_refused(now, &error) => {}
-            Payload::Error(error) => self.on_error(&error),
+            Payload::Error(error) => self.on_error(now, &error),
             Payload::RegisterChallenge(challenge) => self.passwords.on_challenge(challenge, &mut self.out),
             Payload::Ack(ack) => {
                 self.passwords.on_ack(&ack, &mut self.out);
@@ -535,6 +543,7 @@ impl Client {
                     self.ask_for_acquaintances(now);
                 }
                 self.on_online_post(ack.caps.as_ref().is_some_and(|caps| caps.has(ACK)));
+                self.recheck_all();
                 if tells_everyone {
                     self.people.await_everyone(now);
                 } else {
@@ -598,14 +607,16 @@ impl Client {
         }
     }
 
-    /// Those with newer keys than the pinned ones: some are asked for now, the others when they are needed.
+    /// Those with newer keys than the pinned ones, or for whose key something waits: some are asked for now, the others
+    /// when they are needed.
     fn note_versions(&mut self, now: Now, users: &[OnlineUser]) {
         let mut asked = 0_usize;
         for user in users {
             let is_newer = user
                 .version
                 .is_some_and(|version| self.pins.note_version(&user.user_id, version));
-            if is_newer && asked < NEWER_KEYS_COUNT_MAX {
+            let is_missing = self.waiting.is_for(&user.user_id) && self.pins.get(&user.user_id).is_none();
+            if (is_newer || is_missing) && asked < NEWER_KEYS_COUNT_MAX {
                 asked = asked.saturating_add(1);
                 self.asks.ask_key(now, &user.user_id, &mut self.out);
             }
@@ -661,7 +672,10 @@ impl Client {
         self.in_channel(now, |channel, around| channel.on_key(user, around));
         self.in_files(now, |files, around| files.sending.on_key(user, around));
         self.files.receiving.on_key(user, &self.pins, &mut self.out);
-        self.inbox.on_key(user, &self.pins, &self.people, &mut self.out);
+        // What waits in the history came before what waits here.
+        if !self.recheck(user, false) {
+            self.inbox.on_key(user, &self.pins, &self.people, &mut self.out);
+        }
     }
 
     fn on_no_key(&mut self, now: Now, user: &UserId, fault: &TellFault) {
@@ -670,20 +684,18 @@ impl Client {
         self.files.sending.on_no_key(user, fault);
         self.files.receiving.on_no_key(user, &fault.to_string(), &mut self.out);
         self.posts.on_no_key(now, user, fault, &self.pins, &mut self.out);
-        if self.inbox.on_no_key(user, fault, &mut self.out) {
-            self.asks.ask_key(now, user, &mut self.out);
-        }
+        self.on_no_key_to_open(now, user, fault);
     }
 
     /// An `ERROR` is never answered (SOCP §9.5). One that names no message casts doubt on all that are under way.
-    fn on_error(&mut self, error: &ErrorNotice) {
+    fn on_error(&mut self, now: Now, error: &ErrorNotice) {
         if self.passwords.on_error(error, &mut self.out) {
             return;
         }
         let about_user = UserId::try_from(error.detail.as_str()).ok();
         match (&error.msg_ref, &error.code, about_user) {
             (Some(msg_ref), _, _) => self.on_refused(msg_ref, error),
-            (None, ErrorCode::UserNotFound, Some(user)) => self.on_not_found(&user, error),
+            (None, ErrorCode::UserNotFound, Some(user)) => self.on_not_found(now, &user, error),
             (None, ErrorCode::BadKey, Some(user)) if self.is_known(&user) => {
                 let text = format!(
                     "somebody advertised another key for {user}; the server refused it, and nothing has changed for you"
@@ -720,9 +732,9 @@ impl Client {
         self.tell_error(error, about);
     }
 
-    fn on_not_found(&mut self, user: &UserId, error: &ErrorNotice) {
+    fn on_not_found(&mut self, now: Now, user: &UserId, error: &ErrorNotice) {
         let fault = TellFault::UnknownUser(user.clone());
-        self.inbox.on_no_key(user, &fault, &mut self.out);
+        self.on_no_key_to_open(now, user, &fault);
         self.files.receiving.on_no_key(user, &fault.to_string(), &mut self.out);
         self.asks.drop_key(user);
         let is_direct = self.direct.on_not_found(user, &mut self.out);

@@ -27,7 +27,9 @@ impl Client {
         }
         let person = self.people.get(user).or(shown);
         let before = if is_new { shown_keys.before(user) } else { Vec::new() };
-        match self.pins.observe(user, shown_keys, person) {
+        let former = self.pins.former_keys(now.unix, user, &shown_keys);
+        let seen = self.pins.observe(user, shown_keys, person);
+        match self.pins.keep_former(user, seen, former) {
             Seen::New(pin) => {
                 self.note_replaced(user, before);
                 let is_revoked = pin.revoked;
@@ -121,12 +123,15 @@ impl Client {
         for user in decided {
             self.pins
                 .replace(&user, pins.iter().find(|pin| pin.user == user).cloned());
+            self.recheck(&user, false);
         }
         // What is verified, or decided, is about the keys that are pinned there.
         for pin in pins {
             let is_newer = |ours: &UserPin| ours.version <= pin.version && *ours != pin;
             if self.pins.get(&pin.user).is_some_and(is_newer) {
-                self.pins.set(pin);
+                let user = pin.user.clone();
+                self.pins.set_newer(pin);
+                self.recheck(&user, false);
             }
         }
     }
@@ -172,7 +177,7 @@ impl Client {
         self.words.on_stop(user);
         self.channel.on_stop(user, fault);
         self.in_files(now, |files, around| files.on_stop(user, fault, around));
-        self.inbox.on_stop(user, &mut self.out);
+        self.inbox.on_stop(user, &self.pins, &mut self.out);
     }
 
     /// The user has other keys, or none, signed by those that were pinned.
@@ -192,6 +197,7 @@ impl Client {
             let text = format!("{name} has withdrawn their keys; nothing is sent to them any more");
             self.out.notice(Some(user.clone()), text);
             self.stop_sending(now, &user, &TellFault::Withdrawn(user.clone()));
+            self.recheck(&user, false);
             return Some(TellFault::Withdrawn(user));
         }
         let text = format!(

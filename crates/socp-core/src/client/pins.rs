@@ -57,7 +57,7 @@ impl Shown {
     }
 
     /// The history, if it is this user's and ends with these keys.
-    fn history_of(&self, user: &UserId) -> Option<&KeyHistory> {
+    pub(super) fn history_of(&self, user: &UserId) -> Option<&KeyHistory> {
         let history = self.history.as_ref()?;
         (history.is_of(user) && history.newest() == self.pair()).then_some(history)
     }
@@ -107,6 +107,10 @@ impl Pins {
 
     pub(super) fn get(&self, user: &UserId) -> Option<&UserPin> {
         self.pins.get(user)
+    }
+
+    pub(super) fn get_mut(&mut self, user: &UserId) -> Option<&mut UserPin> {
+        self.pins.get_mut(user)
     }
 
     /// Pins what the user has decided on.
@@ -228,6 +232,7 @@ impl Pins {
             version: history.map_or(1, KeyHistory::version),
             revoked: history.is_some_and(KeyHistory::is_revoked),
             acks: false,
+            former: Vec::new(),
         };
         self.pins.insert(user.clone(), pin.clone());
         Seen::New(pin)
@@ -235,11 +240,8 @@ impl Pins {
 }
 
 /// Whether a history goes on from the pinned keys. Who was pinned without a history has a number that means nothing.
-fn leads_on(history: &KeyHistory, pin: &UserPin) -> bool {
-    let pinned = PublicPair {
-        pubkey: pin.pubkey.clone(),
-        enc_pubkey: pin.enc_pubkey.clone(),
-    };
+pub(super) fn leads_on(history: &KeyHistory, pin: &UserPin) -> bool {
+    let pinned = pin.pair();
     let is_there =
         history.pair(pin.version).as_ref() == Some(&pinned) || (pin.version == 1 && history.contains(&pinned));
     history.version() > pin.version && is_there && !pin.revoked

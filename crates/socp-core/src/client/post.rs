@@ -2,7 +2,7 @@
 
 use super::alarm::CARDS_PER_MESSAGE_COUNT_MAX;
 use super::fault::TellFault;
-use super::inbox::Finished;
+use super::inbox::{Finished, Whence};
 use super::io::{Event, Message, Person};
 use super::mailbox::Item;
 use super::post_io::{Arrived, Change, Deposit, Gap, Outcome, Owed, PostDone, PostId, PostNews, PostState};
@@ -51,8 +51,9 @@ impl Client {
     }
 
     /// Something direct was opened, or cannot be.
-    fn on_finished(&mut self, now: Now, (seq, finished): (Option<u64>, Finished)) {
-        let item = match finished {
+    fn on_finished(&mut self, now: Now, (whence, finished): (Whence, Finished)) {
+        let seq = whence.seq;
+        let mut item = match finished {
             Finished::Text { message, number } => Item {
                 deposit: Deposit::Text(Arrived {
                     msg_ref: message.id.clone(),
@@ -73,7 +74,12 @@ impl Client {
                 let about = Some(about);
                 Item::of(seq, Deposit::Notice { about, text })
             }
+            Finished::Hold(deposit) => Item::of(seq, deposit),
         };
+        if let Some(id) = whence.held {
+            let deposit = Box::new(item.deposit);
+            item.deposit = Deposit::Released { id, deposit };
+        }
         let is_nothing = item.seq.is_none() && matches!(item.deposit, Deposit::Nothing | Deposit::Notice { .. });
         if !is_nothing {
             self.mailbox.put(item);
@@ -106,6 +112,7 @@ impl Client {
                 }
                 self.words.on_more(next);
             }
+            PostDone::Waiting { of, held, expired } => self.on_waiting(now, of, held, expired),
         }
     }
 
@@ -121,6 +128,7 @@ impl Client {
     }
 
     fn tell_of(&mut self, now: Now, item: Item, outcome: Outcome) {
+        self.note_held(&item.deposit, &outcome);
         match (outcome, item.message) {
             (
                 Outcome::New {
@@ -164,7 +172,10 @@ impl Client {
                 self.show(id, message, gap);
             }
             (Outcome::Changed(changes), _) => self.on_changes(changes, item.server.as_ref()),
-            (Outcome::New { .. } | Outcome::Known { .. } | Outcome::Done, _) => {}
+            (
+                Outcome::New { .. } | Outcome::Known { .. } | Outcome::Held { .. } | Outcome::NoRoom | Outcome::Done,
+                _,
+            ) => {}
         }
         if let Deposit::Answer { refs, state, .. } = &item.deposit {
             let state = (*state, item.server.as_ref());

@@ -6,7 +6,7 @@
 use super::fault::TellFault;
 use super::io::{Person, Ticket};
 use crate::clock::Unix;
-use socp_proto::{KeyText, ReceiptState, ServerId, UserId, Voice};
+use socp_proto::{Base64Url, KeyText, ReceiptState, ServerId, UserId, Voice};
 
 /// Names one message in the history.
 pub type PostId = u64;
@@ -134,6 +134,23 @@ pub struct Arrived {
     pub number: Option<Number>,
 }
 
+/// A message that cannot be opened yet, as it came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// Who is said to have written it.
+    pub from: UserId,
+    /// Which key the author says it is signed with.
+    pub sender_pub: KeyText,
+    /// OAEP blocks.
+    pub ciphertext: Base64Url,
+    /// The author's signature.
+    pub content_sig: Base64Url,
+    /// When it was said, by the author's clock.
+    pub ts: Unix,
+    /// When it came, by ours.
+    pub at: Unix,
+}
+
 /// What is written down together with how far the mailbox was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Deposit {
@@ -163,6 +180,25 @@ pub enum Deposit {
         state: PostState,
         /// Why it goes nowhere, where it does not.
         why: Option<String>,
+    },
+    /// A message that cannot be opened for a reason that may pass. Where there is no room for it, or one of its author
+    /// waits already, it is the history that knows.
+    Hold {
+        /// The message.
+        held: Held,
+        /// The author's key is pinned. Others get a part of the room only.
+        is_known: bool,
+        /// What is to be known of it if it is the first of its author that waits.
+        told: String,
+        /// The same where there is no room.
+        refused: String,
+    },
+    /// What has become of a message that was held, and is no more.
+    Released {
+        /// Which.
+        id: PostId,
+        /// What it is; a notice only if it was still there.
+        deposit: Box<Deposit>,
     },
     /// Nothing but a number of the mailbox.
     Nothing,
@@ -214,6 +250,13 @@ pub enum Outcome {
     },
     /// Of these of our own messages the state is another one now.
     Changed(Vec<Change>),
+    /// It is held.
+    Held {
+        /// No other message of its author was.
+        is_first: bool,
+    },
+    /// There is no room to hold it.
+    NoRoom,
     /// Nothing that anybody need be told.
     Done,
 }
@@ -290,6 +333,11 @@ pub enum PostWork {
         /// Behind this place in the history.
         after: PostId,
     },
+    /// Read what is held; answer with [`PostDone::Waiting`].
+    Recheck {
+        /// Whose messages. Without: everybody's, and what has been held for too long is forgotten.
+        of: Option<UserId>,
+    },
 }
 
 /// What the driver has done.
@@ -353,6 +401,15 @@ pub enum PostDone {
         owed: Vec<Owed>,
         /// Behind which place there may be more.
         next: Option<PostId>,
+    },
+    /// The answer to [`PostWork::Recheck`].
+    Waiting {
+        /// As asked.
+        of: Option<UserId>,
+        /// What is held, in the order in which it came; or why it cannot be read.
+        held: Result<Vec<(PostId, Held)>, String>,
+        /// What is to be known of messages that were held for too long, and whom it is about.
+        expired: Vec<(UserId, String)>,
     },
 }
 

@@ -54,6 +54,23 @@ impl Kit {
         .enter()
     }
 
+    /// Not in yet, in a program that reads its mailbox, with these pins and what is remembered about them; the test answers
+    /// for the history.
+    pub(super) fn reading(trust: TrustRecord, pins: Vec<UserPin>) -> Self {
+        let mailbox = socp_proto::payload::MailboxRequest {
+            device: socp_proto::DeviceId::from_bytes([5; 16]),
+            after: 0,
+        };
+        Self::with_config(Config {
+            trust,
+            pins,
+            mailbox: Some(mailbox),
+            is_acknowledged: true,
+            ..Self::config(Some(server_pin()), None)
+        })
+        .without_history()
+    }
+
     fn with_files(server: Option<ServerPin>, files_max: Option<u64>) -> Self {
         Self::with_config(Self::config(server, files_max))
     }

@@ -5,6 +5,7 @@ mod batches;
 mod challenge;
 mod channel;
 mod files;
+mod held;
 mod keys;
 mod password;
 mod receiving;

@@ -32,6 +32,7 @@ mod delegated;
 mod demo;
 mod files;
 mod flips;
+mod held;
 mod hostile_peer;
 mod hostile_stage;
 mod keyring;
