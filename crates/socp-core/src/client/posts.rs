@@ -415,8 +415,15 @@ impl Posts {
                 continue;
             };
             self.forget(id);
-            self.failing.remove(&id);
-            if let Some(ticket) = self.tickets.remove(&id) {
+            let fault = self.failing.remove(&id);
+            let Some(ticket) = self.tickets.remove(&id) else {
+                continue;
+            };
+            if state.0 == PostState::Failed {
+                let known = || TellFault::GoesNowhere("another program of this profile was told so".to_owned());
+                let why = fault.unwrap_or_else(known);
+                out.event(Event::Failed { ticket, why });
+            } else {
                 told(ticket, msg_ref.clone(), state, out);
             }
         }

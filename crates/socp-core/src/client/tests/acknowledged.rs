@@ -236,6 +236,19 @@ fn each_refusal_does_what_it_should() {
     }
 }
 
+#[test]
+fn a_refusal_that_another_program_has_written_down_is_one_all_the_same() {
+    let mut kit = kit();
+    queue(&mut kit, 1, 11);
+    kit.server_says(pubkey(ALICE, Some(2)));
+    made(&mut kit, 11);
+    kit.server_says(error(ErrorCode::UserNotFound, ALICE, Some("ref11".to_owned())));
+    // The history has nothing to change.
+    let told = post(&mut kit, PostDone::Stored(Ok(vec![Outcome::Done])));
+    let why = failure_of(told).expect("it is not called sent").to_string();
+    assert!(why.contains("is not online"), "{why}");
+}
+
 /// The server says this of the message under way, with a number in our mailbox.
 fn refused_in_mailbox(kit: &mut Kit, code: ErrorCode, seq: u64) -> Vec<Output> {
     kit.server_says(Payload::Error(ErrorNotice {
