@@ -66,6 +66,7 @@ const MIGRATIONS: &[&str] = &[
     TRUST,
     PIN_VERSIONS,
     crate::history::SCHEMA,
+    PIN_NUMBERED,
 ];
 
 /// A key for each purpose, their history, and what was replaced. Without `enc_pubkey` one key does both.
@@ -122,6 +123,9 @@ const PIN_VERSIONS: &str = "
     ALTER TABLE pins ADD COLUMN version INTEGER NOT NULL DEFAULT 1;
     ALTER TABLE pins ADD COLUMN revoked INTEGER NOT NULL DEFAULT 0 CHECK (revoked IN (0, 1));
 ";
+
+/// When a user's program last wrote with a number (PROTOCOL II.6).
+const PIN_NUMBERED: &str = "ALTER TABLE pins ADD COLUMN numbered_at INTEGER NOT NULL DEFAULT 0;";
 
 /// Makes the directory if there is none, for its owner only.
 pub(super) fn make_dir(dir: &Path) -> Result<(), ClientError> {

@@ -77,8 +77,8 @@ pub use file_io::{
     FileDone, FileFault, FileNews, FileProgress, FileReport, FileStage, FileWork, SealChunk, SendFault, Source, Target,
 };
 pub use io::{
-    AccountChange, Command, Config, Event, Input, Message, Output, Person, Place, Sealed, SentRef, ServerPin, Ticket,
-    UserPin,
+    AccountChange, Command, Config, Event, Input, Message, Output, Person, Place, Program, Sealed, SentRef, ServerPin,
+    Ticket, UserPin,
 };
 pub use numbers::{Fit, Numbers};
 pub use people::resolve;

@@ -53,6 +53,7 @@ fn with(record: TrustRecord, pins: &[(&str, u8)]) -> Kit {
         version: 1,
         revoked: false,
         acks: false,
+        numbered_at: 0,
     };
     Kit::knowing(record, pins.iter().map(pin).collect())
 }
@@ -344,6 +345,7 @@ fn a_decision_in_another_program_counts_at_once() {
         version: 1,
         revoked: false,
         acks: false,
+        numbered_at: 0,
     };
     kit.input(Input::Decided {
         trust: TrustRecord::default(),

@@ -190,6 +190,7 @@ fn with_seen(alarm: &Alarm) -> Option<UserPin> {
         version: 1,
         revoked: false,
         acks: false,
+        numbered_at: 0,
     })
 }
 
