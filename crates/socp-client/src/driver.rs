@@ -25,8 +25,8 @@ use pump::End;
 use socp_core::Verified;
 use socp_core::client::{
     AccountChange, AccountFault, ChannelReport, Client as Core, Command, Config, Event, FileProgress, FileReport,
-    FileWork, Input, Output, PasswordFault, Person, PostState, ResolveError, Sealed, SendFault, ServerPin, Stop,
-    Target, TellFault, Ticket, TrustRecord, UserPin,
+    FileWork, Input, Output, PasswordFault, Person, PostState, Program, ResolveError, Sealed, SendFault, ServerPin,
+    Stop, Target, TellFault, Ticket, TrustRecord, UserPin,
 };
 use socp_crypto::{CryptoError, PublicKey, UserKeys, random_bytes};
 use socp_proto::payload::{MailboxRequest, RegisterFinish, RegistrationRequest, RegistrationResponse};
@@ -147,9 +147,6 @@ struct Unsaved {
     due: Option<Instant>,
 }
 
-/// What a pinned user's program can do, and where they are.
-type Program = (UserId, bool, Option<ServerId>);
-
 impl Unsaved {
     /// True when there are enough for a transaction.
     fn push(&mut self, pin: UserPin) -> bool {
@@ -172,7 +169,7 @@ impl Unsaved {
 fn rests_on_no_pin(output: &Output) -> bool {
     matches!(
         output,
-        Output::SaveUser(_) | Output::SaveProgram { .. } | Output::Event(Event::Presence(_))
+        Output::SaveUser(_) | Output::SaveProgram(_) | Output::Event(Event::Presence(_))
     )
 }
 
@@ -454,7 +451,7 @@ impl Driver {
             Output::Send(_) => {}
             Output::File(work) => self.on_file_work(work),
             Output::Post(work) => self.on_post_work(work).await?,
-            Output::SaveProgram { user, acks, home } => self.unsaved.push_program((user, acks, home)),
+            Output::SaveProgram(program) => self.unsaved.push_program(program),
             Output::Seal {
                 place,
                 ticket,

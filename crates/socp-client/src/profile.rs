@@ -24,9 +24,9 @@ pub use unlock::{AtRest, Protection};
 use crate::error::ClientError;
 use identity::SealedKeys;
 use rusqlite::{Connection, OptionalExtension as _, Row, TransactionBehavior, params};
-use socp_core::client::{ServerPin, UserPin};
+use socp_core::client::{Program, ServerPin, UserPin};
 use socp_crypto::RowKeys;
-use socp_proto::{KeyText, ServerId, UserId};
+use socp_proto::{KeyText, ServerId};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -126,8 +126,10 @@ impl Profile {
     /// [`ClientError::Database`], [`ClientError::DamagedProfile`].
     pub fn pins(&self) -> Result<Vec<UserPin>, ClientError> {
         let database = self.lock();
-        let mut query = database
-            .prepare("SELECT user_id, pubkey, enc_pubkey, name, server_id, server_name, version, revoked, acks FROM pins ORDER BY user_id")?;
+        let mut query = database.prepare(
+            "SELECT user_id, pubkey, enc_pubkey, name, server_id, server_name, version, revoked, acks, numbered_at
+                FROM pins ORDER BY user_id",
+        )?;
         let rows = query.query_map([], |row| Ok(read_pin(row)))?;
         let pins = rows.map(|row| row?.map_err(|what| damaged(&self.dir, &what)));
         self.with_former_keys(&database, pins.collect::<Result<Vec<UserPin>, ClientError>>()?)
@@ -148,11 +150,7 @@ impl Profile {
     }
 
     /// All of them or none, in one transaction: each one costs a wait for the disk.
-    pub(crate) fn save_pins(
-        &self,
-        pins: &[UserPin],
-        programs: &[(UserId, bool, Option<ServerId>)],
-    ) -> Result<(), ClientError> {
+    pub(crate) fn save_pins(&self, pins: &[UserPin], programs: &[Program]) -> Result<(), ClientError> {
         let mut database = self.lock();
         let transaction = database.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
         let first_seen = unix_ms();
@@ -160,8 +158,8 @@ impl Profile {
             save_pin(&transaction, pin, first_seen)?;
             former::save(&transaction, pin)?;
         }
-        for (user, acks, home) in programs {
-            save_program(&transaction, user, *acks, home.as_ref())?;
+        for program in programs {
+            save_program(&transaction, program)?;
         }
         Ok(transaction.commit()?)
     }
@@ -237,10 +235,16 @@ fn damaged(dir: &Path, what: &str) -> ClientError {
 }
 
 /// Remembers what a pinned user's program can do, and where it was seen last.
-fn save_program(database: &Connection, user: &UserId, acks: bool, home: Option<&ServerId>) -> Result<(), ClientError> {
-    let mut update =
-        database.prepare_cached("UPDATE pins SET acks = ?2, server_id = coalesce(?3, server_id) WHERE user_id = ?1")?;
-    update.execute(params![user.as_str(), acks, home.map(ServerId::as_str)])?;
+fn save_program(database: &Connection, program: &Program) -> Result<(), ClientError> {
+    let mut update = database.prepare_cached(
+        "UPDATE pins SET acks = ?2, server_id = coalesce(?3, server_id), numbered_at = ?4 WHERE user_id = ?1",
+    )?;
+    update.execute(params![
+        program.user.as_str(),
+        program.acks,
+        program.home.as_ref().map(ServerId::as_str),
+        i64::try_from(program.numbered_at).unwrap_or(i64::MAX),
+    ])?;
     Ok(())
 }
 
@@ -306,6 +310,7 @@ fn read_pin(row: &Row<'_>) -> Result<UserPin, String> {
         revoked: row.get("revoked").map_err(|error| format!("revoked: {error}"))?,
         acks: row.get("acks").map_err(|error| format!("acks: {error}"))?,
         former: Vec::new(),
+        numbered_at: number(row, "numbered_at")?,
     })
 }
 

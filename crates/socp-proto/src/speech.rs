@@ -7,7 +7,9 @@
 use crate::id::UserId;
 use crate::json::{Object, parse_object};
 use crate::key::Base64Url;
-use crate::limits::{MSG_REF_BYTES_MAX, SPEECH_AGAIN_COUNT_MAX, SPEECH_NUMBER_MAX, SPEECH_REFS_COUNT_MAX};
+use crate::limits::{
+    DIRECT_TEXT_BYTES_MAX, MSG_REF_BYTES_MAX, SPEECH_AGAIN_COUNT_MAX, SPEECH_NUMBER_MAX, SPEECH_REFS_COUNT_MAX,
+};
 use crate::utf8_form;
 use serde_json::{Value, json};
 use std::fmt;
@@ -121,6 +123,22 @@ pub enum InvalidSpeech {
 }
 
 impl Speech {
+    /// Whether a text with all that stands around it is as short as a message must be; otherwise it goes as plain text
+    /// (PROTOCOL II.6).
+    #[must_use]
+    pub fn fits(from: &UserId, to: &UserId, text: &str) -> bool {
+        let speech = Self {
+            by: Voice::from_bytes([0; 8]),
+            from: from.clone(),
+            to: to.clone(),
+            said: Said::Text {
+                n: SPEECH_NUMBER_MAX,
+                text: text.to_owned(),
+            },
+        };
+        speech.to_plaintext().len() <= DIRECT_TEXT_BYTES_MAX
+    }
+
     /// Reads a plaintext; nothing if it is plain text.
     ///
     /// # Errors

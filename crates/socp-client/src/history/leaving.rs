@@ -5,8 +5,7 @@ use super::{History, from_sql, to_sql};
 use crate::error::ClientError;
 use rusqlite::{OptionalExtension as _, Transaction, params};
 use socp_core::client::{Change, Gap, Number, OUTGOING_COUNT_MAX, PostId, PostState, Unanswered};
-use socp_proto::limits::{DIRECT_TEXT_BYTES_MAX, SPEECH_NUMBER_MAX};
-use socp_proto::{KeyText, Said, Speech, UserId, Voice};
+use socp_proto::{KeyText, Speech, UserId};
 
 /// A message as it is to be made.
 #[derive(Debug)]
@@ -168,7 +167,7 @@ impl History {
                 return Ok(ToMake::Made(msg_ref.clone(), at));
             }
             // What would be too long with its number goes without.
-            let is_numbered = is_numbered && self.fits(&to, voice, &body.text);
+            let is_numbered = is_numbered && Speech::fits(&self.me, &to, &body.text);
             if is_numbered && body.number().is_none() {
                 let n = self.next_number(transaction, &to)?;
                 body.by = Some(*voice.as_bytes());
@@ -181,20 +180,6 @@ impl History {
                 number,
             })
         })
-    }
-
-    /// Whether a text and all that stands around it is as short as a message must be (PROTOCOL I.7).
-    fn fits(&self, to: &UserId, by: Voice, text: &str) -> bool {
-        let speech = Speech {
-            by,
-            from: self.me.clone(),
-            to: to.clone(),
-            said: Said::Text {
-                n: SPEECH_NUMBER_MAX,
-                text: text.to_owned(),
-            },
-        };
-        speech.to_plaintext().len() <= DIRECT_TEXT_BYTES_MAX
     }
 
     fn next_number(&self, transaction: &Transaction<'_>, to: &UserId) -> Result<u64, ClientError> {

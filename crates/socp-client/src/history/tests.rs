@@ -491,7 +491,7 @@ fn all_that_is_owed_has_its_turn_and_nothing_is_owed_for_ever() {
     let dir = tempfile::tempdir().unwrap();
     let history = open(dir.path());
     let count = view::OWED_COUNT * 2 + 1;
-    let said: Vec<Deposit> = (1..=count).map(|n| text(&n.to_string(), Some(n as u64))).collect();
+    let said: Vec<Deposit> = (1..).take(count).map(|n| text(&n.to_string(), Some(n))).collect();
     store(&history, &said, 1);
     history
         .lock()
@@ -513,7 +513,7 @@ fn all_that_is_owed_has_its_turn_and_nothing_is_owed_for_ever() {
         .lock()
         .execute(
             "UPDATE messages SET at = at - ?1 WHERE id < ?2",
-            [age, to_sql(count as u64)],
+            [age, i64::try_from(count).unwrap()],
         )
         .unwrap();
     history.forget_old_receipts().unwrap();

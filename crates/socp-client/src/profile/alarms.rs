@@ -130,7 +130,8 @@ impl Profile {
                 transaction.execute(
                     "INSERT INTO pins(user_id, pubkey, enc_pubkey, first_seen) VALUES (?1, ?2, ?3, ?4)
                         ON CONFLICT(user_id) DO UPDATE
-                        SET pubkey = ?2, enc_pubkey = ?3, first_seen = ?4, version = 1, revoked = 0",
+                        SET pubkey = ?2, enc_pubkey = ?3, first_seen = ?4, version = 1, revoked = 0,
+                            numbered_at = 0",
                     params![user, pubkey.as_str(), enc_pubkey.as_str(), unix_ms()],
                 )?;
             }

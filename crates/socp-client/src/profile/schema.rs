@@ -68,6 +68,7 @@ const MIGRATIONS: &[&str] = &[
     crate::history::SCHEMA,
     crate::history::held::SCHEMA,
     OTHER_SIGNERS,
+    PIN_NUMBERED,
 ];
 
 /// A key for each purpose, their history, and what was replaced. Without `enc_pubkey` one key does both.
@@ -141,6 +142,8 @@ const OTHER_SIGNERS: &str = "
         PRIMARY KEY (user_id, pubkey)
     ) STRICT;
 ";
+/// When a user's program last wrote with a number (PROTOCOL II.6).
+const PIN_NUMBERED: &str = "ALTER TABLE pins ADD COLUMN numbered_at INTEGER NOT NULL DEFAULT 0;";
 
 /// Makes the directory if there is none, for its owner only.
 pub(super) fn make_dir(dir: &Path) -> Result<(), ClientError> {

@@ -19,6 +19,7 @@ const UNDONE: &[&str] = &[
     crate::history::UNDONE,
     crate::history::held::UNDONE,
     "DROP TABLE former_keys; DROP TABLE denied_keys;",
+    "ALTER TABLE pins DROP COLUMN numbered_at;",
 ];
 
 /// Makes of a new database one of an old version.
@@ -44,6 +45,7 @@ fn pin(user: &str, key: u8) -> UserPin {
         revoked: false,
         acks: false,
         former: Vec::new(),
+        numbered_at: 0,
     }
 }
 
@@ -305,6 +307,28 @@ fn keys_that_were_replaced_are_followed_and_kept_for_what_comes_late() {
     // A program that still has the old ones open does not put anything in their place.
     let late = profile.replace_keys(new, history, None);
     assert!(matches!(late, Err(ClientError::KeysChangedMeanwhile)));
+}
+
+#[test]
+fn what_a_program_has_proved_is_kept_until_other_keys_are_accepted() {
+    let dir = tempfile::tempdir().unwrap();
+    let profile = Profile::create(dir.path(), None, None, None).unwrap();
+    let bob = pin("bob-id", 1);
+    let program = Program {
+        user: bob.user.clone(),
+        acks: true,
+        numbered_at: 77,
+        home: None,
+    };
+    profile.save_pins(std::slice::from_ref(&bob), &[program]).unwrap();
+    let kept = || {
+        let pins = Profile::open(dir.path()).unwrap().pins().unwrap();
+        (pins[0].acks, pins[0].numbered_at)
+    };
+    assert_eq!(kept(), (true, 77));
+    profile.save_trust("", &TrustNews::Alarm(alarm("bob-id", 2))).unwrap();
+    profile.accept_key(&alarm("bob-id", 2)).unwrap();
+    assert_eq!(kept(), (true, 0));
 }
 
 fn alarm(user: &str, number: u8) -> Alarm {

@@ -225,6 +225,7 @@ async fn a_history_that_another_server_shows_is_followed_if_it_is_signed() {
         revoked: false,
         acks: false,
         former: Vec::new(),
+        numbered_at: 0,
     };
     let statement = KeyHistory::next(&bob(), &pair(&old), None, pair(&new), 7);
     for (signer, is_good) in [(&old, true), (&new, false)] {

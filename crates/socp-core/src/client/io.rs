@@ -82,8 +82,23 @@ pub struct UserPin {
     pub revoked: bool,
     /// The user's program has `ack/1`, as far as we were told last (PROTOCOL II.6).
     pub acks: bool,
+    /// When the user's program last wrote with a number inside the encryption, which is proof of that; 0 for never.
+    pub numbered_at: Unix,
     /// Signing keys that were proved to be the user's before this one.
     pub former: Vec<FormerKey>,
+}
+
+/// What a pinned user's program can do, and where they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Program {
+    /// The user.
+    pub user: UserId,
+    /// Whether it has `ack/1` (PROTOCOL II.6).
+    pub acks: bool,
+    /// When it last proved that; 0 for never.
+    pub numbered_at: Unix,
+    /// The server.
+    pub home: Option<ServerId>,
 }
 
 /// A signing key that its owner has replaced.
@@ -333,14 +348,7 @@ pub enum Output {
     /// Something about the history.
     Post(PostWork),
     /// Remember with the pin what this user's program can do, and where the user was seen.
-    SaveProgram {
-        /// The user.
-        user: UserId,
-        /// Whether it has `ack/1` (PROTOCOL II.6).
-        acks: bool,
-        /// The server.
-        home: Option<ServerId>,
-    },
+    SaveProgram(Program),
     /// Store durably before anything is done that comes later and is neither another of these nor [`Event::Presence`];
     /// so a whole list of users can be stored at once.
     SaveUser(UserPin),

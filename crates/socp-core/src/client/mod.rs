@@ -82,7 +82,7 @@ pub use file_io::{
 };
 pub use former::{FORMER_KEY_KEPT_MS, FORMER_KEY_SLACK_MS};
 pub use io::{
-    AccountChange, Command, Config, Event, FormerKey, Input, Message, Output, Person, Place, Sealed, SentRef,
+    AccountChange, Command, Config, Event, FormerKey, Input, Message, Output, Person, Place, Program, Sealed, SentRef,
     ServerPin, Ticket, UserPin,
 };
 pub use numbers::{Fit, Numbers};

@@ -6,7 +6,8 @@
 use super::USERS_COUNT_MAX;
 use super::alarm::Alarms;
 use super::fault::TellFault;
-use super::io::{Person, UserPin};
+use super::io::{Person, Program, UserPin};
+use crate::clock::Unix;
 use socp_proto::{CardFingerprint, KeyHistory, KeyText, PublicPair, ServerId, UserId};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -90,9 +91,14 @@ pub(super) struct Pins {
     pub(super) alarms: Alarms,
     /// Pinned users of whom the server knows newer keys that we have not seen.
     outdated: BTreeSet<UserId>,
+    /// Of whom the network says that their programs do not number, although they have.
+    denied: BTreeSet<UserId>,
     /// The server can show how keys came about, so another one than the pinned one is worth a question.
     follows: bool,
 }
+
+/// How old the proof on the disk may be that a user's program numbers (our choice).
+const PROOF_STEP_MS: u64 = 3_600_000;
 
 impl Pins {
     pub(super) fn new(pins: Vec<UserPin>, alarms: Alarms) -> Self {
@@ -101,6 +107,7 @@ impl Pins {
             pins,
             alarms,
             outdated: BTreeSet::new(),
+            denied: BTreeSet::new(),
             follows: false,
         }
     }
@@ -139,22 +146,48 @@ impl Pins {
         self.pins.values()
     }
 
-    /// What the network says of a pinned user's program and home; what is new of it.
+    /// What the network says of a pinned user's program and home; what is new of it. It cannot take away what the user has
+    /// proved.
     pub(super) fn note_program(
         &mut self,
         user: &UserId,
         acks: Option<bool>,
         home: Option<ServerId>,
-    ) -> Option<(bool, Option<ServerId>)> {
+    ) -> Option<Program> {
         let pin = self.pins.get_mut(user)?;
-        let acks = acks.unwrap_or(pin.acks);
+        let acks = acks.unwrap_or(pin.acks) || pin.numbered_at > 0;
         let home = home.or_else(|| pin.server_id.clone());
         if (pin.acks, &pin.server_id) == (acks, &home) {
             return None;
         }
         pin.acks = acks;
         pin.server_id.clone_from(&home);
-        Some((acks, home))
+        Some(program(pin))
+    }
+
+    /// Whether the network says for the first time that a user's program does not number, although it has.
+    pub(super) fn is_denied(&mut self, user: &UserId, acks: Option<bool>) -> bool {
+        let is_proved = self.pins.get(user).is_some_and(|pin| pin.numbered_at > 0);
+        acks == Some(false) && is_proved && self.denied.insert(user.clone())
+    }
+
+    /// A text of a pinned user's was opened that had a number, or could have had one; what is to be stored of that.
+    pub(super) fn note_numbered(&mut self, user: &UserId, ts: Unix, is_numbered: bool) -> Option<Program> {
+        let pin = self.pins.get_mut(user).filter(|pin| ts > pin.numbered_at)?;
+        let before = pin.numbered_at;
+        if is_numbered {
+            pin.numbered_at = ts;
+            pin.acks = true;
+            let is_news = before == 0 || ts / PROOF_STEP_MS > before / PROOF_STEP_MS;
+            return is_news.then(|| program(pin));
+        }
+        if before == 0 {
+            return None;
+        }
+        pin.numbered_at = 0;
+        pin.acks = false;
+        self.denied.remove(user);
+        Some(program(pin))
     }
 
     /// Whether the server can show how keys came about.
@@ -233,9 +266,19 @@ impl Pins {
             revoked: history.is_some_and(KeyHistory::is_revoked),
             acks: false,
             former: Vec::new(),
+            numbered_at: 0,
         };
         self.pins.insert(user.clone(), pin.clone());
         Seen::New(pin)
+    }
+}
+
+fn program(pin: &UserPin) -> Program {
+    Program {
+        user: pin.user.clone(),
+        acks: pin.acks,
+        numbered_at: pin.numbered_at,
+        home: pin.server_id.clone(),
     }
 }
 
@@ -364,6 +407,44 @@ mod tests {
         assert!(pins.signer(&alice(), Some(&key(2))).is_some());
         pins.set_follows(true);
         assert!(pins.signer(&alice(), Some(&key(2))).is_none() && pins.signer(&alice(), Some(&key(1))).is_some());
+    }
+
+    #[test]
+    fn what_a_user_has_proved_no_server_takes_away() {
+        let mut pins = Pins::new(Vec::new(), Alarms::default());
+        let told = |program: Option<Program>| program.map(|program| (program.acks, program.numbered_at));
+        let hour = PROOF_STEP_MS;
+        assert_eq!(told(pins.note_numbered(&alice(), hour, true)), None, "nobody is pinned");
+        pins.observe(&alice(), whole(1), None);
+        assert_eq!(told(pins.note_numbered(&alice(), hour, false)), None);
+        assert_eq!(told(pins.note_program(&alice(), Some(true), None)), Some((true, 0)));
+        assert!(!pins.is_denied(&alice(), Some(false)), "it was the server's word alone");
+        assert_eq!(told(pins.note_program(&alice(), Some(false), None)), Some((false, 0)));
+        // The proof is written down once an hour.
+        assert_eq!(told(pins.note_numbered(&alice(), hour, true)), Some((true, hour)));
+        assert_eq!(told(pins.note_numbered(&alice(), hour + 5, true)), None);
+        for (acks, is_denied) in [
+            (None, false),
+            (Some(true), false),
+            (Some(false), true),
+            (Some(false), false),
+        ] {
+            assert_eq!(pins.is_denied(&alice(), acks), is_denied, "{acks:?}");
+            assert_eq!(told(pins.note_program(&alice(), acks, None)), None);
+        }
+        // What is older than the last number says nothing.
+        assert_eq!(told(pins.note_numbered(&alice(), hour + 5, false)), None);
+        assert_eq!(told(pins.note_numbered(&alice(), hour + 6, false)), Some((false, 0)));
+        assert_eq!(told(pins.note_program(&alice(), Some(false), None)), None);
+        assert_eq!(
+            told(pins.note_numbered(&alice(), hour + 7, true)),
+            Some((true, hour + 7))
+        );
+        assert!(pins.is_denied(&alice(), Some(false)), "told anew");
+        assert_eq!(
+            told(pins.note_numbered(&alice(), 2 * hour, true)),
+            Some((true, 2 * hour))
+        );
     }
 
     #[test]

@@ -5,11 +5,11 @@ use super::fault::TellFault;
 use super::inbox::{Finished, Whence};
 use super::io::{Event, Message, Person};
 use super::mailbox::Item;
-use super::post_io::{Arrived, Change, Deposit, Gap, Outcome, Owed, PostDone, PostId, PostNews, PostState};
+use super::post_io::{Arrived, Change, Deposit, Gap, Number, Outcome, Owed, PostDone, PostId, PostNews, PostState};
 use super::{Client, Output, trust};
 use crate::clock::Now;
 use socp_proto::payload::{Ack, ErrorNotice, Status};
-use socp_proto::{Card, ErrorCode, ReceiptState, ServerId, UserId};
+use socp_proto::{Card, ErrorCode, ReceiptState, ServerId, Speech, UserId};
 
 impl Client {
     /// Whether the server that has let us in acknowledges what it has (PROTOCOL II.6).
@@ -52,6 +52,9 @@ impl Client {
 
     /// Something direct was opened, or cannot be.
     fn on_finished(&mut self, now: Now, (whence, finished): (Whence, Finished)) {
+        if let Finished::Text { message, number } = &finished {
+            self.note_numbered(now, message, *number);
+        }
         let seq = whence.seq;
         let mut item = match finished {
             Finished::Text { message, number } => Item {
@@ -294,9 +297,33 @@ impl Client {
 
     /// What a user's program can do, and where they are, as the network says.
     pub(super) fn note_program(&mut self, user: &UserId, acks: Option<bool>, home: Option<ServerId>) {
-        if let Some((acks, home)) = self.pins.note_program(user, acks, home) {
-            let user = user.clone();
-            self.out.push(Output::SaveProgram { user, acks, home });
+        if self.pins.is_denied(user, acks) {
+            let person = self.people.describe(user, &self.pins);
+            let text = format!(
+                "the server says that {}'s program does not number messages (ack/1), but it has; what you write to them stays \
+                 numbered, so that nothing can be missing unseen. If they do use another program now, it cannot show that \
+                 well until they have written to you with it",
+                person.label()
+            );
+            self.out.notice(Some(user.clone()), text);
+        }
+        if let Some(program) = self.pins.note_program(user, acks, home) {
+            self.out.push(Output::SaveProgram(program));
+        }
+    }
+
+    /// What an opened text says of its author's program. One that is too long to be numbered says nothing (PROTOCOL II.6).
+    fn note_numbered(&mut self, now: Now, message: &Message, number: Option<Number>) {
+        let from = &message.from.user_id;
+        let Some(pin) = self.pins.get(from) else { return };
+        // A clock that is ahead must not make it proof for ever.
+        let (ts, is_numbered) = match number {
+            Some(_) => (message.ts.min(now.unix), true),
+            None if pin.numbered_at > 0 && Speech::fits(from, &message.to, &message.text) => (message.ts, false),
+            None => return,
+        };
+        if let Some(program) = self.pins.note_numbered(from, ts, is_numbered) {
+            self.out.push(Output::SaveProgram(program));
         }
     }
 }

@@ -448,6 +448,62 @@ fn what_was_known_and_not_shown_is_shown_with_its_marks() {
     assert_eq!(said, socp_proto::Said::Again { by, from_n, to_n });
 }
 
+/// What the server says of Alice's program, and whether what is written to her then is numbered.
+fn says_of_her(kit: &mut Kit, caps: Option<&[&str]>, ticket: Ticket) -> (Vec<Event>, bool) {
+    let Payload::PubkeyResponse(answer) = pubkey(ALICE, Some(2)) else {
+        panic!("it is one");
+    };
+    let caps = caps.map(|caps| Capabilities::of(caps).unwrap());
+    let told = events(kit.server_says(Payload::PubkeyResponse(PubkeyResponse { caps, ..answer })));
+    let id = 100 + ticket;
+    let making = works(&queue(kit, ticket, id)).into_iter().find_map(|work| match work {
+        PostWork::Make(making) => Some(making.is_numbered),
+        _ => None,
+    });
+    (told, making.unwrap())
+}
+
+#[test]
+fn a_server_cannot_say_that_a_program_does_not_number_which_has() {
+    let mut kit = kit();
+    // Her key is asked for once; that is answered here.
+    queue(&mut kit, 1, 11);
+    assert_eq!(says_of_her(&mut kit, Some(&[]), 2), (Vec::new(), false));
+    let text = |n| {
+        let speech = socp_proto::Speech {
+            by: Voice::from_bytes([7; 8]),
+            from: user(ALICE),
+            to: user(ME),
+            said: socp_proto::Said::Text {
+                n,
+                text: "hello".to_owned(),
+            },
+        };
+        speech.to_plaintext()
+    };
+    let arrived = |kit: &mut Kit, seq: u64, said: &str| {
+        let arrived = arrive(kit, seq, seq - 1, said);
+        post(kit, PostDone::Stored(Ok(vec![new(seq)])));
+        arrived.into_iter().find_map(|output| match output {
+            Output::SaveProgram(program) => Some((program.acks, program.numbered_at)),
+            _ => None,
+        })
+    };
+    assert_eq!(arrived(&mut kit, 1, "plain"), None);
+    // 77 is when she said it.
+    assert_eq!(arrived(&mut kit, 2, &text(1)), Some((true, 77)));
+    let (told, is_numbered) = says_of_her(&mut kit, Some(&[]), 3);
+    assert!(
+        matches!(&told[..], [Event::Notice { from: Some(of), text }] if of.as_str() == ALICE && text.contains("ack/1")),
+        "{told:?}"
+    );
+    assert!(is_numbered);
+    assert_eq!(says_of_her(&mut kit, Some(&[]), 4), (Vec::new(), true), "told once");
+    // Said at the same time, it is not newer.
+    assert_eq!(arrived(&mut kit, 3, "an old one"), None);
+    assert_eq!(says_of_her(&mut kit, None, 5), (Vec::new(), true));
+}
+
 /// Seals what is to be said inside the encryption: what it is, its reference, and what goes out.
 fn seal_word(kit: &mut Kit, outputs: &[Output]) -> (socp_proto::Said, String, Vec<Output>) {
     let [

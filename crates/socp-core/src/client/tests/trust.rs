@@ -54,6 +54,7 @@ fn with(record: TrustRecord, pins: &[(&str, u8)]) -> Kit {
         revoked: false,
         acks: false,
         former: Vec::new(),
+        numbered_at: 0,
     };
     Kit::knowing(record, pins.iter().map(pin).collect())
 }
@@ -346,6 +347,7 @@ fn a_decision_in_another_program_counts_at_once() {
         revoked: false,
         acks: false,
         former: Vec::new(),
+        numbered_at: 0,
     };
     kit.input(Input::Decided {
         trust: TrustRecord::default(),

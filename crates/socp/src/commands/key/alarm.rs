@@ -191,6 +191,7 @@ fn with_seen(alarm: &Alarm) -> Option<UserPin> {
         revoked: false,
         acks: false,
         former: Vec::new(),
+        numbered_at: 0,
     })
 }
 
