@@ -213,6 +213,7 @@ mod tests {
             pubkey: key(pubkey),
             name: Some("alice".to_owned()),
             former: Vec::new(),
+            numbered_at: 0,
             ..ours.clone()
         };
         pins.set_newer(theirs(2));

@@ -278,12 +278,23 @@ impl People {
                     ticket,
                     result: resolve(&text, &self.everyone(pins)),
                 },
-                (Question::Resolve(ticket, _), Some(why)) => Event::Resolved {
+                (Question::Resolve(ticket, text), Some(why)) => Event::Resolved {
                     ticket,
-                    result: Err(ResolveError::NoList(why.clone())),
+                    result: self.resolve_without_list(&text, why, pins),
                 },
             };
             out.event(event);
+        }
+    }
+
+    /// Whoever is known can be written to all the same: what is said to them is kept until the server is itself again.
+    fn resolve_without_list(&self, text: &str, why: &str, pins: &Pins) -> Result<Person, ResolveError> {
+        let everyone = self.everyone(pins);
+        let no_list = || ResolveError::NoList(why.to_owned());
+        match resolve(text, &everyone) {
+            Ok(found) if everyone.iter().any(|person| person.user_id == found.user_id) => Ok(found),
+            Ok(_) | Err(ResolveError::Unknown(_) | ResolveError::NoList(_)) => Err(no_list()),
+            Err(ambiguous @ ResolveError::Ambiguous { .. }) => Err(ambiguous),
         }
     }
 

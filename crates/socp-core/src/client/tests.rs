@@ -177,6 +177,38 @@ fn a_list_that_repeats_itself_ends() {
 }
 
 #[test]
+fn who_is_known_can_be_meant_though_the_server_never_says_who_is_there() {
+    let mut kit = Kit::with_alice();
+    kit.input(Input::Disconnected {
+        reason: "gone".to_owned(),
+    });
+    kit.input(Input::Connected { tls: None });
+    kit.frame(SERVER, Payload::Ack(ack(SERVER, 200)), 200);
+    let mut resolve = |ticket, text: &str| {
+        let text = text.to_owned();
+        events(kit.input(Input::Command(Command::Resolve { ticket, text })))
+    };
+    let stranger = "00000000-0000-4000-8000-000000000009";
+    for (ticket, text) in [(1, ALICE), (2, "nobody"), (3, stranger)] {
+        assert!(resolve(ticket, text).is_empty(), "the list may come yet");
+    }
+    let told = events(kit.wait(60_000));
+    let result = |ticket| {
+        told.iter().find_map(|event| match event {
+            Event::Resolved { ticket: of, result } if *of == ticket => Some(result.clone()),
+            _ => None,
+        })
+    };
+    assert!(
+        matches!(result(1), Some(Ok(person)) if person.user_id.as_str() == ALICE),
+        "{told:?}"
+    );
+    for ticket in [2, 3] {
+        assert!(matches!(result(ticket), Some(Err(ResolveError::NoList(_)))), "{told:?}");
+    }
+}
+
+#[test]
 fn a_message_is_sent_when_its_fence_is_answered() {
     let mut kit = Kit::with_alice();
     assert!(matches!(

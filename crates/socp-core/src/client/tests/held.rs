@@ -36,6 +36,7 @@ fn alice_with(number: u8) -> UserPin {
         revoked: false,
         acks: false,
         former: Vec::new(),
+        numbered_at: 0,
     }
 }
 
