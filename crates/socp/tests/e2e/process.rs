@@ -168,6 +168,11 @@ impl Drop for Process {
         // It may have ended already.
         let _ended = self.child.kill();
         let _reaped = self.child.wait();
+        if std::thread::panicking() {
+            for line in self.lines.try_iter() {
+                eprintln!("(never read: {line})");
+            }
+        }
     }
 }
 
