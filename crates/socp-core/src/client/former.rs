@@ -6,7 +6,8 @@
 //!
 //! A history proves that each key named the next one. It does not prove that a key was named by the one after it: whoever
 //! wants can put a key of their own in front of somebody's. So only what comes after a key that we had pinned counts, and
-//! all of it where the id is made from the first.
+//! the first where the id is made from it. Not what stands between those: whoever has stolen the first can put a key of their
+//! own there, at any time that they like. And nothing that comes after a key that the person has decided against.
 
 use super::io::{FormerKey, UserPin};
 use super::pins::{Pins, Seen, Shown, leads_on};
@@ -50,12 +51,14 @@ impl Pins {
         }
         let pinned = pin.map(UserPin::pair);
         let mut before = history.first().clone();
-        let mut is_proved = user.is_made_from(before.pubkey.fingerprint());
-        let mut former = Vec::new();
+        let mut is_own = user.is_made_from(before.pubkey.fingerprint());
+        let (mut is_proved, mut former) = (false, Vec::new());
         for statement in history.statements() {
-            is_proved |= pinned.as_ref() == Some(&before);
+            let is_denied = self.alarms.is_denied(user, &before.pubkey);
+            is_proved = (is_proved || pinned.as_ref() == Some(&before)) && !is_denied;
+            let counts = is_proved || (std::mem::take(&mut is_own) && !is_denied);
             let next = statement.pair();
-            if is_proved && next.pubkey != before.pubkey {
+            if counts && next.pubkey != before.pubkey {
                 former.push(FormerKey {
                     key: before.pubkey,
                     // Who has the key chooses the time, so what we know for ourselves bounds it.
@@ -101,7 +104,7 @@ impl Pins {
 
 #[cfg(test)]
 mod tests {
-    use super::super::alarm::Alarms;
+    use super::super::alarm::{Alarms, TrustRecord};
     use super::*;
     use socp_proto::{KeyHistory, PublicPair};
 
@@ -164,9 +167,9 @@ mod tests {
         let to = |keys: &[u8]| Shown::newest_of(&history(&alice(), keys));
         let twice = former_after(&alice(), vec![alone(1), to(&[1, 2]), to(&[1, 2, 3])]);
         assert_eq!(twice, [(key(1), 20), (key(2), 30)]);
-        // The same with one step, and at first sight, since the id is made from the first.
+        // The same with one step; at first sight only the first, since the id is made from that.
         assert_eq!(former_after(&alice(), vec![alone(1), to(&[1, 2, 3])]), twice);
-        assert_eq!(former_after(&alice(), vec![to(&[1, 2, 3])]), twice);
+        assert_eq!(former_after(&alice(), vec![to(&[1, 2, 3])]), twice[..1]);
         // Who chose a time to come does not have it.
         assert_eq!(former_after(&alice(), vec![to(&[1, 200])]), [(key(1), NOW)]);
     }
@@ -193,6 +196,30 @@ mod tests {
         };
         assert_eq!(known(&[1, 9]), [(key(1), 20)]);
         assert_eq!(known(&[1, 9, 2]), [(key(1), 20)]);
+    }
+
+    #[test]
+    fn what_a_stolen_key_puts_between_it_and_the_pinned_one_counts_for_nothing() {
+        fn planted() -> Shown {
+            Shown::newest_of(&history(&alice(), &[1, 9, 3]))
+        }
+        let keys_of = |record: TrustRecord, shown: Vec<Shown>| {
+            let mut pins = Pins::new(Vec::new(), Alarms::new(record));
+            for shown in shown {
+                see(&mut pins, &alice(), shown);
+            }
+            let pin = pins.get(&alice()).unwrap();
+            pin.former.iter().map(|it| it.key.clone()).collect::<Vec<_>>()
+        };
+        // The true key was pinned by hand, or at first sight.
+        for shown in [|| vec![alone(3), planted()], || vec![planted()]] {
+            assert_eq!(keys_of(TrustRecord::default(), shown()), [key(1)]);
+            let denied = TrustRecord {
+                denied: vec![(alice(), key(1).fingerprint())],
+                ..TrustRecord::default()
+            };
+            assert_eq!(keys_of(denied, shown()), []);
+        }
     }
 
     #[test]

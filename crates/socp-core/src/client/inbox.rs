@@ -125,6 +125,16 @@ impl Content {
         if was_theirs { claimed } else { &pin.pubkey }.clone()
     }
 
+    /// Whether the key that it names is its author's as far as anybody can know: the id is made from that key, and nothing
+    /// else is known of the author's keys. It may have been replaced since, or stolen; whoever knows better is not asked here.
+    fn names_its_own_key(&self, pins: &Pins) -> bool {
+        let (author, claimed) = (&self.author, &self.sender_pub);
+        author.is_made_from(claimed.fingerprint())
+            && pins.get(author).is_none()
+            && pins.alarms.expected(author).is_none()
+            && !pins.alarms.is_denied(author, claimed)
+    }
+
     /// Whether the key that it says it is signed with may turn out to be its author's.
     fn may_fit_later(&self, used: &KeyText, pins: &Pins) -> bool {
         let claimed = &self.sender_pub;
@@ -322,7 +332,7 @@ impl Inbox {
         }
         let author = content.author.clone();
         let Some(pin) = pins.get(&author) else {
-            if is_unknown && content.author.is_made_from(content.sender_pub.fingerprint()) {
+            if is_unknown && content.names_its_own_key(pins) {
                 let key = content.sender_pub.clone();
                 self.open(content, key, stranger(author), out);
                 return false;
@@ -366,7 +376,7 @@ impl Inbox {
             }
             // Its author is away, and no server remembers the key any more. Nobody else has one that makes this id.
             let is_unknown = matches!(fault, TellFault::UnknownUser(_));
-            if is_unknown && user.is_made_from(content.sender_pub.fingerprint()) {
+            if is_unknown && content.names_its_own_key(pins) {
                 let key = content.sender_pub.clone();
                 self.open(content, key, stranger(user.clone()), out);
                 continue;

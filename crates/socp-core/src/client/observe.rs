@@ -7,6 +7,7 @@ use super::io::{Event, Output, Person, UserPin};
 use super::pins::{Seen, Shown};
 use crate::clock::Now;
 use socp_proto::{Card, CardFingerprint, KeyHistory, KeyText, UserId};
+use std::collections::BTreeSet;
 
 impl Client {
     /// Compares keys that the network shows with the pinned ones, which stay unless a history leads from them to the new
@@ -115,11 +116,16 @@ impl Client {
     /// The user has decided, in another program.
     pub(super) fn on_decided(&mut self, trust: TrustRecord, pins: Vec<UserPin>) {
         let before = std::mem::replace(&mut self.pins.alarms, Alarms::new(trust));
-        let decided: Vec<UserId> = before
+        let decided = before
             .users()
             .filter(|user| !self.pins.alarms.is_stopped(user))
-            .cloned()
-            .collect();
+            .cloned();
+        // A decision of which we had not heard that there was one to make.
+        let denied = self
+            .pins
+            .iter()
+            .filter(|pin| self.pins.alarms.is_denied(&pin.user, &pin.pubkey));
+        let decided: BTreeSet<UserId> = decided.chain(denied.map(|pin| pin.user.clone())).collect();
         for user in decided {
             self.pins
                 .replace(&user, pins.iter().find(|pin| pin.user == user).cloned());

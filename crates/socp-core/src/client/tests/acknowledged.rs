@@ -654,6 +654,76 @@ fn from_somebody(id: &UserId, key_number: u8, seq: u64) -> Payload {
     })
 }
 
+/// Whether something is opened with this key.
+fn opens_with(outputs: &[Output], number: u8) -> bool {
+    let is_it = |output: &Output| matches!(output, Output::Open { key: with, .. } if *with == key(number));
+    outputs.iter().any(is_it)
+}
+
+fn pinned(id: &UserId, number: u8) -> UserPin {
+    UserPin {
+        user: id.clone(),
+        pubkey: key(number),
+        enc_pubkey: key(number),
+        name: None,
+        server_id: None,
+        server_name: None,
+        version: 1,
+        revoked: false,
+        acks: true,
+        former: Vec::new(),
+        numbered_at: 0,
+    }
+}
+
+#[test]
+fn the_first_key_of_an_id_opens_nothing_where_more_is_known_of_its_owner() {
+    let author = UserId::made_from(key(7).fingerprint());
+    let denied = TrustRecord {
+        denied: vec![(author.clone(), key(7).fingerprint())],
+        ..TrustRecord::default()
+    };
+    let promised = TrustRecord {
+        expected: [(author.clone(), pinned(&author, 8).fingerprint())].into(),
+        ..TrustRecord::default()
+    };
+    let table = [
+        (TrustRecord::default(), vec![pinned(&author, 8)]),
+        (denied, Vec::new()),
+        (promised, Vec::new()),
+    ];
+    for (record, pins) in table {
+        let mut kit = Kit::knowing(record, pins).without_history();
+        enter(&mut kit);
+        kit.server_says(from_somebody(&author, 7, 1));
+        let answered = kit.server_says(pubkey(author.as_str(), None));
+        assert!(!opens_with(&answered, 7), "{answered:?}");
+        let stored = works(&kit.wait(1_000));
+        assert!(!opens_with(&kit.wait(60_000), 7), "{stored:?}");
+    }
+}
+
+#[test]
+fn a_decision_of_which_a_program_heard_nothing_else_takes_the_key_away() {
+    let author = user(ALICE);
+    let before = UserPin {
+        version: 2,
+        ..pinned(&author, 2)
+    };
+    let mut kit = Kit::knowing(TrustRecord::default(), vec![before]).without_history();
+    enter(&mut kit);
+    assert!(opens_with(&kit.server_says(from_somebody(&author, 2, 1)), 2));
+    // Another program raised the alarm and decided it.
+    let trust = TrustRecord {
+        denied: vec![(author.clone(), key(2).fingerprint())],
+        ..TrustRecord::default()
+    };
+    let pins = vec![pinned(&author, 3)];
+    kit.input(Input::Decided { trust, pins });
+    assert!(!opens_with(&kit.server_says(from_somebody(&author, 2, 2)), 2));
+    assert!(opens_with(&kit.server_says(from_somebody(&author, 3, 3)), 3));
+}
+
 #[test]
 fn whose_id_is_made_from_the_key_is_read_where_no_server_remembers_them() {
     let mut kit = kit();

@@ -134,7 +134,12 @@ enum Signatures {
     /// Real ones, and which is which.
     Made(Vec<String>, HashMap<Mark, u64>),
     /// The message's number in eight bytes, the author's in one, and something.
-    Counted { author: u8, tail: String, count: u64 },
+    Counted {
+        author: u8,
+        tail: String,
+        /// How many there are, if not as many as are wanted.
+        count: Option<u64>,
+    },
 }
 
 impl Contents {
@@ -143,7 +148,7 @@ impl Contents {
         let body = Body::new(saying, key, now_ms()?)?;
         let tail = BASE64URL_NOPAD.encode(&random_bytes::<{ SIGNATURE_BYTES - 9 }>()?);
         let author = u8::try_from(author % 256)?;
-        let count = u64::MAX;
+        let count = None;
         body.into_contents(Signatures::Counted { author, tail, count }, saying)
     }
 
@@ -151,7 +156,7 @@ impl Contents {
     pub(super) fn up_to(mut self, most: usize) -> Self {
         match &mut self.signatures {
             Signatures::Made(texts, _) => texts.truncate(most),
-            Signatures::Counted { count, .. } => *count = u64::try_from(most).unwrap_or(u64::MAX),
+            Signatures::Counted { count, .. } => *count = u64::try_from(most).ok(),
         }
         self
     }
@@ -202,7 +207,7 @@ impl Contents {
                 let text = texts.get(usize::try_from(index).ok()?)?;
                 Some([head, text, tail].concat())
             }
-            Signatures::Counted { count, .. } if index >= *count => None,
+            Signatures::Counted { count: Some(count), .. } if index >= *count => None,
             Signatures::Counted { tail: rest, .. } => Some([head, &self.number(index), rest, tail].concat()),
         }
     }
