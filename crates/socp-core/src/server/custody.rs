@@ -4,7 +4,7 @@
 use super::Server;
 use super::delivered::{ContentHash, content_hash};
 use super::io::{AfterSave, Delivered, LinkId, Note, Record};
-use super::kept::{Mail, MailItem, Outbound, OutboundRow, Shelf, outbound_bytes};
+use super::kept::{KEPT_OVERHEAD_BYTES, Mail, MailItem, Outbound, OutboundRow, Shelf, outbound_bytes};
 use super::link::{Link, Reads};
 use super::mailbox::{Full, Whence};
 use super::mutation::Mutation;
@@ -13,10 +13,13 @@ use super::people::Person;
 use super::route::Hop;
 use super::timers::Timer;
 use crate::clock::Now;
-use socp_proto::limits::ACK_REFS_COUNT_MAX;
+use socp_proto::limits::{ACK_REFS_COUNT_MAX, ERROR_DETAIL_CHARS_MAX};
 use socp_proto::payload::{Ack, ErrorNotice, ServerDeliver, Status, UserDeliver, msg_ref};
 use socp_proto::{Envelope, ErrorCode, FrameKind, Payload, ServerId, UserId};
 use std::collections::BTreeMap;
+
+/// More than any notice has.
+const NOTICE_BYTES_MAX: usize = 4 * ERROR_DETAIL_CHARS_MAX + KEPT_OVERHEAD_BYTES;
 
 /// Where a message goes, and who answers for it.
 #[derive(Debug)]
@@ -224,6 +227,24 @@ impl Server {
         }
     }
 
+    /// Whether there is room to tell an author something when they are back; there is after this, if there can be.
+    fn find_room_for_notice(&mut self, author: &UserId, bytes: usize) -> bool {
+        let whence = Whence::of(author, None);
+        while !self.mailboxes.has_room_for_notice(author, whence, bytes) {
+            let gone = self.mailboxes.make_room(author, Full::Author, whence);
+            if gone.is_empty() {
+                return false;
+            }
+            self.save(Record::MailDropped(author.clone(), gone), AfterSave::Nothing);
+        }
+        true
+    }
+
+    /// Whether the author of something can be told what becomes of it. Until then it stays where it is.
+    pub(super) fn can_tell(&mut self, author: &UserId) -> bool {
+        !self.mailboxes.has(author) || self.find_room_for_notice(author, NOTICE_BYTES_MAX)
+    }
+
     fn refuse_for_room(&mut self, now: Now, came: &Came, shelf: Shelf, msg_ref: String, why: &str) {
         // Its author may send it again when there is room.
         for key in came.seen_as.iter().flatten() {
@@ -365,7 +386,7 @@ impl Server {
         if self.mailboxes.has(author) {
             let item = MailItem::Notice(Box::new(notice));
             let whence = Whence::of(author, None);
-            if self.find_room(author, whence, item.bytes()).is_err() {
+            if !self.find_room_for_notice(author, item.bytes()) {
                 let shelf = Shelf::Mailbox(author.clone());
                 return self.note(Note::Full { shelf });
             }

@@ -342,15 +342,23 @@ impl Server {
             }
             return true;
         }
+        let author = self.outbounds.author_of(server, seq).cloned();
+        if author.is_some_and(|author| !self.can_tell(&author)) {
+            // It is refused again on the next link, if its author has read by then what is in the way.
+            self.settle_in_feed(server, seq);
+            self.pump(link);
+            return true;
+        }
         if let Some(row) = self.take_outbound(server, seq) {
-            self.save(Record::OutboundGone(vec![seq]), AfterSave::Nothing);
             let detail = if notice.code == ErrorCode::UserNotFound {
                 row.recipient.to_string()
             } else {
                 format!("refused on the way to {}: {}", row.recipient, notice.detail)
             };
             self.note(Note::Undeliverable { link });
+            // In this order, so that a crash between the two loses neither.
             self.give_back(now, row, notice.code.clone(), detail);
+            self.save(Record::OutboundGone(vec![seq]), AfterSave::Nothing);
         }
         self.pump(link);
         true
@@ -370,23 +378,13 @@ impl Server {
     /// A server is not known any more: what waits for it goes nowhere.
     pub(super) fn give_up_outbound(&mut self, now: Now, server: &ServerId) {
         let rows = self.outbounds.take_all(server);
-        self.give_all_back(now, rows, ErrorCode::UserNotFound, |row| row.recipient.to_string());
-    }
-
-    fn give_all_back(
-        &mut self,
-        now: Now,
-        rows: Vec<OutboundRow>,
-        code: ErrorCode,
-        detail: impl Fn(&OutboundRow) -> String,
-    ) {
-        if !rows.is_empty() {
-            let seqs = rows.iter().map(|row| row.seq).collect();
-            self.save(Record::OutboundGone(seqs), AfterSave::Nothing);
-        }
+        let seqs: Vec<u64> = rows.iter().map(|row| row.seq).collect();
         for row in rows {
-            let detail = detail(&row);
-            self.give_back(now, row, code.clone(), detail);
+            let recipient = row.recipient.to_string();
+            self.give_back(now, row, ErrorCode::UserNotFound, recipient);
+        }
+        if !seqs.is_empty() {
+            self.save(Record::OutboundGone(seqs), AfterSave::Nothing);
         }
     }
 
@@ -411,9 +409,19 @@ impl Server {
                 self.save(Record::MailGone(user, up_to), AfterSave::Nothing);
             }
         }
-        for (server, rows) in self.outbounds.expire(now.unix) {
-            let why = format!("the server {server} was not there for 30 days");
-            self.give_all_back(now, rows, ErrorCode::Timeout, |_| why.clone());
+        let mut gone = Vec::new();
+        for (server, seq, author) in self.outbounds.too_old(now.unix) {
+            if !self.can_tell(&author) {
+                continue;
+            }
+            if let Some(row) = self.outbounds.remove(&server, seq) {
+                let why = format!("the server {server} was not there for 30 days");
+                self.give_back(now, row, ErrorCode::Timeout, why);
+                gone.push(seq);
+            }
+        }
+        if !gone.is_empty() {
+            self.save(Record::OutboundGone(gone), AfterSave::Nothing);
         }
     }
 

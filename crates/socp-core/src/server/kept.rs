@@ -77,7 +77,7 @@ impl MailItem {
 }
 
 /// Ids, times, names of fields, and what an index costs (our choice).
-const KEPT_OVERHEAD_BYTES: usize = 256;
+pub(super) const KEPT_OVERHEAD_BYTES: usize = 256;
 
 fn message_bytes(ciphertext: &Base64Url, key: &KeyText, sig: &Base64Url) -> usize {
     let parts = [ciphertext.as_str(), key.as_str(), sig.as_str()];

@@ -240,6 +240,14 @@ impl Mailboxes {
         full.map_or(Ok(()), |(.., full)| Err(full))
     }
 
+    /// Whether there is room for one more notice, of what became of a user's own messages: it counts for the user's own share,
+    /// and for nothing that others could have filled.
+    pub(super) fn has_room_for_notice(&self, user: &UserId, whence: Whence, bytes: usize) -> bool {
+        let max = (MAILBOX_AUTHOR_COUNT_MAX, MAILBOX_AUTHOR_BYTES_MAX);
+        let mailbox = self.by_user.get(user);
+        mailbox.is_none_or(|mailbox| mailbox.by_author.of(whence.author).fits(bytes, max))
+    }
+
     /// Drops some of what at least one device has, the oldest first, so that a device that is gone for good does not keep
     /// the others from getting more: only of what there is too much of. Which numbers; none if there was nothing.
     pub(super) fn make_room(&mut self, user: &UserId, full: Full, whence: Whence) -> Vec<u64> {
@@ -298,7 +306,10 @@ impl Mailboxes {
     ) -> (DeviceRecord, Option<DeviceId>) {
         let was_given = self.was_given(user, after);
         let mailbox = self.by_user.entry(user.clone()).or_default();
-        let known = mailbox.devices.get(&device).map_or(0, |device| device.up_to);
+        let (known, at) = mailbox
+            .devices
+            .get(&device)
+            .map_or((0, now), |device| (device.up_to, device.at.max(now)));
         let up_to = if was_given { after.max(known) } else { known };
         let mut gone = None;
         if known == 0 && !mailbox.devices.contains_key(&device) && mailbox.devices.len() >= MAILBOX_DEVICES_COUNT_MAX {
@@ -307,12 +318,12 @@ impl Mailboxes {
             gone = longest.map(|(device, _)| *device);
             mailbox.devices.retain(|device, _| Some(*device) != gone);
         }
-        mailbox.devices.insert(device, Device { up_to, at: now });
+        mailbox.devices.insert(device, Device { up_to, at });
         let record = DeviceRecord {
             user: user.clone(),
             device,
             up_to,
-            at: now,
+            at,
         };
         (record, gone)
     }
@@ -338,12 +349,14 @@ impl Mailboxes {
         if up_to <= known.up_to {
             return None;
         }
-        *known = Device { up_to, at: now };
+        // A clock that was set back must not make it look silent later.
+        let at = known.at.max(now);
+        *known = Device { up_to, at };
         Some(DeviceRecord {
             user: user.clone(),
             device,
             up_to,
-            at: now,
+            at,
         })
     }
 
@@ -535,6 +548,11 @@ mod tests {
             }
         }
         assert_eq!(mailboxes.room_for(&user(), from(11), 10), Err(Full::Mailbox));
+        let has_room_for_notice = |author| mailboxes.has_room_for_notice(&user(), from(author), 10);
+        assert!(
+            has_room_for_notice(11) && !has_room_for_notice(7),
+            "others cannot fill that"
+        );
         let first = mailboxes.last(&user()) + 1 - u64::try_from(MAILBOX_COUNT_MAX).unwrap();
         mailboxes.remove(&user(), first);
         assert_eq!(mailboxes.room_for(&user(), from(11), 10), Ok(()));

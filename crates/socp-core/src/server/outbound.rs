@@ -121,24 +121,21 @@ impl Outbounds {
         Some(row)
     }
 
-    /// Takes out what is too old.
-    pub(super) fn expire(&mut self, now: u64) -> Vec<(ServerId, Vec<OutboundRow>)> {
+    /// Who wrote what waits under this number.
+    pub(super) fn author_of(&self, server: &ServerId, seq: u64) -> Option<&UserId> {
+        Some(&self.by_server.get(server)?.rows.get(&seq)?.author)
+    }
+
+    /// What is too old: for which server, under which number, and by whom.
+    pub(super) fn too_old(&self, now: u64) -> Vec<(ServerId, u64, UserId)> {
         let since = now.saturating_sub(MAILBOX_KEPT_MS);
-        let servers: Vec<ServerId> = self.by_server.keys().cloned().collect();
-        let mut expired = Vec::new();
-        for server in servers {
-            let old = self
-                .by_server
-                .get(&server)
-                .into_iter()
-                .flat_map(|outbound| outbound.rows.values());
-            let old: Vec<u64> = old.filter(|row| row.at < since).map(|row| row.seq).collect();
-            let rows: Vec<OutboundRow> = old.iter().filter_map(|seq| self.remove(&server, *seq)).collect();
-            if !rows.is_empty() {
-                expired.push((server, rows));
-            }
-        }
-        expired
+        let rows = self
+            .by_server
+            .iter()
+            .flat_map(|(server, outbound)| outbound.rows.values().map(move |row| (server, row)));
+        let old = rows.filter(|(_, row)| row.at < since);
+        old.map(|(server, row)| (server.clone(), row.seq, row.author.clone()))
+            .collect()
     }
 
     /// Takes out everything that waits for a server.
@@ -185,11 +182,10 @@ mod tests {
         assert_eq!(outbounds.remove(&server(), 3), Some(row(3, "a", 0)));
         assert_eq!(outbounds.remove(&server(), 3), None, "once");
         assert_eq!((outbounds.count(), outbounds.last(&server())), (1, 4));
-        assert_eq!(outbounds.expire(MAILBOX_KEPT_MS + 9), []);
-        assert_eq!(
-            outbounds.expire(MAILBOX_KEPT_MS + 10),
-            [(server(), vec![row(4, "b", 9)])]
-        );
+        assert_eq!(outbounds.too_old(MAILBOX_KEPT_MS + 9), []);
+        let b = UserId::try_from("b").unwrap();
+        assert_eq!(outbounds.too_old(MAILBOX_KEPT_MS + 10), [(server(), 4, b)]);
+        assert_eq!(outbounds.remove(&server(), 4), Some(row(4, "b", 9)));
         assert_eq!(outbounds.count(), 0);
         assert_eq!(outbounds.next(), 5, "no number is used twice");
     }

@@ -13,6 +13,7 @@ use socp_proto::limits::{MAILBOX_PAGE_BYTES_MAX, MAILBOX_PAGE_COUNT_MAX};
 use socp_proto::payload::{ErrorNotice, ServerDeliver, UserDeliver};
 use socp_proto::{Base64Url, DeviceId, ServerId, UserId, sha256};
 use std::collections::BTreeMap;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 #[cfg(test)]
 mod tests;
@@ -127,7 +128,10 @@ fn read_device(row: &Row<'_>) -> Result<DeviceRecord> {
         user = %record.user,
         "what this disk says of a device of this user is damaged; the device is given everything again that waits"
     );
-    Ok(DeviceRecord { up_to: 0, ..record })
+    // Nor was it silent for as long as the row may say.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let at = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+    Ok(DeviceRecord { up_to: 0, at, ..record })
 }
 
 /// The checksum of a device's row.

@@ -1,6 +1,6 @@
 //! The demo's own words, pasted into shells.
 
-use crate::process::{Process, free_ports, socp};
+use crate::process::{Process, eventually, free_ports, socp};
 use std::path::Path;
 use std::process::Command;
 
@@ -53,6 +53,12 @@ fn the_commands_that_the_demo_prints_hold_a_conversation() {
     alice.type_line("/tell echo hello");
     // The mark before a name says that the message is verified.
     alice.line_with("✓ echo@srv-b: hello");
+    // His server hears of her within a second or so.
+    eventually("alice to be known at the other server", || {
+        // The echo is always listed, so there is a line for each.
+        bob.type_line("/list");
+        bob.line().contains("alice@srv-a").then_some(())
+    });
     bob.type_line("/tell alice hello from b");
     alice.line_with("✓ bob@srv-b: hello from b");
     alice.type_line("/tell bob hello from a");

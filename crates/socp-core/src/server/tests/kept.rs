@@ -670,6 +670,8 @@ fn refusals_fill_no_mailbox_beyond_a_quarter() {
     }
     let waiting = world.node("a").shelves.mailboxes[&user_id("u")].len();
     assert_eq!(waiting, MAILBOX_AUTHOR_COUNT_MAX);
+    // What its author cannot be told of stays, until that was read.
+    assert_eq!(world.node("a").shelves.outbound.len(), 1);
 }
 
 #[test]
