@@ -6,7 +6,7 @@
 use super::{History, begin, from_sql, to_sql};
 use crate::error::ClientError;
 use crate::profile::unix_ms;
-use rusqlite::{Transaction, params};
+use rusqlite::{OptionalExtension as _, Transaction, params};
 use serde::{Deserialize, Serialize};
 use socp_core::client::{Deposit, Held, Outcome, PostId};
 use socp_proto::limits::MAILBOX_KEPT_MS;
@@ -71,9 +71,16 @@ impl History {
         (told, refused): (&str, &str),
     ) -> Result<Outcome, ClientError> {
         let (name, author) = (self.name_of_held(held), self.conversation(&held.from));
-        let mut query = transaction.prepare_cached("SELECT 1 FROM held WHERE name = ?1")?;
-        if query.exists(params![name])? {
-            return Ok(Outcome::Held { is_first: false });
+        let mut query = transaction.prepare_cached("SELECT id, sealed FROM held WHERE name = ?1")?;
+        let kept = query.query_row(params![name], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?))
+        });
+        if let Some((id, sealed)) = kept.optional()? {
+            if self.open_held(&name, &sealed).is_some() {
+                return Ok(Outcome::Held { is_first: false });
+            }
+            // Nothing of it is left there, and whoever sends it forgets it with our answer.
+            transaction.execute("DELETE FROM held WHERE id = ?1", [id])?;
         }
         let body = Body {
             from: held.from.clone(),
@@ -179,6 +186,7 @@ impl History {
         Ok(expired)
     }
 
+    /// What can be read of these rows. Those that are damaged go when their time is over, or is damaged as well.
     fn read_held(
         &self,
         transaction: &Transaction<'_>,
@@ -188,21 +196,28 @@ impl History {
         let text = format!("SELECT id, name, at, sealed FROM held WHERE {condition} ORDER BY id");
         let mut query = transaction.prepare(&text)?;
         let rows = query.query_map(values, |row| {
-            let name: [u8; 16] = row.get(1)?;
-            let sealed: Vec<u8> = row.get(3)?;
+            let [name, sealed]: [Vec<u8>; 2] = [row.get(1)?, row.get(3)?];
             Ok((row.get::<_, i64>(0)?, name, row.get::<_, i64>(2)?, sealed))
         })?;
-        let mut found = Vec::new();
+        let now = from_sql(unix_ms());
+        let in_time = now.saturating_sub(HELD_MS)..=now;
+        let (mut found, mut gone) = (Vec::new(), Vec::new());
         for row in rows {
             let (id, name, at, sealed) = row?;
-            let body = self.open_held(&name, &sealed);
-            found.extend(body.map(|body| (from_sql(id), body.into_held(from_sql(at)))));
+            match self.open_held(&name, &sealed) {
+                Some(body) => found.push((from_sql(id), body.into_held(from_sql(at)))),
+                None if in_time.contains(&from_sql(at)) => {}
+                None => gone.push(id),
+            }
+        }
+        for id in gone {
+            transaction.execute("DELETE FROM held WHERE id = ?1", [id])?;
         }
         Ok(found)
     }
 
-    /// What a row holds; nothing if it is damaged, which is counted.
-    fn open_held(&self, name: &[u8; 16], sealed: &[u8]) -> Option<Body> {
+    /// What a row holds; nothing if it is damaged, which is counted. A name of another length is damage as well.
+    fn open_held(&self, name: &[u8], sealed: &[u8]) -> Option<Body> {
         let plain = self.keys.open(&place(name), sealed);
         let body = plain.and_then(|plain| serde_json::from_slice(plain.expose()).ok());
         if body.is_none() {
@@ -237,8 +252,8 @@ impl Body {
     }
 }
 
-fn place(name: &[u8; 16]) -> Vec<u8> {
-    [b"held", &name[..]].concat()
+fn place(name: &[u8]) -> Vec<u8> {
+    [b"held", name].concat()
 }
 
 #[cfg(test)]
@@ -444,5 +459,56 @@ mod tests {
             .query_row("SELECT count(*) FROM held", [], |row| row.get(0))
             .unwrap();
         assert_eq!(left, 0);
+    }
+
+    #[test]
+    fn what_comes_again_over_a_damaged_row_is_kept_anew() {
+        for damage in [
+            "UPDATE held SET sealed = x'00'",
+            "UPDATE held SET sealed = zeroblob(length(sealed))",
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let history = open(dir.path());
+            let message = held("alice", 5);
+            store(&history, hold(&message, true));
+            let database = Connection::open(dir.path().join("profile.db")).unwrap();
+            database.execute(damage, []).unwrap();
+            assert!(matches!(store(&history, hold(&message, true)), Outcome::Held { .. }));
+            assert_eq!(history.damaged_count(), 1, "{damage}");
+            let (left, _) = history.held(None).unwrap();
+            let [(_, kept)] = &left[..] else {
+                panic!("{damage}: {left:?}");
+            };
+            assert_eq!((kept, history.damaged_count()), (&message, 1));
+        }
+    }
+
+    #[test]
+    fn a_row_whose_name_is_damaged_keeps_no_other_from_being_read_and_takes_no_room_for_ever() {
+        let dir = tempfile::tempdir().unwrap();
+        let history = open(dir.path());
+        for (from, ts) in [("alice", 5), ("alice", 6), ("bob", 7)] {
+            store(&history, hold(&held(from, ts), true));
+        }
+        let database = Connection::open(dir.path().join("profile.db")).unwrap();
+        database
+            .execute("UPDATE held SET name = x'0102' WHERE id = 1", [])
+            .unwrap();
+        let times = |of: Option<&UserId>| {
+            let (left, _) = history.held(of).unwrap();
+            left.iter().map(|(_, held)| held.ts).collect::<Vec<_>>()
+        };
+        assert_eq!((times(None), history.damaged_count()), (vec![6, 7], 1));
+        assert_eq!((times(Some(&user("alice"))), history.damaged_count()), (vec![6], 2));
+        // What it says of its age may be damaged as well.
+        for at in [from_sql(unix_ms()).saturating_sub(HELD_MS + 1), u64::MAX] {
+            let set = "UPDATE held SET name = x'0102', at = ?1 WHERE id = (SELECT min(id) FROM held)";
+            database.execute(set, [to_sql(at)]).unwrap();
+            history.held(None).unwrap();
+        }
+        let left: i64 = database
+            .query_row("SELECT count(*) FROM held", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(left, 1);
     }
 }
