@@ -20,6 +20,7 @@ use record::{Body, Place};
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
 use socp_crypto::{RowKeys, random_bytes};
 use socp_proto::{DeviceId, ServerId, UserId, Voice};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -98,6 +99,8 @@ pub struct History {
     me: UserId,
     /// Rows that could not be read since the program began.
     damaged: Arc<AtomicU64>,
+    /// What was held for too long and is tried once more, with the time since when it is.
+    last_tries: Arc<Mutex<BTreeMap<u64, u64>>>,
 }
 
 impl History {
@@ -107,6 +110,7 @@ impl History {
             keys,
             me,
             damaged: Arc::default(),
+            last_tries: Arc::default(),
         }
     }
 

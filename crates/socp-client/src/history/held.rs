@@ -6,12 +6,13 @@
 use super::{History, begin, from_sql, to_sql};
 use crate::error::ClientError;
 use crate::profile::unix_ms;
-use rusqlite::{Transaction, params};
+use rusqlite::{OptionalExtension as _, Transaction, params};
 use serde::{Deserialize, Serialize};
 use socp_core::client::{Deposit, Held, Outcome, PostId};
 use socp_proto::limits::MAILBOX_KEPT_MS;
 use socp_proto::{Base64Url, KeyText, UserId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::PoisonError;
 
 /// Messages that are held in one profile (our choice).
 pub(crate) const HELD_COUNT_MAX: i64 = 2_048;
@@ -28,6 +29,10 @@ pub(crate) const HELD_STRANGERS_COUNT_MAX: i64 = HELD_COUNT_MAX / 2;
 pub(crate) const HELD_STRANGERS_BYTES_MAX: i64 = HELD_BYTES_MAX / 2;
 /// How long a message is held: as long as a server would have kept it.
 pub(crate) const HELD_MS: u64 = MAILBOX_KEPT_MS;
+
+/// How long what was held for too long is still there once it was read to be tried: a key may be on its way, and whoever comes
+/// back after a month has a decision to make (our choice).
+const LAST_TRY_MS: u64 = 600_000;
 
 /// The table, as a migration of the profile. No number is used twice: who has read a row may release it later.
 pub(crate) const SCHEMA: &str = "
@@ -58,6 +63,13 @@ struct Body {
     ts: u64,
 }
 
+/// What there is for one more message.
+struct Room {
+    is_enough: bool,
+    /// Nothing of its author is held.
+    is_first: bool,
+}
+
 /// What is held, and what is to be known of what was held for too long.
 pub(crate) type Waiting = (Vec<(PostId, Held)>, Vec<(UserId, String)>);
 
@@ -71,9 +83,16 @@ impl History {
         (told, refused): (&str, &str),
     ) -> Result<Outcome, ClientError> {
         let (name, author) = (self.name_of_held(held), self.conversation(&held.from));
-        let mut query = transaction.prepare_cached("SELECT 1 FROM held WHERE name = ?1")?;
-        if query.exists(params![name])? {
-            return Ok(Outcome::Held { is_first: false });
+        let mut query = transaction.prepare_cached("SELECT id, sealed FROM held WHERE name = ?1")?;
+        let kept = query.query_row(params![name], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?))
+        });
+        if let Some((id, sealed)) = kept.optional()? {
+            if self.open_held(&name, &sealed).is_some() {
+                return Ok(Outcome::Held { is_first: false });
+            }
+            // Nothing of it is left there, and whoever sends it forgets it with our answer.
+            transaction.execute("DELETE FROM held WHERE id = ?1", [id])?;
         }
         let body = Body {
             from: held.from.clone(),
@@ -85,35 +104,22 @@ impl History {
         let plain = serde_json::to_vec(&body).map_err(|error| ClientError::Unwritable(error.to_string()))?;
         let sealed = self.keys.seal(&place(&name), &plain)?;
         let bytes = i64::try_from(sealed.len()).unwrap_or(i64::MAX);
-        let mut query = transaction.prepare_cached(
-            "SELECT count(*), coalesce(sum(bytes), 0), count(*) FILTER (WHERE author = ?1),
-                coalesce(sum(bytes) FILTER (WHERE author = ?1), 0), count(*) FILTER (WHERE known = 0),
-                coalesce(sum(bytes) FILTER (WHERE known = 0), 0) FROM held",
-        )?;
-        let taken: [i64; 6] = query.query_row(params![author], |row| {
-            Ok([
-                row.get(0)?,
-                row.get(1)?,
-                row.get(2)?,
-                row.get(3)?,
-                row.get(4)?,
-                row.get(5)?,
-            ])
-        })?;
-        let [count, sum, of_author, of_author_bytes, of_strangers, of_strangers_bytes] = taken;
-        let is_full = count >= HELD_COUNT_MAX || sum.saturating_add(bytes) > HELD_BYTES_MAX;
-        let is_theirs_full =
-            of_author >= HELD_AUTHOR_COUNT_MAX || of_author_bytes.saturating_add(bytes) > HELD_AUTHOR_BYTES_MAX;
-        let is_strangers_full = of_strangers >= HELD_STRANGERS_COUNT_MAX
-            || of_strangers_bytes.saturating_add(bytes) > HELD_STRANGERS_BYTES_MAX;
-        if is_full || is_theirs_full || (!is_known && is_strangers_full) {
+        let mut found = room(transaction, (&author, is_known), bytes)?;
+        if !found.is_enough {
+            // A program that ends soon gives nothing up by itself.
+            let until = unix_ms().saturating_sub(to_sql(HELD_MS));
+            let gone = self.read_held(transaction, "at < ?1", params![until])?;
+            self.forget_held(transaction, &gone)?;
+            found = room(transaction, (&author, is_known), bytes)?;
+        }
+        if !found.is_enough {
             self.insert_notice(transaction, Some(&held.from), refused)?;
             return Ok(Outcome::NoRoom);
         }
         transaction
             .prepare_cached("INSERT INTO held(name, author, known, at, bytes, sealed) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
             .execute(params![name, author, is_known, to_sql(held.at), bytes, sealed])?;
-        let is_first = of_author == 0;
+        let is_first = found.is_first;
         if is_first {
             self.insert_notice(transaction, Some(&held.from), told)?;
         }
@@ -135,29 +141,53 @@ impl History {
         self.store_one(transaction, deposit, born)
     }
 
-    /// What is held, of one author or of all, in the order in which it came. Of all, what was held for too long is forgotten.
+    /// What is held, of one author or of all, in the order in which it came. Of all, what was held for too long is forgotten, if
+    /// it was read some time ago and waits all the same.
     pub(crate) fn held(&self, of: Option<&UserId>) -> Result<Waiting, ClientError> {
         let mut database = self.lock();
         let transaction = begin(&mut database)?;
-        let expired = match of {
-            Some(_) => Vec::new(),
-            None => self.expire(&transaction, from_sql(unix_ms()).saturating_sub(HELD_MS))?,
-        };
         let condition = if of.is_some() { "author = ?1" } else { "?1 IS NOT NULL" };
         let author = of.map_or([0; 16], |user| self.conversation(user));
-        let found = self.read_held(&transaction, condition, params![author])?;
+        let mut found = self.read_held(&transaction, condition, params![author])?;
+        let mut expired = Vec::new();
+        if of.is_none() {
+            let tried = self.tried_in_vain(&found);
+            let gone: Vec<_> = found.extract_if(.., |(id, _)| tried.contains(id)).collect();
+            expired = self.forget_held(&transaction, &gone)?;
+        }
         transaction.commit()?;
         Ok((found, expired))
     }
 
-    fn expire(&self, transaction: &Transaction<'_>, until: u64) -> Result<Vec<(UserId, String)>, ClientError> {
-        let until = params![to_sql(until)];
-        let mut counts: BTreeMap<UserId, u64> = BTreeMap::new();
-        for (_, held) in self.read_held(transaction, "at < ?1", until)? {
-            let count = counts.entry(held.from).or_default();
+    /// Of what is held, that which is here for too long and was read before to be tried. What is read now is tried now.
+    fn tried_in_vain(&self, found: &[(PostId, Held)]) -> BTreeSet<PostId> {
+        let now = from_sql(unix_ms());
+        let until = now.saturating_sub(HELD_MS);
+        let late = found.iter().filter(|(_, held)| held.at < until);
+        let late: BTreeSet<PostId> = late.map(|(id, _)| *id).collect();
+        // A panic elsewhere leaves a time behind, or none.
+        let mut last_tries = self.last_tries.lock().unwrap_or_else(PoisonError::into_inner);
+        last_tries.retain(|id, _| late.contains(id));
+        let is_in_vain = |id: &PostId| {
+            let since = last_tries.entry(*id).or_insert(now);
+            now.saturating_sub(*since) >= LAST_TRY_MS
+        };
+        late.into_iter().filter(is_in_vain).collect()
+    }
+
+    /// Forgets these, with one notice for each author.
+    fn forget_held(
+        &self,
+        transaction: &Transaction<'_>,
+        gone: &[(PostId, Held)],
+    ) -> Result<Vec<(UserId, String)>, ClientError> {
+        let mut counts: BTreeMap<&UserId, u64> = BTreeMap::new();
+        let mut delete = transaction.prepare_cached("DELETE FROM held WHERE id = ?1")?;
+        for (id, held) in gone {
+            delete.execute([to_sql(*id)])?;
+            let count = counts.entry(&held.from).or_default();
             *count = count.saturating_add(1);
         }
-        transaction.execute("DELETE FROM held WHERE at < ?1", until)?;
         let days = HELD_MS / 86_400_000;
         let mut expired = Vec::new();
         for (user, count) in counts {
@@ -173,12 +203,13 @@ impl History {
             } else {
                 text.replace("it was", "they were")
             };
-            self.insert_notice(transaction, Some(&user), &text)?;
-            expired.push((user, text));
+            self.insert_notice(transaction, Some(user), &text)?;
+            expired.push((user.clone(), text));
         }
         Ok(expired)
     }
 
+    /// What can be read of these rows. Those that are damaged go when their time is over, or is damaged as well.
     fn read_held(
         &self,
         transaction: &Transaction<'_>,
@@ -188,21 +219,28 @@ impl History {
         let text = format!("SELECT id, name, at, sealed FROM held WHERE {condition} ORDER BY id");
         let mut query = transaction.prepare(&text)?;
         let rows = query.query_map(values, |row| {
-            let name: [u8; 16] = row.get(1)?;
-            let sealed: Vec<u8> = row.get(3)?;
+            let [name, sealed]: [Vec<u8>; 2] = [row.get(1)?, row.get(3)?];
             Ok((row.get::<_, i64>(0)?, name, row.get::<_, i64>(2)?, sealed))
         })?;
-        let mut found = Vec::new();
+        let now = from_sql(unix_ms());
+        let in_time = now.saturating_sub(HELD_MS)..=now;
+        let (mut found, mut gone) = (Vec::new(), Vec::new());
         for row in rows {
             let (id, name, at, sealed) = row?;
-            let body = self.open_held(&name, &sealed);
-            found.extend(body.map(|body| (from_sql(id), body.into_held(from_sql(at)))));
+            match self.open_held(&name, &sealed) {
+                Some(body) => found.push((from_sql(id), body.into_held(from_sql(at)))),
+                None if in_time.contains(&from_sql(at)) => {}
+                None => gone.push(id),
+            }
+        }
+        for id in gone {
+            transaction.execute("DELETE FROM held WHERE id = ?1", [id])?;
         }
         Ok(found)
     }
 
-    /// What a row holds; nothing if it is damaged, which is counted.
-    fn open_held(&self, name: &[u8; 16], sealed: &[u8]) -> Option<Body> {
+    /// What a row holds; nothing if it is damaged, which is counted. A name of another length is damage as well.
+    fn open_held(&self, name: &[u8], sealed: &[u8]) -> Option<Body> {
         let plain = self.keys.open(&place(name), sealed);
         let body = plain.and_then(|plain| serde_json::from_slice(plain.expose()).ok());
         if body.is_none() {
@@ -237,8 +275,37 @@ impl Body {
     }
 }
 
-fn place(name: &[u8; 16]) -> Vec<u8> {
-    [b"held", &name[..]].concat()
+/// Whether there is room for one more of so many bytes of this author, whose key is pinned or not.
+fn room(transaction: &Transaction<'_>, (author, is_known): (&[u8; 16], bool), bytes: i64) -> Result<Room, ClientError> {
+    let mut query = transaction.prepare_cached(
+        "SELECT count(*), coalesce(sum(bytes), 0), count(*) FILTER (WHERE author = ?1),
+            coalesce(sum(bytes) FILTER (WHERE author = ?1), 0), count(*) FILTER (WHERE known = 0),
+            coalesce(sum(bytes) FILTER (WHERE known = 0), 0) FROM held",
+    )?;
+    let taken: [i64; 6] = query.query_row(params![author], |row| {
+        Ok([
+            row.get(0)?,
+            row.get(1)?,
+            row.get(2)?,
+            row.get(3)?,
+            row.get(4)?,
+            row.get(5)?,
+        ])
+    })?;
+    let [count, sum, of_author, of_author_bytes, of_strangers, of_strangers_bytes] = taken;
+    let is_full = count >= HELD_COUNT_MAX || sum.saturating_add(bytes) > HELD_BYTES_MAX;
+    let is_theirs_full =
+        of_author >= HELD_AUTHOR_COUNT_MAX || of_author_bytes.saturating_add(bytes) > HELD_AUTHOR_BYTES_MAX;
+    let is_strangers_full =
+        of_strangers >= HELD_STRANGERS_COUNT_MAX || of_strangers_bytes.saturating_add(bytes) > HELD_STRANGERS_BYTES_MAX;
+    Ok(Room {
+        is_enough: !is_full && !is_theirs_full && (is_known || !is_strangers_full),
+        is_first: of_author == 0,
+    })
+}
+
+fn place(name: &[u8]) -> Vec<u8> {
+    [b"held", name].concat()
 }
 
 #[cfg(test)]
@@ -289,6 +356,13 @@ mod tests {
     fn released(id: PostId, deposit: Deposit) -> Deposit {
         let deposit = Box::new(deposit);
         Deposit::Released { id, deposit }
+    }
+
+    /// As if what is held for too long had been read long enough ago.
+    fn let_the_last_try_pass(history: &History) {
+        for since in history.last_tries.lock().unwrap().values_mut() {
+            *since -= LAST_TRY_MS;
+        }
     }
 
     fn notices(history: &History, from: &str) -> Vec<String> {
@@ -406,7 +480,7 @@ mod tests {
     fn what_was_held_for_too_long_is_given_up_with_one_word_for_each_author() {
         let dir = tempfile::tempdir().unwrap();
         let history = open(dir.path());
-        for (ts, age) in [(1, HELD_MS + 60_000), (2, HELD_MS + 60_000), (3, HELD_MS - 60_000)] {
+        for (ts, age) in [(1, HELD_MS + 60_000), (2, HELD_MS + 60_000), (3, HELD_MS - 3_600_000)] {
             let held = held("alice", ts);
             let at = held.at.saturating_sub(age);
             store(&history, hold(&Held { at, ..held }, true));
@@ -416,6 +490,11 @@ mod tests {
             3,
             "looked at as long as it is there"
         );
+        for _ in 0..2 {
+            let (tried, expired) = history.held(None).unwrap();
+            assert_eq!((tried.len(), expired), (3, vec![]), "nothing goes before it was tried");
+        }
+        let_the_last_try_pass(&history);
         let (kept, expired) = history.held(None).unwrap();
         assert_eq!((kept.len(), kept[0].1.ts, expired.len()), (1, 3, 1));
         let text = &expired[0].1;
@@ -439,10 +518,84 @@ mod tests {
         let (left, _) = history.held(None).unwrap();
         assert_eq!((left.len(), left[0].1.ts, history.damaged_count()), (1, 5, 1));
         database.execute("UPDATE held SET at = 0", []).unwrap();
-        history.held(None).unwrap();
+        let left = || -> i64 {
+            history.held(None).unwrap();
+            let count = "SELECT count(*) FROM held";
+            database.query_row(count, [], |row| row.get(0)).unwrap()
+        };
+        assert_eq!(left(), 1, "what can be read is tried once more");
+        let_the_last_try_pass(&history);
+        assert_eq!(left(), 0);
+    }
+
+    #[test]
+    fn what_was_held_for_too_long_makes_room_where_there_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let history = open(dir.path());
+        for (ts, age) in [(1, HELD_MS + 60_000), (2, 60_000)] {
+            let held = held("bob", ts);
+            let at = held.at.saturating_sub(age);
+            store(&history, hold(&Held { at, ..held }, true));
+        }
+        fill(dir.path(), &history, "carol", true, (HELD_COUNT_MAX - 2, 1));
+        assert!(matches!(
+            store(&history, hold(&held("alice", 3), true)),
+            Outcome::Held { .. }
+        ));
+        assert_eq!(store(&history, hold(&held("alice", 4), true)), Outcome::NoRoom);
+        let told = notices(&history, "bob");
+        assert!(told.last().is_some_and(|text| text.contains("given up")), "{told:?}");
+        assert_eq!(history.held(Some(&user("bob"))).unwrap().0.len(), 1);
+    }
+
+    #[test]
+    fn what_comes_again_over_a_damaged_row_is_kept_anew() {
+        for damage in [
+            "UPDATE held SET sealed = x'00'",
+            "UPDATE held SET sealed = zeroblob(length(sealed))",
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let history = open(dir.path());
+            let message = held("alice", 5);
+            store(&history, hold(&message, true));
+            let database = Connection::open(dir.path().join("profile.db")).unwrap();
+            database.execute(damage, []).unwrap();
+            assert!(matches!(store(&history, hold(&message, true)), Outcome::Held { .. }));
+            assert_eq!(history.damaged_count(), 1, "{damage}");
+            let (left, _) = history.held(None).unwrap();
+            let [(_, kept)] = &left[..] else {
+                panic!("{damage}: {left:?}");
+            };
+            assert_eq!((kept, history.damaged_count()), (&message, 1));
+        }
+    }
+
+    #[test]
+    fn a_row_whose_name_is_damaged_keeps_no_other_from_being_read_and_takes_no_room_for_ever() {
+        let dir = tempfile::tempdir().unwrap();
+        let history = open(dir.path());
+        for (from, ts) in [("alice", 5), ("alice", 6), ("bob", 7)] {
+            store(&history, hold(&held(from, ts), true));
+        }
+        let database = Connection::open(dir.path().join("profile.db")).unwrap();
+        database
+            .execute("UPDATE held SET name = x'0102' WHERE id = 1", [])
+            .unwrap();
+        let times = |of: Option<&UserId>| {
+            let (left, _) = history.held(of).unwrap();
+            left.iter().map(|(_, held)| held.ts).collect::<Vec<_>>()
+        };
+        assert_eq!((times(None), history.damaged_count()), (vec![6, 7], 1));
+        assert_eq!((times(Some(&user("alice"))), history.damaged_count()), (vec![6], 2));
+        // What it says of its age may be damaged as well.
+        for at in [from_sql(unix_ms()).saturating_sub(HELD_MS + 1), u64::MAX] {
+            let set = "UPDATE held SET name = x'0102', at = ?1 WHERE id = (SELECT min(id) FROM held)";
+            database.execute(set, [to_sql(at)]).unwrap();
+            history.held(None).unwrap();
+        }
         let left: i64 = database
             .query_row("SELECT count(*) FROM held", [], |row| row.get(0))
             .unwrap();
-        assert_eq!(left, 0);
+        assert_eq!(left, 1);
     }
 }

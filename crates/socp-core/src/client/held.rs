@@ -8,10 +8,12 @@
 use super::Client;
 use super::fault::TellFault;
 use super::io::Output;
+use super::mailbox::Item;
 use super::post_io::{Deposit, Held, Outcome, PostId, PostWork};
 use crate::clock::Now;
 use socp_proto::{Fingerprint, UserId};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 /// Authors whose keys are asked for on a new link since messages of theirs are held; the others' are asked for on a later
 /// one, or heard of (our choice).
@@ -60,7 +62,7 @@ impl Hindrance {
 
 /// What is known of somebody's keys, as far as it decides what can be opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Known {
+pub(super) struct Known {
     key: Option<Fingerprint>,
     former_count: usize,
     is_revoked: bool,
@@ -72,12 +74,32 @@ struct Known {
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
     authors: BTreeMap<UserId, Option<Known>>,
+    /// Whose key was the last to be asked for.
+    asked_last: Option<UserId>,
+    /// Something that was opened found no room before the disk, and is still held.
+    is_dropped: bool,
 }
 
 impl Waiting {
     /// Whether messages of this user are held.
     pub(super) fn is_for(&self, user: &UserId) -> bool {
         self.authors.contains_key(user)
+    }
+
+    /// Of those whose keys are wanted, the ones to ask for on this link: those behind whom the last link ended, so that
+    /// whoever makes up authors keeps nobody's key from being asked for. A program that has just begun begins anywhere.
+    fn turn_of(&mut self, now: Now, wanted: &BTreeSet<UserId>) -> Vec<UserId> {
+        if self.asked_last.is_none() && wanted.len() > AUTHORS_ASKED_COUNT_MAX {
+            let anywhere = usize::try_from(now.unix).unwrap_or(0) % wanted.len();
+            self.asked_last = wanted.iter().nth(anywhere).cloned();
+        }
+        let last = self.asked_last.as_ref();
+        let behind = last.map_or(Bound::Unbounded, Bound::Excluded);
+        let up_to = last.into_iter().flat_map(|last| wanted.range(..=last));
+        let turn = wanted.range((behind, Bound::Unbounded)).chain(up_to);
+        let turn: Vec<UserId> = turn.take(AUTHORS_ASKED_COUNT_MAX).cloned().collect();
+        self.asked_last = turn.last().cloned().or(self.asked_last.take());
+        turn
     }
 }
 
@@ -108,6 +130,28 @@ impl Client {
         true
     }
 
+    /// What is known of the keys of the author of this message, which is to be held.
+    pub(super) fn known_to_hold(&self, deposit: &Deposit) -> Option<Known> {
+        let Deposit::Hold { held, .. } = deposit else {
+            return None;
+        };
+        let is_stopped = self.pins.alarms.is_stopped(&held.from);
+        (!is_stopped).then(|| self.known_of(&held.from, false))
+    }
+
+    /// What has become of a message that was held cannot be written down now.
+    pub(super) fn on_released_dropped(&mut self, id: PostId) {
+        self.inbox.on_released(id);
+        self.waiting.is_dropped = true;
+    }
+
+    /// There is room before the disk again, for what found none.
+    pub(super) fn recheck_dropped(&mut self) {
+        if std::mem::take(&mut self.waiting.is_dropped) {
+            self.recheck_all();
+        }
+    }
+
     /// Looks again at everything that is held, in a program that shows what arrives.
     pub(super) fn recheck_all(&mut self) {
         if self.mailbox.request().is_some() {
@@ -130,9 +174,14 @@ impl Client {
         match held {
             Ok(held) => {
                 let mut wanted = self.take_again(of.as_ref(), held);
-                // Who is looked at since something new is known of their key is asked for only if there is none by now.
-                wanted.retain(|user| of.is_none() || (!is_unknown && self.pins.get(user).is_none()));
-                for user in wanted.iter().take(AUTHORS_ASKED_COUNT_MAX) {
+                let asked = if of.is_none() {
+                    self.waiting.turn_of(now, &wanted)
+                } else {
+                    // Something new is known of this key: it is asked for only if there is none by now.
+                    wanted.retain(|user| !is_unknown && self.pins.get(user).is_none());
+                    wanted.into_iter().collect()
+                };
+                for user in &asked {
                     self.asks.ask_key(now, user, &mut self.out);
                 }
             }
@@ -188,7 +237,8 @@ impl Client {
     }
 
     /// Something was written down; tells of it if it waits.
-    pub(super) fn note_held(&mut self, deposit: &Deposit, outcome: &Outcome) {
+    pub(super) fn note_held(&mut self, item: &Item, outcome: &Outcome) {
+        let deposit = &item.deposit;
         if let Deposit::Released { id, .. } = deposit {
             self.inbox.on_released(*id);
         }
@@ -201,10 +251,14 @@ impl Client {
         let author = held.from.clone();
         let text = match outcome {
             Outcome::Held { is_first } => {
-                let known = self.waiting.authors.entry(author.clone()).or_default();
-                // Whatever is decided, it was not looked at yet.
-                if self.pins.alarms.is_stopped(&author) {
-                    *known = None;
+                self.waiting.authors.entry(author.clone()).or_default();
+                let known = self.known_to_hold(deposit);
+                // Whatever is decided, or has become known while it was written down, it was not looked at yet.
+                if known.is_none() || known != item.known {
+                    self.waiting.authors.insert(author.clone(), None);
+                }
+                if known.is_some() && known != item.known {
+                    self.recheck(&author, false);
                 }
                 is_first.then_some(told)
             }

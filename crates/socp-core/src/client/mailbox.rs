@@ -4,6 +4,7 @@
 //! acknowledgement for many. A number is acknowledged when nothing that came with a lower one on this link is still open.
 
 use super::Output;
+use super::held::Known;
 use super::io::Message;
 use super::outbox::Outbox;
 use super::post_io::{Deposit, PostId, PostWork};
@@ -34,6 +35,8 @@ pub(super) struct Item {
     pub(super) message: Option<Message>,
     /// Which server said it, of an answer.
     pub(super) server: Option<ServerId>,
+    /// What was known of its author's keys, of a message that is to be held; nothing where they were in doubt.
+    pub(super) known: Option<Known>,
 }
 
 impl Item {
@@ -43,6 +46,7 @@ impl Item {
             deposit,
             message: None,
             server: None,
+            known: None,
         }
     }
 }
@@ -95,11 +99,13 @@ impl Mailbox {
         }
     }
 
-    /// It is ready to be written down.
-    pub(super) fn put(&mut self, item: Item) {
-        if self.waiting.len() < WAITING_COUNT_MAX {
+    /// It is ready to be written down. False where there is no room for it: what has a number comes again by itself.
+    pub(super) fn put(&mut self, item: Item) -> bool {
+        let has_room = self.waiting.len() < WAITING_COUNT_MAX;
+        if has_room {
             self.waiting.push(item);
         }
+        has_room
     }
 
     /// Writes what waits, unless more is about to come at once.

@@ -77,15 +77,19 @@ impl Client {
                 let about = Some(about);
                 Item::of(seq, Deposit::Notice { about, text })
             }
-            Finished::Hold(deposit) => Item::of(seq, deposit),
+            Finished::Hold(deposit) => Item {
+                known: self.known_to_hold(&deposit),
+                ..Item::of(seq, deposit)
+            },
         };
         if let Some(id) = whence.held {
             let deposit = Box::new(item.deposit);
             item.deposit = Deposit::Released { id, deposit };
         }
         let is_nothing = item.seq.is_none() && matches!(item.deposit, Deposit::Nothing | Deposit::Notice { .. });
-        if !is_nothing {
-            self.mailbox.put(item);
+        let is_dropped = !is_nothing && !self.mailbox.put(item);
+        if let Some(id) = whence.held.filter(|_| is_dropped) {
+            self.on_released_dropped(id);
         }
     }
 
@@ -128,10 +132,11 @@ impl Client {
         }
         let is_online = self.session.is_online() && self.posts.is_on();
         self.mailbox.on_stored(now, up_to, is_online, &mut self.out);
+        self.recheck_dropped();
     }
 
     fn tell_of(&mut self, now: Now, item: Item, outcome: Outcome) {
-        self.note_held(&item.deposit, &outcome);
+        self.note_held(&item, &outcome);
         match (outcome, item.message) {
             (
                 Outcome::New {

@@ -335,7 +335,7 @@ pub enum PostWork {
     },
     /// Read what is held; answer with [`PostDone::Waiting`].
     Recheck {
-        /// Whose messages. Without: everybody's, and what has been held for too long is forgotten.
+        /// Whose messages. Without: everybody's, and what has been held for too long and was tried before is forgotten.
         of: Option<UserId>,
     },
 }

@@ -459,3 +459,135 @@ fn what_can_never_be_opened_is_refused_at_once_and_so_is_what_there_is_no_room_f
     assert_eq!(acknowledged(&stored), Some(1), "never a wedge");
     assert!(notices(stored)[0].contains("was not accepted: another key"));
 }
+
+/// A message of somebody's whom nobody knows; no two of them are the same.
+fn strangers(number: u64) -> Held {
+    Held {
+        from: UserId::try_from(format!("stranger-{number:03}").as_str()).unwrap(),
+        sender_pub: key(66),
+        ciphertext: socp_proto::Base64Url::encode(&[7; 512]),
+        content_sig: socp_proto::Base64Url::encode(&[1; 8]),
+        ts: SAID,
+        at: CHANGED,
+    }
+}
+
+/// Whose keys are asked for.
+fn asked(outputs: &[Output]) -> Vec<String> {
+    let user = |output: &Output| match output {
+        Output::Send(draft) if draft.kind == FrameKind::PubkeyRequest => {
+            Some(draft.payload["user_id"].as_str().unwrap().to_owned())
+        }
+        _ => None,
+    };
+    outputs.iter().filter_map(user).collect()
+}
+
+#[test]
+fn a_crowd_of_made_up_authors_keeps_nobodys_key_from_being_asked_for() {
+    let crowd: Vec<(PostId, Held)> = (0..150).map(|number| (number, strangers(number))).collect();
+    let mut kit = Kit::reading(TrustRecord::default(), Vec::new());
+    let mut all = std::collections::BTreeMap::<String, usize>::new();
+    for _ in 0..3 {
+        let asked = asked(&enter(&mut kit, crowd.clone()));
+        assert_eq!(asked.len(), 64, "so many on each link");
+        for user in asked {
+            *all.entry(user).or_default() += 1;
+        }
+        kit.input(Input::Disconnected {
+            reason: "it broke".to_owned(),
+        });
+    }
+    // On three links there is room for 192: everybody is asked for once, and some for a second time.
+    assert_eq!((all.len(), all.values().max()), (150, Some(&2)));
+    // Where another program begins is not always the same place.
+    let first = |later: u64| {
+        let mut kit = Kit::reading(TrustRecord::default(), Vec::new());
+        kit.now.unix += later;
+        asked(&enter(&mut kit, crowd.clone()))
+    };
+    assert_ne!(first(0), first(64));
+}
+
+#[test]
+fn what_was_released_and_found_no_room_before_the_disk_is_looked_at_again() {
+    let held = Held {
+        sender_pub: key(2),
+        from: alice(),
+        ..strangers(0)
+    };
+    let crowd: Vec<(PostId, Held)> = (1..=1_100).map(|id| (id, held.clone())).collect();
+    let mut kit = Kit::reading(TrustRecord::default(), vec![alice_with(2)]);
+    let outputs = enter(&mut kit, crowd.clone());
+    // The first is being written when the others are opened.
+    let mut stored = Vec::new();
+    for (_, ticket) in opening(&outputs) {
+        stored.extend(works(&opened(&mut kit, ticket, Ok("at last"))));
+        if stored.is_empty() {
+            stored.extend(works(&kit.wait(50)));
+        }
+    }
+    let written = |works: &[PostWork]| match works {
+        [PostWork::Store { deposits, .. }] => deposits.len(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(written(&stored), 1);
+    let mut done = |count: usize| {
+        let outcomes = (0..count).map(|_| Outcome::Done).collect();
+        works(&kit.input(Input::Post(PostDone::Stored(Ok(outcomes)))))
+    };
+    let next = done(1);
+    let (again, next): (Vec<_>, Vec<_>) = next
+        .into_iter()
+        .partition(|work| matches!(work, PostWork::Recheck { .. }));
+    assert_eq!((again, written(&next)), (vec![PostWork::Recheck { of: None }], 1_024));
+    assert_eq!(done(1_024), []);
+    // 75 found no room, and 1,025 are gone by now.
+    let outputs = found(&mut kit, None, crowd.into_iter().skip(1_025).collect());
+    assert_eq!(opening(&outputs).len(), 75);
+}
+
+#[test]
+fn a_decision_that_falls_while_a_message_is_written_down_is_not_missed() {
+    for decides_first in [true, false] {
+        let mut kit = Kit::reading(alarm(), vec![alice_with(2)]);
+        enter(&mut kit, Vec::new());
+        let mut outputs = kit.server_says(message(2, 1, SAID));
+        let decided = Input::Decided {
+            trust: TrustRecord::default(),
+            pins: vec![alice_with(2)],
+        };
+        if decides_first {
+            outputs.extend(kit.input(decided));
+            let (held, stored) = hold(&mut kit, &outputs);
+            assert_eq!(works(&stored), [PostWork::Recheck { of: Some(alice()) }]);
+            let outputs = found(&mut kit, Some(alice()), vec![(7, held)]);
+            released(&mut kit, &outputs, 7, 2);
+        } else {
+            let (_, stored) = hold(&mut kit, &outputs);
+            assert_eq!(works(&stored), []);
+            assert_eq!(works(&kit.input(decided)), [PostWork::Recheck { of: Some(alice()) }]);
+        }
+    }
+}
+
+#[test]
+fn a_key_that_comes_while_a_message_is_written_down_is_not_missed_even_where_others_wait() {
+    let mut kit = kit();
+    kit.server_says(message(66, 1, SAID));
+    kit.server_says(answer(Some(2)));
+    let outputs = opened(&mut kit, 0, Err(OpenFault::Signature));
+    let (first, _) = hold(&mut kit, &outputs);
+    kit.server_says(message(66, 2, SAID + 1));
+    kit.server_says(answer(Some(2)));
+    found(&mut kit, Some(alice()), vec![(7, first.clone())]);
+    opened(&mut kit, 1, Err(OpenFault::Signature));
+    let second = opened(&mut kit, 2, Err(OpenFault::Signature));
+    assert!(matches!(&works(&second)[..], [PostWork::Store { .. }]), "{second:?}");
+    // The new key is known, and all that waits is read, before the second is there.
+    let outputs = kit.server_says(news([2, 66], CHANGED));
+    assert_eq!(works(&outputs), [PostWork::Recheck { of: Some(alice()) }]);
+    found(&mut kit, Some(alice()), vec![(7, first)]);
+    let (_, stored) = store(&mut kit, &second, Outcome::Held { is_first: false });
+    assert_eq!(works(&stored), [PostWork::Recheck { of: Some(alice()) }]);
+}
