@@ -38,6 +38,8 @@ struct Program {
     shown: BTreeSet<usize>,
     /// In memory: what has come.
     unwritten: Vec<Came>,
+    /// In memory: the link on which it will say again what could not be stored.
+    resends_on: Option<LinkId>,
 }
 
 /// A message on its way to the author's server, exactly as it is sent, and sent again.
@@ -90,6 +92,7 @@ impl Programs {
                 after: 0,
                 shown: BTreeSet::new(),
                 unwritten: Vec::new(),
+                resends_on: None,
             }
         };
         Self {
@@ -245,7 +248,7 @@ impl World {
         let references = std::iter::once(ack.msg_ref).chain(ack.also);
         for reference in references {
             if is_promise {
-                self.oracle.on_promise(user, &reference);
+                self.oracle.on_promise(user, host, &reference);
             }
             self.settle(user, &reference);
         }
@@ -262,7 +265,10 @@ impl World {
         let Some(reference) = &notice.msg_ref else { return };
         if notice.code == ErrorCode::NotStored {
             let link = self.users[user].session.as_ref().map(|session| session.link);
-            if let Some(link) = link.filter(|_| self.users[user].programs.is_some()) {
+            // Once for all that is refused at a time: else each refusal would lead to as many as there are messages.
+            let is_new = |program: &mut Program| std::mem::replace(&mut program.resends_on, link) != link;
+            let is_new = self.program(user).is_some_and(is_new);
+            if let Some(link) = link.filter(|_| is_new) {
                 let ms = self.program_dice.between(RESEND_MS.0, RESEND_MS.1);
                 self.queue.after(ms, Event::ProgramResends { user, link });
             }
@@ -273,6 +279,9 @@ impl World {
     }
 
     pub(crate) fn on_program_resends(&mut self, user: UserNo, link: LinkId) {
+        if let Some(program) = self.program(user).filter(|program| program.resends_on == Some(link)) {
+            program.resends_on = None;
+        }
         if self.is_at(user, link) {
             self.send_outbox(user);
         }

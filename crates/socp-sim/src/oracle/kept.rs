@@ -12,6 +12,7 @@ use crate::report::Rule;
 use socp_core::server::{MailItem, Record};
 use socp_proto::payload::{Ack, Status, msg_ref};
 use socp_proto::{DeviceId, Draft, Payload};
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// What a server wrote just before it died may be lost, ms: a disk takes a moment.
@@ -37,8 +38,8 @@ pub(super) struct KeptBook {
     written: BTreeMap<Host, HashSet<String>>,
     /// What has been in a mailbox of a server. The sets are never iterated.
     mailed: BTreeMap<Host, HashSet<String>>,
-    /// Messages that their author's server has said to be stored.
-    promised: BTreeSet<usize>,
+    /// Messages that their author's server has said to be stored, and which that was.
+    promised: BTreeMap<usize, Host>,
     /// Messages whose author knows that they go nowhere.
     refused: BTreeSet<usize>,
     /// On which device a message was written.
@@ -154,11 +155,12 @@ impl Oracle {
     }
 
     /// A program hears from its own server that a message is stored.
-    pub(crate) fn on_promise(&mut self, author: UserNo, reference: &str) {
+    pub(crate) fn on_promise(&mut self, author: UserNo, host: Host, reference: &str) {
         let Some(number) = self.number_of(reference) else {
             return self.broken(format!("u{author} hears that something is stored that nobody said"));
         };
-        if self.kept.promised.insert(number) {
+        if let Entry::Vacant(entry) = self.kept.promised.entry(number) {
+            entry.insert(host);
             self.stats.stored += 1;
         }
     }
@@ -183,7 +185,7 @@ impl Oracle {
 
     /// Everybody has been back: what was promised must have come.
     pub(crate) fn on_promises_due(&mut self, keeps_order: bool) {
-        for number in self.kept.promised.clone() {
+        for number in self.kept.promised.keys().copied().collect::<Vec<_>>() {
             let said = &self.messages.said[number];
             let (author, reader, at) = (said.author, said.recipient, said.at);
             let devices = self.kept.devices.range((reader, DeviceId::from_bytes([0; 16]))..);
@@ -216,16 +218,19 @@ impl Oracle {
         }
     }
 
-    /// What one program said and was told to be stored has come to each device in that order.
+    /// What one program said and was told to be stored has come to each device in that order. Not what waited at two servers,
+    /// because its author went from one to the other: they know nothing of each other, and only the numbers inside the
+    /// encryption show the order.
     fn judge_order(&mut self) {
         let mut wrong = Vec::new();
         for ((reader, _), shown) in &self.kept.shown {
-            let mut last: BTreeMap<DeviceId, usize> = BTreeMap::new();
-            for number in shown.iter().filter(|number| self.kept.promised.contains(number)) {
-                let Some(device) = self.kept.written_on.get(number) else {
+            let mut last: BTreeMap<(DeviceId, Host), usize> = BTreeMap::new();
+            for number in shown {
+                let written_on = self.kept.written_on.get(number);
+                let Some((device, host)) = written_on.zip(self.kept.promised.get(number)) else {
                     continue;
                 };
-                if let Some(before) = last.insert(*device, *number).filter(|before| before > number) {
+                if let Some(before) = last.insert((*device, *host), *number).filter(|before| before > number) {
                     wrong.push((*reader, before, *number));
                 }
             }
