@@ -256,6 +256,15 @@ fn a_deleted_account_leaves_nothing_at_its_home_and_friends_are_told() {
     at_bob.line_with("deleted their account");
     let (_, said) = failure_of(&mut net.alice.socp(&["key", "show"]));
     assert!(said.contains("no identity"), "{said}");
-    let (_, said) = failure_of(&mut net.bob.socp(&["tell", &net.alice.id, "hello?"]));
-    assert!(said.contains(&net.alice.id), "{said}");
+    // Refused at once, or kept for her server until that says so; its author hears of it either way.
+    let told = output_of(&mut net.bob.socp(&["tell", &net.alice.id, "hello?"]));
+    let told = [told.stdout, told.stderr]
+        .map(|bytes| String::from_utf8(bytes).unwrap())
+        .concat();
+    assert!(told.contains(&net.alice.id), "{told}");
+    eventually("the author to hear of it", || {
+        let line = net.bob.run(&["--json", "history", &net.alice.id, "--last", "1"]);
+        let entry = json(line.trim_end());
+        (entry["text"] == "hello?" && entry["state"] == "failed").then_some(())
+    });
 }
