@@ -336,7 +336,12 @@ mod with_an_authority {
                 .args(["-config", &path("pebble.json")])
                 .env("PEBBLE_VA_NOSLEEP", "1");
             let process = Process::start(command);
-            process.line_with("ACME directory available");
+            // It says that it listens a moment before it does.
+            for port in [port, port + 1] {
+                eventually("pebble to listen", || {
+                    std::net::TcpStream::connect(("127.0.0.1", port)).is_ok().then_some(())
+                });
+            }
             let root = dir.join("pebble-root.pem");
             fs::write(&root, fetched(port + 1, "/roots/0", &own.pem())).unwrap();
             Some(Self {
@@ -369,7 +374,7 @@ mod with_an_authority {
     #[test]
     fn pebble_signs_too() {
         let dir = tempfile::tempdir().unwrap();
-        let port = free_ports(1);
+        let port = free_ports(2);
         let Some(pebble) = Pebble::start(dir.path(), port) else {
             return;
         };
