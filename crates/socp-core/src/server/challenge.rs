@@ -118,6 +118,7 @@ impl Server {
         if let Err(fault) = challenged.check(proof, signer, us, tls, now) {
             return self.on_fault(now, link, &fault);
         }
+        self.clock_fitted = Some(now);
         let Challenged { user, hello, .. } = *challenged;
         // Somebody may have come meanwhile.
         match self.judge_hello(&user, &hello, true) {

@@ -109,7 +109,11 @@ impl Server {
         // By the signature, which differs even where two sessions begin in the same millisecond (RFC 8017 §8.1: salted),
         // and of which nobody but the key's holder can make another.
         let key: SeenKey = socp_proto::sha256(&[b"hello\n", envelope.sig.decode().as_slice()].concat());
-        is_ours && is_recent && self.seen.insert(now.mono, key)
+        let is_fresh = is_ours && is_recent && self.seen.insert(now.mono, key);
+        if is_fresh {
+            self.clock_fitted = Some(now);
+        }
+        is_fresh
     }
 
     pub(super) fn judge_hello(&self, user: &UserId, hello: &UserHello, is_proven: bool) -> Result<(), Refusal> {

@@ -19,7 +19,7 @@ use socp_proto::{DeviceId, ErrorCode, FrameKind, Payload, ServerId, UserId};
 /// How often is looked for what was kept for too long (our choice).
 const EXPIRE_INTERVAL_MS: u64 = 3_600_000;
 
-/// How far the wall clock may run differently from one look to the next, and still be believed (our choice).
+/// How far the wall clock may have run differently since it was last right, and still be believed (our choice).
 const CLOCK_STEP_MAX_MS: u64 = 3_600_000;
 
 impl Server {
@@ -393,12 +393,12 @@ impl Server {
         let at = now.mono.saturating_add(EXPIRE_INTERVAL_MS);
         self.timers.set(at, Timer::Expire);
         self.note_devices_there(now);
-        // A clock that jumped, or is wrong since the start, is to cost nobody a message before somebody has set it right.
-        let runs_evenly = |before: Now| {
-            let (unix, mono) = (now.unix.abs_diff(before.unix), now.mono.abs_diff(before.mono));
+        // A clock that is wrong since the start, or has jumped, is to cost nobody a message.
+        let has_run_evenly = |fitted: Now| {
+            let (unix, mono) = (now.unix.abs_diff(fitted.unix), now.mono.abs_diff(fitted.mono));
             unix.abs_diff(mono) <= CLOCK_STEP_MAX_MS
         };
-        if !self.last_expiry.replace(now).is_some_and(runs_evenly) {
+        if !self.clock_fitted.is_some_and(has_run_evenly) {
             return;
         }
         for (user, devices, up_to) in self.mailboxes.expire(now.unix) {

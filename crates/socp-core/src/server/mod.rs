@@ -157,8 +157,8 @@ pub struct Server {
     /// The wall clock at the last input or timeout.
     unix: u64,
     is_stopping: bool,
-    /// When was last looked for what was kept for too long.
-    last_expiry: Option<Now>,
+    /// When somebody who proved who they are last had the same time as we.
+    clock_fitted: Option<Now>,
     #[cfg(feature = "mutations")]
     mutation: Option<Mutation>,
 }
@@ -206,7 +206,7 @@ impl Server {
             mailboxes: Mailboxes::new(config_run, mailboxes),
             outbounds: Outbounds::new(outbound),
             waiting: Waiting::default(),
-            last_expiry: None,
+            clock_fitted: None,
             last_gossip_ts: 0,
             seen: SeenCache::new(),
             dials: Dials::default(),
